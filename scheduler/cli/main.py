@@ -1,0 +1,77 @@
+"""The `fairlane` command: one sub-command per file, imported only when it is used.
+
+Serving processes must start fast and must not load training code, so the
+table below holds dotted paths instead of imports.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a sub-command lives: `module:attribute`, the attribute being a `typer.Typer`."""
+
+    path: str
+    help: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "doctor": Entry("scheduler.cli.doctor:app", "Tell what works, what is missing and what to do about it."),
+    "explain": Entry("scheduler.cli.explain:app", "Why a pod was placed where it is."),
+    "train": Entry("scheduler.cli.train:app", "Train, judge and publish a completion-time model."),
+    "extender": Entry("scheduler.cli.extender:app", "Serve the scheduler extender (prioritize)."),
+    "predictor": Entry("scheduler.cli.predictor:app", "Serve the model over gRPC."),
+    "recorder": Entry(
+        "scheduler.cli.recorder:app", "Record decisions and outcomes into the experience store."
+    ),
+    "probe": Entry(
+        "scheduler.cli.probe:app", "Measure RTT, loss and transfer time to peers, within a budget."
+    ),
+    "testbed": Entry("testbed.commands:app", "A local cluster from real components, for trying and testing."),
+    "demo": Entry("testbed.demo.commands:app", "The main job end to end on a local cluster."),
+    "bench": Entry("benchmarks.commands:app", "Benchmarks with stored JSON results."),
+}
+
+
+class LazyCommands(TyperGroup):
+    """Loads a sub-command's module when the sub-command is asked for."""
+
+    def list_commands(self, ctx: object) -> list[str]:
+        """Names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | TyperGroup | None:  # type: ignore[override]
+        """The named sub-command, imported now; None if there is none of that name."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module, attribute = entry.path.split(":")
+        command = get_command(getattr(importlib.import_module(module), attribute))
+        command.name = cmd_name
+        return command  # type: ignore[return-value]
+
+    def format_commands(self, ctx: object, formatter: object) -> None:
+        """List the sub-commands from the table, without importing any."""
+        with formatter.section("Commands"):  # type: ignore[attr-defined]
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])  # type: ignore[attr-defined]
+
+
+app = typer.Typer(cls=LazyCommands, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+
+@app.callback()
+def fairlane() -> None:
+    """Fairlane places every Spark or GPU-training job on the node where it is predicted to finish first."""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(app())

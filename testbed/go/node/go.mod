@@ -1,0 +1,3 @@
+module fairlane/node
+
+go 1.26
