@@ -1,0 +1,317 @@
+"""The API server as raw JSON: requests, paged lists and watches that never go deaf.
+
+Authentication and TLS come from the official client's configuration loaders;
+the objects are decoded with msgspec into structs that hold only the fields
+used, because the official models cost ten times as much a pod.
+
+A mirror is the one correct way to follow a collection: list in pages, watch
+from the list's resource version with bookmarks, resume at the last version
+seen after every end of stream, list again after 410 Gone, and wait with
+growing jittered pauses after errors. Both ends bound the time of one watch:
+without a client-side limit a dead peer would hang it for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from urllib.parse import urlencode
+
+import aiohttp
+import msgspec
+from kubernetes.aio import config as kubernetes_config
+from kubernetes.aio.client import Configuration
+
+Item = TypeVar("Item")
+Params = Mapping[str, str]
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+
+PAGE_SIZE = 500
+WATCH_S = 270.0
+"""How long the server may keep one watch open; the client waits a little longer."""
+BACKOFF_S_MAX = 30.0
+GONE = 410
+"""The resource version is too old to resume from: list again."""
+
+log = logging.getLogger(__name__)
+
+
+class KubeError(Exception):
+    """The API server refused a request or could not be reached (`status` 0)."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}" if status else message)
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Generic[Item]):
+    """The whole collection as of one resource version; replaces all known before."""
+
+    items: Sequence[Item]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed(Generic[Item]):
+    """One change of the collection; `kind` is ADDED, MODIFIED or DELETED."""
+
+    kind: str
+    item: Item
+
+
+class _Meta(msgspec.Struct):
+    resourceVersion: str = ""
+    continue_: str = msgspec.field(name="continue", default="")
+
+
+class _Page(msgspec.Struct):
+    metadata: _Meta
+    items: list[msgspec.Raw] | None = None
+
+
+class _WatchLine(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class _Versioned(msgspec.Struct):
+    metadata: _Meta
+
+
+class _Status(msgspec.Struct):
+    message: str = ""
+    reason: str = ""
+    code: int = 0
+
+
+class KubeClient:
+    """A connection to one API server. Use `async with KubeClient.connect() as kube`."""
+
+    def __init__(self, session: aiohttp.ClientSession, configuration: Configuration) -> None:
+        self._session = session
+        self._configuration = configuration
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, kubeconfig: str | None = None, parallel: int = 32) -> AsyncIterator[KubeClient]:
+        """Connect by `kubeconfig`, else KUBECONFIG or ~/.kube/config, else the pod's service account.
+
+        Raises:
+            KubeError: no usable configuration was found.
+        """
+        configuration = await load_configuration(kubeconfig)
+        connector = aiohttp.TCPConnector(limit=parallel + 16, ssl=_tls(configuration))
+        timeout = aiohttp.ClientTimeout(total=60, sock_connect=10)
+        async with aiohttp.ClientSession(configuration.host, connector=connector, timeout=timeout) as session:
+            yield cls(session, configuration)
+
+    async def get(self, path: str, params: Params | None = None) -> bytes:
+        """GET `path`; the body."""
+        return await self._request("GET", path, params=params)
+
+    async def post(self, path: str, body: object) -> bytes:
+        """Create an object under the collection `path`."""
+        return await self._request("POST", path, body)
+
+    async def put(self, path: str, body: object) -> bytes:
+        """Replace the object at `path`."""
+        return await self._request("PUT", path, body)
+
+    async def patch(
+        self, path: str, body: object, content_type: str = MERGE_PATCH, params: Params | None = None
+    ) -> bytes:
+        """Patch the object at `path`."""
+        return await self._request("PATCH", path, body, content_type, params)
+
+    async def delete(self, path: str, params: Params | None = None) -> bytes:
+        """Delete the object at `path` (or the collection)."""
+        return await self._request("DELETE", path, params=params)
+
+    async def list_all(self, path: str, item_type: type[Item], params: Params | None = None) -> list[Item]:
+        """All items of the collection at `path`, read in pages."""
+        items, _version = await self._list(path, msgspec.json.Decoder(item_type), params or {})
+        return items
+
+    async def mirror(
+        self, path: str, item_type: type[Item], params: Params | None = None
+    ) -> AsyncIterator[Listed[Item] | Changed[Item]]:
+        """Follow the collection at `path` for ever: `Listed` after each (re)list, then each `Changed`.
+
+        Errors are logged and retried with growing, jittered pauses; the
+        iterator ends only when its task is cancelled.
+        """
+        decoder = msgspec.json.Decoder(item_type)
+        version, failures = "", 0
+        while True:
+            try:
+                if not version:
+                    items, version = await self._list(path, decoder, params or {})
+                    yield Listed(items)
+                async for seen_version, change in self._watch(path, decoder, params or {}, version):
+                    version, failures = seen_version, 0
+                    if change is not None:
+                        yield change
+            except KubeError as error:
+                if error.status == GONE:
+                    version = ""
+                failures += 1
+                pause_s = min(BACKOFF_S_MAX, 0.2 * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0)
+                log.warning("watch of %s: %s; again in %.1f s", path, error, pause_s)
+                await asyncio.sleep(pause_s)
+
+    async def _list(
+        self, path: str, decoder: msgspec.json.Decoder[Item], params: Params
+    ) -> tuple[list[Item], str]:
+        items: list[Item] = []
+        token = ""
+        while True:
+            query = {**params, "limit": str(PAGE_SIZE)} | ({"continue": token} if token else {})
+            page = _decode(await self.get(path, query), _Page)
+            items.extend(decoder.decode(raw) for raw in page.items or ())
+            token = page.metadata.continue_
+            if not token:
+                return items, page.metadata.resourceVersion
+
+    async def _watch(
+        self, path: str, decoder: msgspec.json.Decoder[Item], params: Params, version: str
+    ) -> AsyncIterator[tuple[str, Changed[Item] | None]]:
+        served_s = WATCH_S * random.uniform(0.8, 1.0)
+        query = {
+            **params,
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(int(served_s)),
+        }
+        try:
+            async with self._session.get(
+                _url(path, query), headers=await self._headers(), timeout=_watch_timeout(served_s)
+            ) as answer:
+                if answer.status != 200:
+                    raise _error(answer.status, await answer.read())
+                async for line in _lines(answer.content):
+                    yield _change(line, decoder)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise KubeError(0, "Unreachable", f"{type(error).__name__}: {error}") from error
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        content_type: str = "application/json",
+        params: Params | None = None,
+    ) -> bytes:
+        data = None if body is None else msgspec.json.encode(body)
+        headers = await self._headers() | ({"Content-Type": content_type} if data is not None else {})
+        try:
+            async with self._session.request(
+                method, _url(path, params), data=data, headers=headers
+            ) as answer:
+                content = await answer.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise KubeError(0, "Unreachable", f"API server: {type(error).__name__}: {error}") from error
+        if answer.status >= 400:
+            raise _error(answer.status, content)
+        return content
+
+    async def _headers(self) -> dict[str, str]:
+        token = await self._configuration.get_api_key_with_prefix("BearerToken")
+        return {"Authorization": token} if token else {}
+
+
+async def load_configuration(kubeconfig: str | None = None) -> Configuration:
+    """The client configuration from a file, the environment or the pod's service account.
+
+    Raises:
+        KubeError: none of them is usable; the message says what to do.
+    """
+    configuration = Configuration()
+    try:
+        if kubeconfig:
+            await kubernetes_config.load_kube_config(  # type: ignore[no-untyped-call]
+                kubeconfig, client_configuration=configuration
+            )
+        else:
+            await kubernetes_config.load_config(  # type: ignore[no-untyped-call]
+                client_configuration=configuration
+            )
+    except (kubernetes_config.ConfigException, OSError) as error:
+        hint = "pass --kubeconfig, set KUBECONFIG, or run inside a pod with a service account"
+        raise KubeError(
+            0, "NoConfiguration", f"no usable Kubernetes configuration ({error}); {hint}"
+        ) from error
+    return configuration
+
+
+def _tls(configuration: Configuration) -> ssl.SSLContext | bool:
+    if not str(configuration.host).startswith("https"):
+        return True
+    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert, cadata=configuration.ca_cert_data)
+    if configuration.cert_file:
+        context.load_cert_chain(configuration.cert_file, keyfile=configuration.key_file)
+    if not configuration.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    # API servers made by kubeadm and by the server itself have CA certificates without key usage
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+def _url(path: str, params: Params | None) -> str:
+    return f"{path}?{urlencode(params)}" if params else path
+
+
+def _watch_timeout(served_s: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=served_s + 15)
+
+
+def _decode(content: bytes, wanted: type[Any]) -> Any:
+    try:
+        return msgspec.json.decode(content, type=wanted)
+    except msgspec.DecodeError as error:
+        raise KubeError(
+            0, "BadAnswer", f"API server sent what is not a {wanted.__name__}: {error}"
+        ) from error
+
+
+def _error(status: int, content: bytes) -> KubeError:
+    try:
+        told = msgspec.json.decode(content, type=_Status)
+    except msgspec.DecodeError:
+        told = _Status(message=content[:200].decode(errors="replace"))
+    return KubeError(status, told.reason, told.message)
+
+
+def _change(line: bytes, decoder: msgspec.json.Decoder[Item]) -> tuple[str, Changed[Item] | None]:
+    event = _decode(line, _WatchLine)
+    if event.type == "ERROR":
+        told = _decode(bytes(event.object), _Status)
+        raise KubeError(told.code, told.reason, told.message)
+    version = _decode(bytes(event.object), _Versioned).metadata.resourceVersion
+    if event.type == "BOOKMARK":
+        return version, None
+    return version, Changed(event.type, decoder.decode(event.object))
+
+
+async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Lines of any length: the stream's own line reader refuses those beyond its buffer."""
+    kept: list[bytes] = []
+    async for chunk in stream.iter_any():
+        head, *tail = chunk.split(b"\n")
+        kept.append(head)
+        for piece in tail:
+            if line := b"".join(kept):
+                yield line
+            kept = [piece]
