@@ -30,7 +30,7 @@ from testbed.physics.world import NodeSpec, World
 JOB_ANNOTATION = "testbed.fairlane.dev/job"
 """JSON of a `JobSpec`: what the pod truly does. The predictor never reads it."""
 TRUTH_ANNOTATION = "testbed.fairlane.dev/truth"
-STORE_LABEL = "testbed.fairlane.dev/store"
+STORE_LABEL = "fairlane.dev/data"
 ZONE_LABEL = "topology.kubernetes.io/zone"
 NIC_LABEL = "fairlane.dev/nic-class"
 GANG_ANNOTATION = "fairlane.dev/gang"
@@ -303,7 +303,7 @@ def _spec(node: Node) -> NodeSpec:
     return NodeSpec(
         name=node.metadata.name,
         site=labels.get(ZONE_LABEL, ""),
-        nic_class=labels.get(NIC_LABEL, "small"),
+        nic_class=labels.get(NIC_LABEL, "3g"),
         store=STORE_LABEL in labels,
         cores=cores,
     )

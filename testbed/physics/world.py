@@ -32,7 +32,8 @@ STREAMS = 8
 """A transfer uses this many TCP connections, as shuffle clients do."""
 SEGMENT_BYTES = 1460
 STORE_RATE = 25e9 / 8
-NIC_VM_TYPE = {"small": "t3micro", "medium": "m5large", "large": "c5nlarge"}
+NIC_VM_TYPE = {"3g": "t3micro", "5g": "m5large", "10g": "c5nlarge"}
+"""The measured machine type that stands for each NIC class; others count as the slowest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from testbed.physics.jobs import TICK_S, JobSpec, Run, advance, run_s_on_every_node
 from testbed.physics.world import NodeSpec, World
 
-WORKERS = [NodeSpec(f"node-{site}-{i}", f"site-{site}", "medium") for site in "ab" for i in range(2)]
-STORES = [NodeSpec(f"store-{site}", f"site-{site}", "large", store=True) for site in "ab"]
+WORKERS = [NodeSpec(f"node-{site}-{i}", f"site-{site}", "5g") for site in "ab" for i in range(2)]
+STORES = [NodeSpec(f"store-{site}", f"site-{site}", "10g", store=True) for site in "ab"]
 JOB = JobSpec(input_bytes=1e9, cpu_s=1.0, rounds=30, data_node="store-a")
 
 
@@ -31,7 +31,7 @@ def run_alone_s(on: World, job: JobSpec, node: str, start_s: float) -> float:
 
 
 def test_a_node_joining_changes_nothing_about_the_others() -> None:
-    small, grown = world(), world(nodes=[*WORKERS, *STORES, NodeSpec("new", "site-b", "large")])
+    small, grown = world(), world(nodes=[*WORKERS, *STORES, NodeSpec("new", "site-b", "10g")])
     for name in small.index:
         here, there = small.index[name], grown.index[name]
         assert small.at(500).receive[here] == grown.at(500).receive[there]

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from testbed.physics import exporters
 from testbed.physics.world import NodeSpec, World
 
-WORLD = World(1, [NodeSpec(f"n{i}", f"site-{i % 2}", "medium") for i in range(4)])
+WORLD = World(1, [NodeSpec(f"n{i}", f"site-{i % 2}", "5g") for i in range(4)])
 
 
 def measured(rounds: int = 3) -> exporters.Measurements:
