@@ -27,10 +27,10 @@ class JobClass:
 
 
 CLASSES: tuple[JobClass, ...] = (
-    JobClass("etl-copy", "batch", "ana", JobSpec(input_bytes=3.0e9, cpu_s=1.0, rounds=20)),
-    JobClass("spark-sessions", "spark", "ana", JobSpec(input_bytes=1.2e9, cpu_s=2.0, rounds=150)),
-    JobClass("spark-features", "spark", "ben", JobSpec(input_bytes=2.0e9, cpu_s=3.0, rounds=40)),
-    JobClass("train-small", "torch", "cho", JobSpec(input_bytes=0.2e9, cpu_s=6.0, rounds=40)),
+    JobClass("etl-copy", "batch", "ana", JobSpec(input_bytes=1.5e9, cpu_s=0.5, rounds=10)),
+    JobClass("spark-sessions", "spark", "ana", JobSpec(input_bytes=0.6e9, cpu_s=1.0, rounds=75)),
+    JobClass("spark-features", "spark", "ben", JobSpec(input_bytes=1.0e9, cpu_s=1.5, rounds=20)),
+    JobClass("train-small", "torch", "cho", JobSpec(input_bytes=0.1e9, cpu_s=3.0, rounds=20)),
 )
 
 

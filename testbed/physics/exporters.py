@@ -92,7 +92,7 @@ class Measurements:
         for offset in range(PROBE_PEERS):
             source = np.arange(count)
             target = (source + 1 + (self._next_peer + offset) % max(count - 1, 1)) % count
-            seconds = PROBE_BYTES / state.rate[source, target] + 2 * state.rtt[source, target]
+            seconds = PROBE_BYTES / state.rate[source, target]
             self._transfer[source, target] = seconds * self._lognormal(RATE_NOISE, count)
             self._measured_at[source, target] = wall_s
         self._next_peer = (self._next_peer + PROBE_PEERS) % max(count - 1, 1)

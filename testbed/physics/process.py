@@ -38,7 +38,7 @@ GANG_ANNOTATION = "fairlane.dev/gang"
 log = logging.getLogger(__name__)
 
 
-class _Meta(msgspec.Struct):
+class _Meta(msgspec.Struct, frozen=True):
     name: str
     namespace: str = ""
     uid: str = ""
@@ -47,11 +47,11 @@ class _Meta(msgspec.Struct):
     deletionTimestamp: str | None = None
 
 
-class _NodeStatus(msgspec.Struct):
+class _NodeStatus(msgspec.Struct, frozen=True):
     capacity: dict[str, str] = {}
 
 
-class Node(msgspec.Struct):
+class Node(msgspec.Struct, frozen=True):
     """The fields of a node that the world needs."""
 
     metadata: _Meta
@@ -63,16 +63,16 @@ class _Container(msgspec.Struct):
     image: str = ""
 
 
-class _PodSpec(msgspec.Struct):
+class _PodSpec(msgspec.Struct, frozen=True):
     nodeName: str = ""
     containers: list[_Container] = []
 
 
-class _PodStatus(msgspec.Struct):
+class _PodStatus(msgspec.Struct, frozen=True):
     phase: str = ""
 
 
-class Pod(msgspec.Struct):
+class Pod(msgspec.Struct, frozen=True):
     """The fields of a pod that the world needs."""
 
     metadata: _Meta
