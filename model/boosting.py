@@ -1,0 +1,209 @@
+"""The central model: trees on what the prior leaves unexplained, in log seconds.
+
+    log p50 = prior + linear + shift + trees
+
+The trees are fitted to the residual of everything before them; that equals
+LightGBM's init_score for these objectives, and nothing has to be added back
+that the model does not hold itself. Since LightGBM refuses monotone
+constraints for objectives that move leaves to a quantile (l1, quantile), the
+constrained form uses the Huber loss, whose small `alpha` makes it a median in
+all but name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+
+from model.linear import LogLinear, fit_log_linear
+from model.snapshot import Floats, Indices
+
+SHIFT_WEIGHT = 10.0
+"""Examples that the prior counts for when the residual's median shifts it."""
+LEAST_ALPHA = 0.05
+RARELY_UNKNOWN = 0.02
+"""An input unknown in fewer of the examples than this share is taken as typical where it is unknown."""
+PATIENCE = 40
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is decided on held-out rows: how the prior's terms count, and the trees' form."""
+
+    level_weight: float = 1.0
+    placement_weight: float = 1.0
+    linear: bool = False
+    objective: str = "huber"
+    min_child: int = 20
+    leaves: int = 15
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Examples: inputs (rows, inputs), terms of the prior (rows, terms), targets in log s, weights."""
+
+    matrix: Floats
+    terms: Floats
+    target: Floats
+    weight: Floats
+
+    def rows(self, chosen: Indices) -> Sample:
+        """Only these rows."""
+        return Sample(self.matrix[chosen], self.terms[chosen], self.target[chosen], self.weight[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """What is the same for every fit: trees, step, constraints and categories by input position."""
+
+    trees: int
+    learning_rate: float
+    monotone: Sequence[int] = ()
+    categorical: Sequence[int] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def constrained(self) -> bool:
+        """Whether any input has a physical sign."""
+        return any(self.monotone)
+
+
+@dataclass(frozen=True, eq=False)
+class Central:
+    """A fitted central model; `typical` replaces unknown values of inputs that were hardly ever unknown."""
+
+    recipe: Recipe
+    shift: float
+    typical: Floats
+    linear: LogLinear | None
+    booster: lgb.Booster | None
+    threads: int = 1
+
+    @property
+    def trees(self) -> int:
+        """How many trees it has."""
+        if self.booster is None:
+            return 0
+        return (
+            int(self.booster.best_iteration)
+            if self.booster.best_iteration > 0
+            else int(self.booster.num_trees())
+        )
+
+    def predict(self, matrix: Floats, terms: Floats) -> Floats:
+        """log p50, shape (rows,)."""
+        predicted = terms @ term_weights(self.recipe, terms.shape[1]) + self.shift
+        matrix = self.completed(matrix)
+        if self.linear is not None:
+            predicted = predicted + self.linear.predict(matrix)
+        if self.booster is not None:
+            predicted = predicted + self.booster.predict(matrix, num_threads=self.threads)
+        return np.asarray(predicted, dtype=np.float64)
+
+    def contributions(self, matrix: Floats) -> Floats:
+        """What each input adds, shape (rows, inputs + 1); the last column is the base without the prior."""
+        matrix = self.completed(matrix)
+        parts = np.zeros((len(matrix), matrix.shape[1] + 1))
+        parts[:, -1] = self.shift
+        if self.linear is not None:
+            parts[:, :-1] += self.linear.contributions(matrix)
+            parts[:, -1] += self.linear.intercept
+        if self.booster is not None:
+            parts += np.asarray(self.booster.predict(matrix, pred_contrib=True, num_threads=self.threads))
+        return parts
+
+    def completed(self, matrix: Floats) -> Floats:
+        """With typical values where LightGBM would read an unknown as 0, which would look idle."""
+        return np.asarray(np.where(np.isnan(matrix), self.typical, matrix), dtype=np.float64)
+
+    def surprise(self, matrix: Floats) -> Floats:
+        """Share of the inputs that are always known in training but not in this row; shape (rows,)."""
+        expected = np.isfinite(self.typical)
+        if not expected.any():
+            return np.zeros(len(matrix))
+        return np.asarray(np.isnan(matrix[:, expected]).mean(axis=1), dtype=np.float64)
+
+
+def term_weights(recipe: Recipe, terms: int) -> Floats:
+    """Weights of the prior's terms: first the level, then the terms of placement; shape (terms,)."""
+    weights = np.full(terms, recipe.placement_weight)
+    weights[:1] = recipe.level_weight
+    return weights
+
+
+def fit_central(sample: Sample, settings: Settings, recipe: Recipe, held: Sample | None = None) -> Central:
+    """Fit to `sample`; with `held`, stop adding trees when those rows no longer gain."""
+    typical = _typical(sample.matrix)
+    matrix = np.where(np.isnan(sample.matrix), typical, sample.matrix)
+    weights = term_weights(recipe, sample.terms.shape[1])
+    residual = sample.target - sample.terms @ weights
+    linear = None
+    if recipe.linear:
+        linear = fit_log_linear(matrix, residual, sample.weight, set(settings.categorical))
+        residual = residual - linear.predict(matrix)
+    held_back = SHIFT_WEIGHT if weights.any() else 0.0
+    shift = _median(residual, sample.weight) * len(residual) / (len(residual) + held_back)
+    start = Central(recipe, shift, typical, linear, None, settings.options.get("num_threads", 1))
+    if len(residual) < 2 * recipe.min_child or settings.trees < 1:
+        return start
+    return replace(start, booster=_grown(start, matrix, residual - shift, sample.weight, settings, held))
+
+
+def _grown(
+    start: Central, matrix: Floats, residual: Floats, weight: Floats, settings: Settings, held: Sample | None
+) -> lgb.Booster | None:
+    parameters = _parameters(residual, settings, start.recipe)
+    data = lgb.Dataset(
+        matrix, residual, weight=weight, categorical_feature=list(settings.categorical), params=parameters
+    )
+    if held is None:
+        return lgb.train(parameters, data, num_boost_round=settings.trees)
+    left = held.target - start.predict(held.matrix, held.terms)
+    check = data.create_valid(start.completed(held.matrix), left, weight=held.weight)
+    stop = lgb.early_stopping(PATIENCE, verbose=False)
+    booster = lgb.train(
+        parameters, data, settings.trees, valid_sets=[check], valid_names=["held"], callbacks=[stop]
+    )
+    without_trees = float(np.average(np.abs(left), weights=held.weight))
+    return booster if booster.best_score["held"]["l1"] < without_trees else None
+
+
+def _parameters(residual: Floats, settings: Settings, recipe: Recipe) -> dict[str, Any]:
+    # The Huber loss moves a leaf by at most alpha * learning_rate a tree: enough to reach the outermost.
+    reach = float(np.quantile(np.abs(residual), 0.995)) / (0.5 * settings.learning_rate * settings.trees)
+    parameters = settings.options | {
+        "objective": "regression_l1" if recipe.objective == "l1" else "huber",
+        "alpha": max(reach, LEAST_ALPHA),
+        "metric": "l1",
+        "learning_rate": settings.learning_rate,
+        "num_leaves": recipe.leaves,
+        "min_data_in_leaf": recipe.min_child,
+        "lambda_l2": 0.1,
+        "boost_from_average": False,
+        "min_data_per_group": int(np.clip(len(residual) // 50, 5, 100)),
+        "cat_smooth": 5.0,
+    }
+    if settings.constrained:
+        parameters |= {
+            "monotone_constraints": list(settings.monotone),
+            "monotone_constraints_method": "intermediate",
+        }
+    return parameters
+
+
+def _typical(matrix: Floats) -> Floats:
+    unknown = np.isnan(matrix).mean(axis=0)
+    typical = np.full(matrix.shape[1], np.nan)
+    for column in np.flatnonzero(unknown < RARELY_UNKNOWN).tolist():
+        typical[column] = np.nanmedian(matrix[:, column])
+    return typical
+
+
+def _median(values: Floats, weight: Floats) -> float:
+    order = np.argsort(values)
+    reached = np.cumsum(weight[order])
+    return float(values[order][np.searchsorted(reached, reached[-1] / 2)])

@@ -1,0 +1,289 @@
+"""The completion-time estimator: median and interval of the run time, scikit-learn contract.
+
+Fitting, in this order: decide the recipe on held-out rows, keep the residuals
+that it had there, refit on all rows, and turn the kept residuals into
+intervals. Held-out rows are later than those they are predicted from; with a
+group column they are of groups not seen, for tables whose question is how far
+the model carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from model.boosting import Central, Recipe, Sample, Settings, fit_central, term_weights
+from model.intervals import Z_HIGH, Intervals, fit_intervals
+from model.prior import PRIOR_SIGMA
+from model.snapshot import Floats, Indices
+from model.weights import example_weights
+
+Fold = tuple[Indices, Indices]
+"""Rows to fit on, rows held out."""
+
+LEAST_FOR_FOLDS = 40
+"""With fewer examples nothing is decided and no tree is grown: the prior, a little shifted."""
+ENOUGH_FOR_ONE_FOLD = 400
+GROUP_FOLDS = 4
+CLEARLY = 1.0
+"""Standard errors by which an alternative must be better before it is taken."""
+ERROR_AT_MOST = 1.0
+"""A held-out error in log s counts at most this much when recipes are compared."""
+
+
+class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Gradient-boosted trees on the residual of a prior of log(run_s), with p10 / p50 / p90.
+
+    Column indices refer to X. `prior_columns` hold terms of the prior in log
+    s: first the level, then the terms of placement. `time_column` (unix s)
+    orders the rows, which otherwise are taken to be oldest first;
+    `group_column` (unknown everywhere: as if not given) makes held-out rows
+    those of unseen groups. `class_column`
+    and `time_column` with `class_temper` and `half_life_s` weigh the examples
+    (see `model.weights`). None of these columns is an input of the trees.
+
+    `recipe` (fields of `model.boosting.Recipe`) skips the decision.
+
+    `monotone` has one sign per column of X; unknown (NaN) inputs are allowed
+    everywhere, and targets must be positive.
+    """
+
+    def __init__(
+        self,
+        *,
+        trees: int = 300,
+        learning_rate: float = 0.1,
+        prior_columns: Sequence[int] = (),
+        prior_sigma: float = PRIOR_SIGMA,
+        categorical_columns: Sequence[int] = (),
+        monotone: Sequence[int] | None = None,
+        linear: bool = True,
+        class_column: int | None = None,
+        class_temper: float = 0.0,
+        time_column: int | None = None,
+        half_life_s: float | None = None,
+        group_column: int | None = None,
+        held_out: float = 0.25,
+        recipe: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        threads: int = 1,
+    ) -> None:
+        self.trees = trees
+        self.learning_rate = learning_rate
+        self.prior_columns = prior_columns
+        self.prior_sigma = prior_sigma
+        self.categorical_columns = categorical_columns
+        self.monotone = monotone
+        self.linear = linear
+        self.class_column = class_column
+        self.class_temper = class_temper
+        self.time_column = time_column
+        self.half_life_s = half_life_s
+        self.group_column = group_column
+        self.held_out = held_out
+        self.recipe = recipe
+        self.seed = seed
+        self.threads = threads
+
+    def __sklearn_tags__(self) -> Tags:
+        """Targets are positive; unknown inputs are welcome."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.target_tags.positive_only = True
+        return tags
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Fit to X of shape (rows, columns) and run times y in s, shape (rows,).
+
+        Raises ValueError for targets that are not positive.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", y_numeric=True)
+        if not (y > 0).all():
+            raise ValueError("run times must be positive (Negative or zero y values are not supported)")
+        order = self._oldest_first(X)
+        X, y = X[order], y[order]
+        self._split_columns()
+        sample = self._sample(X, np.log(y))
+        settings = self._settings()
+        folds = list(self._folds(X))
+        self.recipe_, residual, matrix, trees = self._decided(sample, settings, folds)
+        self.central_ = fit_central(sample, replace(settings, trees=trees), self.recipe_)
+        if not folds:
+            residual = sample.target - self.central_.predict(sample.matrix, sample.terms)
+            matrix = self.central_.completed(sample.matrix)
+        self.intervals_ = fit_intervals(residual, matrix, self.prior_sigma, settings.options)
+        return self
+
+    def predict(self, X: Any) -> Floats:
+        """The median run time in s; shape (rows,)."""
+        X = self._validated(X)
+        return np.exp(self.central_.predict(X[:, self.inputs_], X[:, self.terms_]))
+
+    def predict_quantiles(self, X: Any) -> Floats:
+        """p10, p50, p90 of the run time in s; shape (rows, 3), ascending in each row.
+
+        Inputs that were always known in training but are not now widen the
+        interval towards that of the prior.
+        """
+        X = self._validated(X)
+        matrix = X[:, self.inputs_]
+        median = self.central_.predict(matrix, X[:, self.terms_])
+        size = self.intervals_.size_of(self.central_.completed(matrix))
+        surprise = self.central_.surprise(matrix)
+        low, high = self.intervals_.low * size, self.intervals_.high * size
+        wide = Z_HIGH * self.prior_sigma
+        low = low + surprise * (np.minimum(low, -wide) - low)
+        high = high + surprise * (np.maximum(high, wide) - high)
+        return np.exp(np.stack([median + low, median, median + high], axis=1))
+
+    def contributions(self, X: Any) -> Floats:
+        """What each column of X adds to log(p50_s); shape (rows, columns + 1), the last being the base."""
+        X = self._validated(X)
+        parts = np.zeros((len(X), X.shape[1] + 1))
+        by_input = self.central_.contributions(X[:, self.inputs_])
+        parts[:, self.inputs_] = by_input[:, :-1]
+        parts[:, -1] = by_input[:, -1]
+        parts[:, self.terms_] = X[:, self.terms_] * term_weights(self.recipe_, len(self.terms_))
+        return parts
+
+    @property
+    def trees_(self) -> int:
+        """How many trees the central model has."""
+        return self.central_.trees
+
+    def revive(self, columns: int, central: Central, intervals: Intervals) -> Self:
+        """Become the fitted estimator that these parts were taken from, for X with so many columns."""
+        self.n_features_in_ = columns
+        self._split_columns()
+        self.central_, self.intervals_, self.recipe_ = central, intervals, central.recipe
+        return self
+
+    def _validated(self, X: Any) -> Floats:
+        check_is_fitted(self)
+        checked: Floats = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
+        return checked
+
+    def _oldest_first(self, X: Floats) -> Indices:
+        if self.time_column is None:
+            return np.arange(len(X), dtype=np.intp)
+        return np.argsort(X[:, self.time_column], kind="stable")
+
+    def _split_columns(self) -> None:
+        roles = {self.class_column, self.time_column, self.group_column, *self.prior_columns}
+        self.inputs_: Indices = np.array(
+            [c for c in range(self.n_features_in_) if c not in roles], dtype=np.intp
+        )
+        self.terms_: Indices = np.array(self.prior_columns, dtype=np.intp)
+
+    def _sample(self, X: Floats, target: Floats) -> Sample:
+        classes = X[:, self.class_column] if self.class_column is not None else None
+        ended = X[:, self.time_column] if self.time_column is not None else None
+        weight = example_weights(
+            classes, ended, len(X), temper=self.class_temper, half_life_s=self.half_life_s
+        )
+        return Sample(X[:, self.inputs_], X[:, self.terms_], target, weight)
+
+    def _settings(self) -> Settings:
+        position = {int(column): i for i, column in enumerate(self.inputs_)}
+        signs = [0] * self.n_features_in_ if self.monotone is None else list(self.monotone)
+        if len(signs) != self.n_features_in_:
+            raise ValueError(f"monotone has {len(signs)} signs for {self.n_features_in_} columns")
+        options = {
+            "verbosity": -1,
+            "seed": self.seed,
+            "num_threads": self.threads,
+            "deterministic": True,
+            "force_row_wise": True,
+        }
+        return Settings(
+            trees=self.trees,
+            learning_rate=self.learning_rate,
+            monotone=[signs[int(column)] for column in self.inputs_],
+            categorical=[position[c] for c in self.categorical_columns if c in position],
+            options=options,
+        )
+
+    def _folds(self, X: Floats) -> Iterator[Fold]:
+        """Later rows held out, or rows of unseen groups; none with too few rows."""
+        rows = len(X)
+        if rows < LEAST_FOR_FOLDS:
+            return
+        if self.group_column is not None and np.isfinite(X[:, self.group_column]).any():
+            yield from group_folds(X[:, self.group_column], GROUP_FOLDS, self.seed)
+            return
+        everything = np.arange(rows)
+        parts = 1 if rows >= ENOUGH_FOR_ONE_FOLD else 2
+        for part in range(parts, 0, -1):
+            start = int(rows * (1 - part * self.held_out))
+            stop = int(rows * (1 - (part - 1) * self.held_out))
+            yield everything[:start], everything[start:stop]
+
+    def _decided(
+        self, sample: Sample, settings: Settings, folds: list[Fold]
+    ) -> tuple[Recipe, Floats, Floats, int]:
+        """The recipe, its held-out residuals with their inputs, and how many trees it took."""
+        best = _Trial(Recipe(**(self.recipe or {})), sample, settings, folds)
+        undecided = bool(folds) and self.recipe is None
+        for alternatives in self._questions(sample, settings) if undecided else ():
+            for changes in alternatives:
+                trial = _Trial(replace(best.recipe, **changes), sample, settings, folds)
+                best = trial if trial.clearly_better_than(best) else best
+        return best.recipe, best.residual, best.matrix, best.trees
+
+    def _questions(self, sample: Sample, settings: Settings) -> Iterator[list[dict[str, Any]]]:
+        if sample.terms.shape[1] > 1:
+            yield [{"placement_weight": 0.5}, {"placement_weight": 0.0}]
+        if sample.terms.shape[1] > 0:
+            yield [{"level_weight": 0.0}]
+        yield [{"min_child": 5}, {"min_child": 5, "leaves": 31}]
+        if self.linear:
+            yield [{"linear": True}]
+        if not settings.constrained:
+            yield [{"objective": "l1"}]
+
+
+class _Trial:
+    """One recipe tried on all folds."""
+
+    def __init__(self, recipe: Recipe, sample: Sample, settings: Settings, folds: list[Fold]) -> None:
+        self.recipe = recipe
+        fitted = [fit_central(sample.rows(fit), settings, recipe, sample.rows(held)) for fit, held in folds]
+        held_rows = np.concatenate([held for _, held in folds]) if folds else np.arange(0)
+        held = [sample.rows(rows) for _, rows in folds]
+        predicted = [model.predict(part.matrix, part.terms) for model, part in zip(fitted, held, strict=True)]
+        self.residual = np.concatenate(
+            [part.target - p for part, p in zip(held, predicted, strict=True)] or [np.zeros(0)]
+        )
+        completed = [model.completed(part.matrix) for model, part in zip(fitted, held, strict=True)]
+        self.matrix = np.concatenate(completed) if completed else sample.matrix[:0]
+        self._weight = sample.weight[held_rows]
+        counts = [model.trees for model in fitted]
+        self.trees = round(float(np.mean(counts))) if counts else 0
+
+    def clearly_better_than(self, other: _Trial) -> bool:
+        """Smaller held-out errors, by more than chance would have it."""
+        ours, theirs = (np.minimum(np.abs(trial.residual), ERROR_AT_MOST) for trial in (self, other))
+        gain = (theirs - ours) * self._weight
+        return bool(gain.mean() > CLEARLY * gain.std() / np.sqrt(len(gain)))
+
+
+def group_folds(groups: Floats, count: int, seed: int) -> Iterator[Fold]:
+    """Folds in which a group is either fitted on or held out, of about equal size, largest group first."""
+    names, code, size = np.unique(groups, return_inverse=True, return_counts=True)
+    count = min(count, len(names))
+    if count < 2:
+        return
+    shuffled = np.random.default_rng(seed).permutation(len(names))
+    fold_of, filled = np.zeros(len(names), dtype=np.intp), np.zeros(count)
+    for name in shuffled[np.argsort(-size[shuffled], kind="stable")].tolist():
+        fold_of[name] = int(np.argmin(filled))
+        filled[fold_of[name]] += size[name]
+    for fold in range(count):
+        held = fold_of[code] == fold
+        yield np.flatnonzero(~held), np.flatnonzero(held)

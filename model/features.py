@@ -1,0 +1,268 @@
+"""From a job, its candidate nodes and one telemetry snapshot to the feature matrix.
+
+The same code builds the rows that are served and the rows that are trained
+on. Unknown is NaN, never idle. What depends on the epoch alone (readings of
+nodes, means over all pairs) is computed once per snapshot; a call gathers
+those by position and adds what depends on where this job's data, peers and
+driver are.
+
+Directions: input flows from the data nodes to the candidate, so that
+direction counts; with peers and the driver data flows both ways, so the worse
+direction counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from model.epoch import EpochView, view_of
+from model.pairs import Ends, PairField, greatest, least, mean
+from model.placement import FRAMEWORKS, ClusterView, Job, NodeFacts
+from model.schema import FEATURES, NAMES, SCHEMA_VERSION, Feature
+from model.snapshot import Floats, TelemetrySnapshot
+from model.transfer import attained_throughput, transfer_columns
+
+__all__ = ["FEATURES", "NAMES", "SCHEMA_VERSION", "Feature", "build", "job_columns", "neighbour_columns"]
+
+Columns = dict[str, Floats | float]
+NOWHERE = NodeFacts()
+
+
+def build(job: Job, candidates: Sequence[str], snapshot: TelemetrySnapshot, cluster: ClusterView) -> Floats:
+    """Feature matrix of shape (len(candidates), len(FEATURES)); unknown is NaN.
+
+    Columns are those of `FEATURES` in order, rows those of `candidates`. A
+    candidate that neither the snapshot nor the cluster knows has NaN in every
+    column of its own.
+    """
+    view = view_of(snapshot, cluster)
+    ends = view.ends(candidates, cluster)
+    columns: Columns = job_columns(job) | neighbour_columns(job, candidates, cluster)
+    columns |= view.node_columns(ends.position)
+    columns |= _network_columns(job, candidates, view, ends, cluster)
+    matrix = np.empty((len(NAMES), len(candidates)))
+    for row, name in enumerate(NAMES):
+        matrix[row] = columns[name]
+    return matrix.T
+
+
+def _log_bytes(volume: float) -> float:
+    return math.log1p(volume) if volume >= 0 else math.nan
+
+
+def job_columns(job: Job) -> Columns:
+    """The columns of groups job and history, by feature name: the same for every candidate."""
+    framework = job.framework if job.framework in FRAMEWORKS else FRAMEWORKS[0]
+    by_class, by_user = job.class_history, job.user_history
+    return {
+        "job_framework": float(FRAMEWORKS.index(framework)),
+        "job_gang_size": float(job.gang_size),
+        "job_cpu": job.cpu,
+        "job_memory_bytes": job.memory_bytes,
+        "job_gpu": job.gpu,
+        "job_input_log_bytes": _log_bytes(job.input_bytes),
+        "job_shuffle_log_bytes": _log_bytes(job.shuffle_bytes),
+        "job_expected_log_s": math.log(job.expected_s) if job.expected_s > 0 else math.nan,
+        "job_data_nodes": float(len(job.data_nodes)),
+        "job_peer_nodes": float(len(job.peer_nodes)),
+        "class_runs": float(by_class.count),
+        "class_mean_log_s": by_class.mean_log_s,
+        "class_ewma_log_s": by_class.ewma_log_s,
+        "class_last_log_s": by_class.last_log_s,
+        "class_std_log_s": by_class.std_log_s,
+        "user_runs": float(by_user.count),
+        "user_mean_log_s": by_user.mean_log_s,
+        "user_ewma_log_s": by_user.ewma_log_s,
+    }
+
+
+def neighbour_columns(job: Job, candidates: Sequence[str], cluster: ClusterView) -> Columns:
+    """The columns of group neighbours, by feature name; shape (len(candidates),) each."""
+    facts = [cluster.get(name) for name in candidates]
+    rows = [_neighbours(job, fact) if fact is not None else _UNKNOWN_NEIGHBOURS for fact in facts]
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), 5).T
+    names = (
+        "residents",
+        "residents_network_heavy",
+        "residents_same_framework",
+        "requested_cpu_ratio",
+        "image_present",
+    )
+    return dict(zip(names, table, strict=True))
+
+
+_UNKNOWN_NEIGHBOURS = (math.nan,) * 5
+
+
+def _neighbours(job: Job, fact: NodeFacts) -> tuple[float, float, float, float, float]:
+    allocatable = fact.allocatable_cpu
+    return (
+        fact.residents,
+        fact.network_heavy,
+        fact.residents_by_framework.get(job.framework, 0),
+        (fact.requested_cpu + job.cpu) / allocatable if allocatable > 0 else math.nan,
+        job.image in fact.images if job.image and fact.images else math.nan,
+    )
+
+
+def _network_columns(
+    job: Job, candidates: Sequence[str], view: EpochView, ends: Ends, cluster: ClusterView
+) -> Columns:
+    data = _Partners(job.data_nodes, candidates, view, ends, cluster, one_way=True)
+    peers = _Partners(job.peer_nodes, candidates, view, ends, cluster)
+    driver = _Partners((job.driver_node,) if job.driver_node else (), candidates, view, ends, cluster)
+    columns: Columns = {**_data_columns(data), **_peer_columns(peers), **_driver_columns(driver)}
+    everywhere = view.all_columns(ends.position)
+    columns |= everywhere
+    columns |= transfer_columns(
+        job,
+        from_data=attained_throughput(data.of("throughput"), data.of("rtt"), data.of("loss")),
+        to_peers=attained_throughput(peers.of("throughput"), peers.of("rtt"), peers.of("loss")),
+        to_all=attained_throughput(
+            everywhere["throughput_all"], everywhere["rtt_all"], everywhere["loss_all"]
+        ),
+        local=data.local,
+    )
+    columns["same_nic_peers"] = _same_nic(job.peer_nodes, candidates, cluster)
+    return columns
+
+
+class _Partners:
+    """The nodes that a candidate exchanges data with, seen from all candidates at once.
+
+    Matrices have shape (len(partners), len(candidates)). A candidate that is
+    itself the partner is local: no round trip, no loss, no transfer time, and
+    a throughput that is unknown because no link is used.
+    """
+
+    def __init__(
+        self,
+        partners: Sequence[str],
+        candidates: Sequence[str],
+        view: EpochView,
+        ends: Ends,
+        cluster: ClusterView,
+        *,
+        one_way: bool = False,
+    ) -> None:
+        self._view, self._ends, self._one_way = view, ends, one_way
+        self._partners = view.ends(partners, cluster)
+        names = np.array(candidates, dtype=object)
+        shape = (len(partners), len(candidates))
+        self.local = np.array([names == partner for partner in partners], dtype=bool).reshape(shape)
+        self._known: dict[str, Floats] = {}
+        self._measured: list[Floats] = []
+
+    def of(self, reading: str) -> Floats:
+        """Values of a pair reading; NaN where neither measured nor estimable."""
+        if reading not in self._known:
+            self._known[reading] = self._look_up(reading)
+        return self._known[reading]
+
+    def estimated(self) -> Floats:
+        """Ratio of pairs that were not measured, over the readings that exist; shape (candidates,)."""
+        self.of("rtt"), self.of("throughput")
+        return (
+            1.0 - mean(np.stack(self._measured)) if self._measured else np.full(self.local.shape[1], np.nan)
+        )
+
+    def same_zone(self) -> Floats:
+        """Ratio of partners in the candidate's zone; NaN without partners or zones."""
+        ours, theirs = self._ends.zone, self._partners.zone
+        named = self._view.zone_is_named
+        same = np.where(named[theirs][:, None] & named[ours][None, :], theirs[:, None] == ours, np.nan)
+        return mean(same)
+
+    def ages(self) -> Floats:
+        """Mean age in s of the measured pairs; shape (candidates,)."""
+        field = self._view.field("rtt") or self._view.field("throughput")
+        if field is None or not len(self.local):
+            return np.full(self.local.shape[1], np.nan)
+        rows = [field.age_outward(self._partners.one(row), self._ends) for row in range(len(self.local))]
+        return mean(np.stack(rows))
+
+    def _look_up(self, reading: str) -> Floats:
+        field = self._view.field(reading)
+        values = np.full(self.local.shape, np.nan)
+        if field is not None:
+            for row in range(len(values)):
+                values[row] = self._row(field, reading, row)
+        values[self.local] = np.nan if reading.startswith("throughput") else 0.0
+        return values
+
+    def _row(self, field: PairField, reading: str, row: int) -> Floats:
+        partner = self._partners.one(row)
+        values, measured = field.outward(partner, self._ends)
+        if not self._one_way:
+            back, measured_back = field.inward(partner, self._ends)
+            worse: Callable[[Floats, Floats], Floats] = (
+                np.fmin if reading.startswith("throughput") else np.fmax
+            )
+            values, measured = worse(values, back), measured | measured_back
+        if reading in ("rtt", "throughput"):
+            known = np.isfinite(values)
+            self._measured.append(
+                np.where(known | measured, (measured | self.local[row]).astype(float), np.nan)
+            )
+        return values
+
+
+def _data_columns(data: _Partners) -> dict[str, Floats]:
+    return {
+        "rtt_data_min": least(data.of("rtt")),
+        "rtt_data_mean": mean(data.of("rtt")),
+        "rtt_data_max": greatest(data.of("rtt")),
+        "rtt_data_mean_1m": mean(data.of("rtt_mean_1m")),
+        "rtt_data_forecast": mean(data.of("rtt_forecast")),
+        "loss_data_mean": mean(data.of("loss")),
+        "jitter_data_mean": mean(data.of("rtt_jitter")),
+        "transfer_time_data_mean": mean(data.of("transfer_time")),
+        "transfer_time_data_max": greatest(data.of("transfer_time")),
+        "throughput_data_min": least(data.of("throughput")),
+        "throughput_data_mean": mean(data.of("throughput")),
+        "throughput_data_max": greatest(data.of("throughput")),
+        "throughput_data_mean_1m": mean(data.of("throughput_mean_1m")),
+        "throughput_data_forecast": mean(data.of("throughput_forecast")),
+        "data_local": mean(data.local.astype(np.float64)),
+        "same_zone_data": data.same_zone(),
+        "estimated_data": data.estimated(),
+        "age_pairs_data_s": data.ages(),
+    }
+
+
+def _peer_columns(peers: _Partners) -> dict[str, Floats]:
+    return {
+        "rtt_peers_min": least(peers.of("rtt")),
+        "rtt_peers_mean": mean(peers.of("rtt")),
+        "rtt_peers_max": greatest(peers.of("rtt")),
+        "loss_peers_max": greatest(peers.of("loss")),
+        "jitter_peers_mean": mean(peers.of("rtt_jitter")),
+        "transfer_time_peers_mean": mean(peers.of("transfer_time")),
+        "transfer_time_peers_max": greatest(peers.of("transfer_time")),
+        "throughput_peers_min": least(peers.of("throughput")),
+        "throughput_peers_mean": mean(peers.of("throughput")),
+        "same_zone_peers": peers.same_zone(),
+        "estimated_peers": peers.estimated(),
+    }
+
+
+def _driver_columns(driver: _Partners) -> dict[str, Floats]:
+    return {
+        "rtt_driver": mean(driver.of("rtt")),
+        "loss_driver": mean(driver.of("loss")),
+        "jitter_driver": mean(driver.of("rtt_jitter")),
+        "transfer_time_driver": mean(driver.of("transfer_time")),
+        "throughput_driver": mean(driver.of("throughput")),
+        "same_zone_driver": driver.same_zone(),
+    }
+
+
+def _same_nic(peers: Sequence[str], candidates: Sequence[str], cluster: Mapping[str, NodeFacts]) -> Floats:
+    """Ratio of peers whose NIC class is the candidate's; NaN where either class is not known."""
+    classes = np.array([cluster.get(name, NOWHERE).nic_class for name in candidates], dtype=object)
+    theirs = np.array([cluster.get(name, NOWHERE).nic_class for name in peers], dtype=object)[:, None]
+    known = (classes != "") & (theirs != "")
+    return mean(np.where(known, theirs == classes, np.nan).reshape(len(peers), len(candidates)))

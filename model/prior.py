@@ -1,0 +1,123 @@
+"""The analytic prior: log(run_s) from a feature row alone, without any training.
+
+    log_prior = log(base_s) + network + load
+
+    base_s    the class history (3/4 of the mean and 1/4 of the EWMA of log run
+              times, counted as `class_runs` observations) shrunk by one pseudo-run to
+              the hinted duration, else to the user's history, else to
+              CPU_S + transfer_median_s + ROUNDS * RTT
+    network   log(1 - w + w * transfer_ratio): the share w of the run that is
+              transfer grows with the candidate's transfer time; w is
+              transfer_median_s / base_s where volumes are hinted, else
+              SHARE_BY_DEFAULT
+    load      USE_WEIGHT * (cpu use - TYPICAL_USE)
+              + log max(1, cpu use + requested share of the cores)
+
+Each term rises with what slows a job down and falls with what speeds it up,
+so the sum has the signs of the feature table. A reading that is unknown counts
+as typical: a node that says nothing is neither the best nor the worst.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from model.schema import POSITION
+from model.snapshot import Floats
+
+PRIOR_SIGMA = 0.8
+"""Standard deviation of log(run_s) about the prior before anything was learnt: a factor of 2.2."""
+
+CPU_S = 60.0
+RECENT = 0.25
+"""Weight of the moving average: it follows drift, but a few unlucky placements move it."""
+ROUNDS = 200.0
+SHARE_BY_DEFAULT = 0.3
+SHARE_AT_MOST = 0.9
+RATIO_AT_MOST = 50.0
+TYPICAL_USE = 0.4
+USE_WEIGHT = 0.3
+LEAST_S = 0.1
+
+
+PARTS: tuple[tuple[str, str], ...] = (
+    ("prior_level", "class_mean_log_s"),
+    ("prior_network", "transfer_ratio"),
+    ("prior_load", "cpu_use"),
+)
+"""Names of the prior's terms, and the feature that an explanation names for each."""
+
+
+def log_prior_parts(features: Floats) -> Floats:
+    """The three terms of the prior, shape (rows, 3), in the order of `PARTS`; never NaN.
+
+    Raises ValueError when the number of columns is not that of the feature table.
+    """
+    if features.ndim != 2 or features.shape[1] != len(POSITION):
+        raise ValueError(f"features must have shape (rows, {len(POSITION)}), got {features.shape}")
+    base = _log_base(features)
+    return np.stack([base, _network(features, base), _load(features)], axis=1)
+
+
+def log_prior(features: Floats) -> Floats:
+    """Log of the expected run time in s, shape (rows,), from features of shape (rows, len(FEATURES)).
+
+    Never NaN. Raises ValueError when the number of columns is not that of the
+    feature table.
+    """
+    return np.asarray(log_prior_parts(features).sum(axis=1), dtype=np.float64)
+
+
+def _column(features: Floats, name: str) -> Floats:
+    return features[:, POSITION[name]]
+
+
+def _known(*choices: Floats, otherwise: float) -> Floats:
+    """Row by row the first choice that is known."""
+    result = np.full(len(choices[0]), otherwise)
+    for choice in reversed(choices):
+        result = np.where(np.isfinite(choice), choice, result)
+    return result
+
+
+def _log_base(features: Floats) -> Floats:
+    mean, ewma = _column(features, "class_mean_log_s"), _column(features, "class_ewma_log_s")
+    history = _known((1 - RECENT) * mean + RECENT * ewma, mean, ewma, otherwise=np.nan)
+    runs = np.where(
+        np.isfinite(history), np.maximum(_known(_column(features, "class_runs"), otherwise=1.0), 1.0), 0.0
+    )
+    without_history = _known(
+        _column(features, "job_expected_log_s"),
+        _column(features, "user_mean_log_s"),
+        _formula(features),
+        otherwise=np.log(CPU_S),
+    )
+    return np.asarray(
+        (runs * np.where(runs > 0, history, 0.0) + without_history) / (runs + 1.0), dtype=np.float64
+    )
+
+
+def _formula(features: Floats) -> Floats:
+    transfer = _known(_column(features, "transfer_median_s"), otherwise=0.0)
+    rtt = _known(_column(features, "rtt_all"), otherwise=0.0)
+    return np.asarray(np.log(CPU_S + transfer + ROUNDS * rtt), dtype=np.float64)
+
+
+def _network(features: Floats, log_base: Floats) -> Floats:
+    base_s = np.maximum(np.exp(np.minimum(log_base, 50.0)), LEAST_S)
+    hinted = _column(features, "transfer_median_s") / base_s
+    share = np.clip(_known(hinted, otherwise=SHARE_BY_DEFAULT), 0.0, SHARE_AT_MOST)
+    ratio = np.clip(_known(_column(features, "transfer_ratio"), otherwise=1.0), 0.0, RATIO_AT_MOST)
+    return np.asarray(np.log(1.0 - share + share * ratio), dtype=np.float64)
+
+
+def _load(features: Floats) -> Floats:
+    use = _known(
+        _column(features, "cpu_use_forecast"),
+        _column(features, "cpu_use_mean_1m"),
+        _column(features, "cpu_use"),
+        otherwise=TYPICAL_USE,
+    )
+    wanted = _known(_column(features, "job_cpu") / _column(features, "cpu_cores"), otherwise=0.0)
+    crowding = np.log(np.maximum(use + wanted, 1.0))
+    return np.asarray(USE_WEIGHT * (use - TYPICAL_USE) + crowding, dtype=np.float64)

@@ -1,0 +1,186 @@
+"""A fitted model as files and back: plain text and JSON, nothing that runs when it is read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
+
+import lightgbm as lgb
+import numpy as np
+import pandas as pd
+
+from model.boosting import Central, Recipe
+from model.dataset import Examples
+from model.design import Design, estimator_for
+from model.estimator import CompletionTimeEstimator
+from model.intervals import Intervals
+from model.linear import LogLinear
+from model.schema import FEATURES, NAMES, SCHEMA_VERSION
+from model.snapshot import Floats
+
+FORMAT = 1
+INFO, STATE, CENTRAL, SIZE = "info.json", "state.json", "central.txt", "size.txt"
+
+
+class BrokenModelError(ValueError):
+    """The files are not a model that this program can use; the message says why."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model is: version (given when published), schema, training window in unix s, figures."""
+
+    trained_at_s: float
+    examples: int
+    oldest_example_s: float
+    newest_example_s: float
+    version: str = ""
+    schema_version: int = SCHEMA_VERSION
+    dropped: tuple[str, ...] = ()
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class PublishedModel:
+    """A model that serves: from the feature table to quantiles of run_s."""
+
+    info: ModelInfo
+    design: Design
+    estimator: CompletionTimeEstimator
+
+    @classmethod
+    def of(
+        cls,
+        estimator: CompletionTimeEstimator,
+        design: Design,
+        examples: Examples,
+        trained_at_s: float,
+        metrics: Mapping[str, Any],
+    ) -> Self:
+        """Describe a fitted estimator."""
+        ended = examples.frame["ended_at"]
+        info = ModelInfo(
+            trained_at_s=trained_at_s,
+            examples=len(ended),
+            oldest_example_s=float(ended.min()),
+            newest_example_s=float(ended.max()),
+            dropped=design.dropped,
+            metrics=metrics,
+        )
+        return cls(info, design, estimator)
+
+    def predict_quantiles(self, features: Floats) -> Floats:
+        """p10, p50, p90 in s, shape (rows, 3), from features of shape (rows, number of features)."""
+        return self.estimator.predict_quantiles(self.design.serving_matrix(features))
+
+    def contributions(self, features: Floats) -> Floats:
+        """What each feature adds to log(p50_s), shape (rows, number of features + 1), last the base."""
+        parts = self.estimator.contributions(self.design.serving_matrix(features))
+        return self.design.feature_contributions(parts)
+
+    def predict_table(self, frame: pd.DataFrame) -> Floats:
+        """Quantiles for the rows of an example table with the feature columns."""
+        return self.predict_quantiles(frame[list(NAMES)].to_numpy(dtype=np.float64))
+
+    def named(self, version: str) -> PublishedModel:
+        """The same model with its version."""
+        return replace(self, info=replace(self.info, version=version))
+
+    def files(self) -> dict[str, bytes]:
+        """The model as files by name."""
+        central, intervals = self.estimator.central_, self.estimator.intervals_
+        files = {
+            INFO: _json({"format": FORMAT, "features": _feature_table(), **asdict(self.info)}),
+            STATE: _json(_state(self.estimator)),
+        }
+        if central.booster is not None:
+            files[CENTRAL] = central.booster.model_to_string().encode()
+        if intervals.size is not None:
+            files[SIZE] = intervals.size.model_to_string().encode()
+        return files
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes], threads: int = 1) -> Self:
+        """The inverse of `files`. Raises BrokenModelError."""
+        try:
+            info = _info(json.loads(files[INFO]))
+            design = Design(True, tuple(NAMES), dropped=info.dropped)
+            estimator = _revived(design, json.loads(files[STATE]), files, threads)
+            model = cls(info, design, estimator)
+            _try_out(model)
+        except KeyError as error:
+            raise BrokenModelError(f"the model lacks {error}") from error
+        except (ValueError, TypeError, AttributeError, lgb.basic.LightGBMError) as error:
+            raise BrokenModelError(f"the model is not readable: {error}") from error
+        return model
+
+
+def _json(values: Any) -> bytes:
+    return json.dumps(values, indent=1, sort_keys=True, default=_plain).encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} in a model's description")
+
+
+def _feature_table() -> list[list[Any]]:
+    return [[feature.name, feature.unit, feature.group, feature.monotone] for feature in FEATURES]
+
+
+def _info(values: dict[str, Any]) -> ModelInfo:
+    if values.pop("format") != FORMAT:
+        raise BrokenModelError(f"the model's files are of another format than {FORMAT}")
+    if values["schema_version"] != SCHEMA_VERSION:
+        raise BrokenModelError(
+            f"the model was trained on feature schema {values['schema_version']}, "
+            f"this program has {SCHEMA_VERSION}"
+        )
+    names = [feature[0] for feature in values.pop("features")]
+    if names != list(NAMES):
+        raise BrokenModelError("the model was trained on other features under the same schema version")
+    return ModelInfo(**(values | {"dropped": tuple(values["dropped"])}))
+
+
+def _state(estimator: CompletionTimeEstimator) -> dict[str, Any]:
+    central, intervals = estimator.central_, estimator.intervals_
+    return {
+        "parameters": {name: estimator.get_params()[name] for name in ("prior_sigma",)},
+        "recipe": asdict(central.recipe),
+        "shift": central.shift,
+        "typical": [None if math.isnan(value) else value for value in central.typical.tolist()],
+        "linear": None if central.linear is None else central.linear.to_json(),
+        "low": intervals.low,
+        "high": intervals.high,
+        "typical_size": intervals.typical_size,
+    }
+
+
+def _revived(
+    design: Design, state: dict[str, Any], files: Mapping[str, bytes], threads: int
+) -> CompletionTimeEstimator:
+    estimator = estimator_for(design, threads=threads, **state["parameters"])
+    typical = np.array([math.nan if value is None else value for value in state["typical"]], dtype=np.float64)
+    linear = None if state["linear"] is None else LogLinear.from_json(state["linear"])
+    central = Central(
+        Recipe(**state["recipe"]), state["shift"], typical, linear, _booster(files, CENTRAL), threads
+    )
+    intervals = Intervals(state["low"], state["high"], _booster(files, SIZE), state["typical_size"], threads)
+    return estimator.revive(len(design.columns), central, intervals)
+
+
+def _booster(files: Mapping[str, bytes], name: str) -> lgb.Booster | None:
+    if name not in files:
+        return None
+    return lgb.Booster(params={"verbosity": -1}, model_str=files[name].decode())
+
+
+def _try_out(model: PublishedModel) -> None:
+    """One prediction on a node of which nothing is known: what can't answer that must not be served."""
+    quantiles = model.predict_quantiles(np.full((1, len(NAMES)), np.nan))
+    if not (np.isfinite(quantiles).all() and (quantiles > 0).all()):
+        raise BrokenModelError("the model predicts no finite positive time")
