@@ -37,6 +37,7 @@ COMMANDS: dict[str, Entry] = {
     ),
     "testbed": Entry("testbed.commands:app", "A local cluster from real components, for trying and testing."),
     "demo": Entry("testbed.demo.commands:app", "The main job end to end on a local cluster."),
+    "e2e": Entry("testbed.kind.commands:app", "The comparison on a kind cluster with real jobs."),
     "bench": Entry("benchmarks.commands:app", "Benchmarks with stored JSON results."),
 }
 
@@ -75,3 +76,7 @@ def fairlane() -> None:
 def main() -> None:
     """Entry point of the console script."""
     sys.exit(app())
+
+
+if __name__ == "__main__":
+    main()

@@ -7,8 +7,9 @@ used, because the official models cost ten times as much a pod.
 A mirror is the one correct way to follow a collection: list in pages, watch
 from the list's resource version with bookmarks, resume at the last version
 seen after every end of stream, list again after 410 Gone, and wait with
-growing jittered pauses after errors. Both ends bound the time of one watch:
-without a client-side limit a dead peer would hang it for ever.
+growing jittered pauses after errors, also when the server ends every watch at
+once. Both ends bound the time of one watch, and silence counts as an error: a
+dead peer would hang it for ever, because it never says that it is gone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import asyncio
 import logging
 import random
 import ssl
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -37,7 +39,11 @@ STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 
 PAGE_SIZE = 500
 WATCH_S = 270.0
-"""How long the server may keep one watch open; the client waits a little longer."""
+"""How long the server may keep one watch open."""
+SILENCE_S = 130.0
+"""A watch that says nothing for so long is dead: the server sends a bookmark about every minute."""
+SHORT_WATCH_S = 1.0
+"""A watch that ends sooner without a word counts as an error, or asking again would be a busy loop."""
 BACKOFF_S_MAX = 30.0
 GONE = 410
 """The resource version is too old to resume from: list again."""
@@ -71,6 +77,8 @@ class Changed(Generic[Item]):
 
 
 class _Meta(msgspec.Struct):
+    namespace: str = ""
+    name: str = ""
     resourceVersion: str = ""
     continue_: str = msgspec.field(name="continue", default="")
 
@@ -178,7 +186,7 @@ class KubeClient:
         while True:
             query = {**params, "limit": str(PAGE_SIZE)} | ({"continue": token} if token else {})
             page = _decode(await self.get(path, query), _Page)
-            items.extend(decoder.decode(raw) for raw in page.items or ())
+            items.extend(item for raw in page.items or () if (item := _item(raw, decoder)) is not None)
             token = page.metadata.continue_
             if not token:
                 return items, page.metadata.resourceVersion
@@ -194,16 +202,19 @@ class KubeClient:
             "resourceVersion": version,
             "timeoutSeconds": str(int(served_s)),
         }
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE_S)
+        headers, is_silent, begun_s = await self._headers(), True, time.monotonic()
         try:
-            async with self._session.get(
-                _url(path, query), headers=await self._headers(), timeout=_watch_timeout(served_s)
-            ) as answer:
+            async with self._session.get(_url(path, query), headers=headers, timeout=timeout) as answer:
                 if answer.status != 200:
                     raise _error(answer.status, await answer.read())
                 async for line in _lines(answer.content):
+                    is_silent = False
                     yield _change(line, decoder)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise KubeError(0, "Unreachable", f"{type(error).__name__}: {error}") from error
+        if is_silent and time.monotonic() - begun_s < SHORT_WATCH_S:
+            raise KubeError(0, "ShortWatch", "the server ended the watch at once")
 
     async def _request(
         self,
@@ -227,7 +238,10 @@ class KubeClient:
         return content
 
     async def _headers(self) -> dict[str, str]:
-        token = await self._configuration.get_api_key_with_prefix("BearerToken")
+        try:  # reads the token's file again now and then
+            token = await self._configuration.get_api_key_with_prefix("BearerToken")
+        except (kubernetes_config.ConfigException, OSError) as error:
+            raise KubeError(0, "NoToken", f"the token cannot be read: {error}") from error
         return {"Authorization": token} if token else {}
 
 
@@ -273,10 +287,6 @@ def _url(path: str, params: Params | None) -> str:
     return f"{path}?{urlencode(params)}" if params else path
 
 
-def _watch_timeout(served_s: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=served_s + 15)
-
-
 def _decode(content: bytes, wanted: type[Any]) -> Any:
     try:
         return msgspec.json.decode(content, type=wanted)
@@ -300,9 +310,18 @@ def _change(line: bytes, decoder: msgspec.json.Decoder[Item]) -> tuple[str, Chan
         told = _decode(bytes(event.object), _Status)
         raise KubeError(told.code, told.reason, told.message)
     version = _decode(bytes(event.object), _Versioned).metadata.resourceVersion
-    if event.type == "BOOKMARK":
-        return version, None
-    return version, Changed(event.type, decoder.decode(event.object))
+    item = None if event.type == "BOOKMARK" else _item(event.object, decoder)
+    return version, None if item is None else Changed(event.type, item)
+
+
+def _item(raw: msgspec.Raw, decoder: msgspec.json.Decoder[Item]) -> Item | None:
+    """The object; None, told in the log, when it has not the wanted shape: one must not hide all others."""
+    try:
+        return decoder.decode(raw)
+    except msgspec.DecodeError as error:
+        about = _decode(bytes(raw), _Versioned).metadata
+        log.error("left out %s/%s, which cannot be read: %s", about.namespace, about.name, error)
+        return None
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:

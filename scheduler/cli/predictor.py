@@ -1,0 +1,84 @@
+"""`fairlane predictor`: the model server as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scheduler.cli.serving import load_settings, with_options
+from scheduler.config import ConfigError
+
+if TYPE_CHECKING:
+    from model.serve import ServerSettings
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+EXAMPLES = """Examples:
+
+  fairlane predictor --config fairlane.yaml
+
+  fairlane predictor --registry /var/lib/fairlane/models --port 8889
+
+  fairlane predictor --registry s3://bucket/models --host 0.0.0.0 --poll-s 30
+"""
+
+
+@app.command(epilog=EXAMPLES)
+def predictor(
+    config: Annotated[Path | None, typer.Option(envvar="FAIRLANE_CONFIG", help="Settings file.")] = None,
+    registry: Annotated[
+        str | None, typer.Option(help="Where models are published: a path or an fsspec URL.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    port_file: Annotated[Path | None, typer.Option(help="Write the port here once it is known.")] = None,
+    poll_s: Annotated[float | None, typer.Option(help="Seconds between looks for a newer model.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads that predict.")] = None,
+) -> None:
+    """Serve the newest model over gRPC, with health and reflection; newer models are taken while serving.
+
+    Without a model the health service says NOT_SERVING and the first model
+    published is taken. Options win over the settings file.
+    """
+    from model.registry import RegistryError
+    from model.serve import ServerSettings
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    given = {"registry": registry, "host": host, "port": port, "reload_s": poll_s, "threads": threads}
+    try:
+        own = with_options(load_settings("predictor", config), "predictor", given).predictor
+        asyncio.run(
+            _serve(ServerSettings(own.registry, own.host, own.port, own.reload_s, own.threads), port_file)
+        )
+    except (ConfigError, RegistryError, OSError) as error:
+        typer.echo(f"fairlane predictor: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+async def _serve(settings: ServerSettings, port_file: Path | None) -> None:
+    from model.serve import PredictorServer
+
+    server = PredictorServer(settings)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    await server.start()
+    logging.getLogger("fairlane.predictor").info("listening on %s:%d", settings.host, server.port)
+    if port_file is not None:
+        _write_whole(port_file, f"{server.port}\n")
+    await ended.wait()
+    await server.stop()
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """A reader of the file sees all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.write_text(text)
+    unfinished.replace(path)

@@ -1,0 +1,311 @@
+"""Every setting of every process, in one frozen object; nothing else reads the environment.
+
+Values come from a YAML file and then from the environment, which wins
+(settings_text.py). A key nobody knows is refused: a misspelt setting must not
+be a silent default. Units are the last word of a name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from scheduler.settings_text import ConfigError, overlay, read_secret, read_yaml, sentences
+
+__all__ = ["ConfigError", "Settings", "Source"]
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
+UrlPath = Annotated[str, Field(pattern=r"^(/[\w.-]+)*$")]
+
+
+class Section(BaseModel):
+    """A group of settings: immutable, and every key must be known."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class PrometheusSettings(Section):
+    """Where and how telemetry is read."""
+
+    url: str = ""
+    """Base URL, e.g. http://prometheus.monitoring:9090; empty: no telemetry."""
+    bearer_token: SecretStr | None = None
+    bearer_token_file: Path | None = None
+    """File with the bearer token; read again at every poll, because tokens rotate."""
+    username: str | None = None
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    """PEM bundle that signs the server's certificate."""
+    skip_tls_verify: bool = False
+    proxy: str = ""
+    """URL of an HTTP proxy; the environment's proxies and .netrc are not used."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Sent with every query, e.g. X-Scope-OrgID of a multi-tenant store."""
+    timeout_s: PositiveFloat = 5.0
+    """For one query, connection included."""
+    parallel: Annotated[int, Field(ge=1, le=64)] = 4
+    """Queries in flight at once."""
+    rate_range_s: Annotated[float, Field(ge=1.0)] = 60.0
+    """What $range stands for in queries; at least twice the scrape interval, better four times."""
+    max_response_bytes: PositiveInt = 64 * 2**20
+    """A larger answer is refused."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> PrometheusSettings:
+        if self.url and not re.match(r"https?://[^/\s]+", self.url):
+            raise ValueError(f"the url must start with http:// or https://, not {self.url!r}")
+        if (self.bearer_token or self.bearer_token_file) and self.username:
+            raise ValueError("give a bearer token or a username, not both")
+        if bool(self.username) != bool(self.password or self.password_file):
+            raise ValueError("username and password go together")
+        if self.skip_tls_verify and self.ca_file:
+            raise ValueError("give a ca_file or skip_tls_verify, not both")
+        return self
+
+
+class Freshness(Section):
+    """How the age of a value and the time between two values are known."""
+
+    newest: str = ""
+    """Selector of raw series: the time of their newest sample is the time of measurement."""
+    measured_at: str = ""
+    """Selector of series whose value is the unix time of measurement; preferred, because an
+    exporter that hangs may still be scraped."""
+    interval: PositiveFloat | str | None = None
+    """Seconds between two measurements. Learned from the series if absent; PromQL is asked where the
+    last five minutes were too short to learn from."""
+
+
+class ReadingQuery(Freshness):
+    """How one reading is read from Prometheus; what it leaves out about freshness, its source says."""
+
+    expr: str
+    """PromQL; $range stands for prometheus.rate_range_s, $rate(selector) for rate() over that range
+    where the series has samples at both ends of it."""
+    scale: float = 1.0
+    """The answer times this is in the reading's unit (model.snapshot)."""
+
+
+MappingStep = Literal["label", "nodename", "host", "address", "host_ip"]
+
+
+class Source(Freshness):
+    """One exporter: what it delivers and which labels name the nodes (docs/telemetry.md)."""
+
+    name: str
+    node_label: str = "node"
+    """Label with the name of the node, or of the pair's source, where the scrape adds one."""
+    instance_label: str = "instance"
+    """Label with the host:port that was scraped."""
+    target_labels: tuple[str, ...] = ("target",)
+    """Labels that name the far end of a pair, tried in order."""
+    mapping: tuple[MappingStep, ...] = ("label", "nodename", "host", "address", "host_ip")
+    """Ways from a series to its node, tried in order."""
+    install: str = ""
+    """What to do when nothing of this source is there, for `fairlane doctor`."""
+    relabel: str = ""
+    """What to do when its series name no node of the cluster."""
+    readings: dict[str, ReadingQuery] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _dated(self) -> Source:
+        for name, query in self.readings.items():
+            if not (query.newest or query.measured_at or self.newest or self.measured_at):
+                raise ValueError(f"{name!r} needs `newest` or `measured_at`, or its age would be unknown")
+        return self
+
+
+def _kind_of_source(value: object) -> str:
+    return "preset" if isinstance(value, str) else "inline"
+
+
+NamedSource = Annotated[
+    Annotated[str, Tag("preset")] | Annotated[Source, Tag("inline")], Discriminator(_kind_of_source)
+]
+
+
+class ExplorationSettings(Section):
+    """How often a near-tie is chosen on purpose, to learn what the model does not know."""
+
+    rate: Ratio = 0.0
+    """Share of decisions that explore; 0 switches it off."""
+    temperature: PositiveFloat = 0.1
+    """Of the softmax over predicted log completion time."""
+    max_regret: NonNegativeFloat = 0.2
+    """A node predicted slower than best x (1 + this) is no near-tie."""
+    scope: Literal["near_ties", "all"] = "near_ties"
+    """Where to explore: among near-ties by softmax, or among all candidates alike (to collect examples)."""
+
+
+class ExtenderSettings(Section):
+    """The HTTP server that kube-scheduler asks."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8888
+    prefix: UrlPath = "/scheduler"
+    """Path before /prioritize."""
+    max_listed: PositiveInt = 5
+    """Best nodes listed in an answer; a node left out counts 0."""
+    max_body_bytes: PositiveInt = 4 * 2**20
+    """A larger request is refused with 413."""
+    read_timeout_s: PositiveFloat = 2.0
+    """A request that is not complete by then gets 408."""
+    keep_alive_s: PositiveFloat = 120.0
+    """kube-scheduler drops idle connections after 90 s; ours must live longer."""
+    max_epoch_age_s: PositiveFloat = 120.0
+    """An older snapshot is not used any more."""
+    decision_buffer: PositiveInt = 10_000
+    """Decisions kept for the recorder; beyond it the oldest are dropped and counted."""
+    decision_batch: PositiveInt = 200
+    flush_s: PositiveFloat = 1.0
+    """Decisions wait at most this long for their batch."""
+    predict_timeout_s: PositiveFloat = 2.0
+    """Deadline of a background prediction."""
+    table_idle_s: PositiveFloat = 600.0
+    """Score tables of a job class unused for so long are dropped."""
+    max_tables: PositiveInt = 256
+
+
+class RecorderSettings(Section):
+    """The process that owns the experience store."""
+
+    host: str = "0.0.0.0"
+    port: Port = 8890
+    store_url: str = "sqlite:///fairlane.db"
+    """SQLAlchemy URL: an SQLite file or PostgreSQL."""
+    keep_rows: PositiveInt = 1_000_000
+    """Decisions kept; the oldest go first."""
+    keep_days: PositiveFloat = 180.0
+    max_body_bytes: PositiveInt = 64 * 2**20
+
+
+class PredictorSettings(Section):
+    """The gRPC model server."""
+
+    host: str = "0.0.0.0"
+    port: Port = 8889
+    registry: str = "registry"
+    """Folder or fsspec URL with the published models."""
+    reload_s: PositiveFloat = 5.0
+    """How often the registry is looked at for a newer champion."""
+    threads: PositiveInt = 1
+    """Threads that one prediction may use; two predictions may run at once."""
+
+
+class ProbeSettings(Section):
+    """The daemon on every node that measures its peers."""
+
+    host: str = "0.0.0.0"
+    port: Port = 8893
+    """Peers connect here."""
+    metrics_port: Port = 8894
+    """Prometheus scrapes /metrics here."""
+    interval_s: PositiveFloat = 15.0
+    """Between two rounds."""
+    peers_per_round: PositiveInt = 5
+    """Peers measured in one round, in turn, so that every pair is measured in time."""
+    max_peers: PositiveInt = 64
+    """Peers in the rotation; of more, each node takes its own fixed choice, so that the number of
+    series grows with the nodes and not with their square."""
+    samples: Annotated[int, Field(ge=1, le=1000)] = 5
+    """Round trips per peer and round."""
+    sample_gap_s: NonNegativeFloat = 0.05
+    """Pause between two round trips."""
+    timeout_s: PositiveFloat = 1.0
+    """A round trip that takes longer is lost."""
+    transfer_bytes: Annotated[int, Field(ge=0, le=64 * 2**20)] = 256 * 1024
+    """Payload of the probe transfer; 0 switches it off."""
+    transfer_timeout_s: PositiveFloat = 10.0
+    budget_bytes_per_minute: PositiveInt = 20 * 2**20
+    """Bytes that a probe sends to its peers, and likewise bytes that it takes from them, in any minute."""
+    max_connections: PositiveInt = 64
+    """Connections served at once; a further one is closed and counted."""
+    peers_refresh_s: PositiveFloat = 60.0
+    """How often the list of peers is read again."""
+    ca_file: Path | None = None
+    """With certificate and key: mutual TLS."""
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _usable(self) -> ProbeSettings:
+        files = (self.ca_file, self.certificate_file, self.key_file)
+        if any(files) and not all(files):
+            raise ValueError("mutual TLS needs ca_file, certificate_file and key_file together")
+        if self.transfer_bytes > self.budget_bytes_per_minute:
+            raise ValueError("one transfer (transfer_bytes) is larger than budget_bytes_per_minute")
+        return self
+
+
+class Settings(Section):
+    """All settings; the defaults run on one machine without a file."""
+
+    kubeconfig: Path | None = None
+    """Default: in-cluster, else $KUBECONFIG or ~/.kube/config."""
+    prometheus: PrometheusSettings = PrometheusSettings()
+    sources: tuple[NamedSource, ...] = ("node_exporter", "fairlane_probe", "ping_exporter")
+    """Preset names or inline sources; the first that delivers a reading for a node or pair wins."""
+    epoch_s: PositiveFloat = 15.0
+    """Time between two telemetry snapshots."""
+    stale_after_scrapes: Annotated[float, Field(ge=1.0)] = 3.0
+    """Measurement intervals without a new value after which a reading is unknown."""
+    predictor_address: str = ""
+    """host:port of the predictor; empty: the analytic prior alone."""
+    extender_url: str = ""
+    """Base URL of the extender, as `fairlane doctor` reaches it."""
+    recorder_url: str = ""
+    """Base URL of the recorder; empty: nothing is recorded."""
+    token: SecretStr = SecretStr("")
+    """Shared by our own processes (recorder, probe); usually FAIRLANE_TOKEN."""
+    token_file: Path | None = None
+    """File with the token, e.g. a mounted Secret; `token` wins."""
+    exploration: ExplorationSettings = ExplorationSettings()
+    extender: ExtenderSettings = ExtenderSettings()
+    recorder: RecorderSettings = RecorderSettings()
+    predictor: PredictorSettings = PredictorSettings()
+    probe: ProbeSettings = ProbeSettings()
+
+    @classmethod
+    def load(cls, path: Path | str | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+        """Settings from the YAML file at `path` (none: defaults), overlaid with the environment.
+
+        Raises `ConfigError` with one sentence per mistake.
+        """
+        values = read_yaml(Path(path)) if path is not None else {}
+        overlay(values, os.environ if environment is None else environment, cls)
+        try:
+            settings = cls.model_validate(values)
+        except ValidationError as error:
+            where = f"the settings in {path}" if path is not None else "the settings"
+            raise ConfigError("\n".join([f"{where} cannot be used:", *sentences(error, cls)])) from error
+        return settings._with_token_from_file()
+
+    def _with_token_from_file(self) -> Settings:
+        if self.token_file is None or self.token.get_secret_value():
+            return self
+        return self.model_copy(update={"token": SecretStr(read_secret(self.token_file))})

@@ -1,0 +1,139 @@
+"""An answer before the table is there: the analytic prior from what is in memory already.
+
+Building feature rows takes longer than a prioritize call may; so a call that
+has no table, or one that does not know the gang's newest members, estimates:
+
+- without a table, from a draft: the rows of no job in particular, built in
+  the background at each epoch. The job's own columns are filled in, and the
+  time its transfers would take is computed from the pairs measured to its
+  data and its peers; columns about those pairs stay unknown.
+- with a table of the same job that misses members of the gang or has other
+  sizes, by the ratio of this job's prior to that of the table's job.
+
+A pair that was not measured counts as the mean of the candidate's pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from model.features import build, job_columns
+from model.placement import ClusterView, Job
+from model.prior import log_prior
+from model.schema import POSITION
+from model.snapshot import Floats, Indices, TelemetrySnapshot
+from model.transfer import attained_throughput, transfer_columns
+from scheduler.core.scoring import Basis, table_from_prior
+from scheduler.core.types import Corrections, Fallback, Mask, ScoreTable
+
+NOBODY = Job("")
+"""The job of the drafts."""
+PARTNERS_AT_MOST = 8
+"""Data nodes and peers looked at for an estimate; each costs a pass over all nodes."""
+
+
+_COMPARED = [POSITION["transfer_ratio"], POSITION["transfer_median_s"]]
+
+
+def estimated_table(draft: Basis, job: Job, table_id: str, now_s: float) -> ScoreTable:
+    """A table of the prior for `job` (histories included) from a draft."""
+    rows = _rows_for(job, draft)
+    basis = replace(draft, job=job, features=rows)
+    return table_from_prior(basis, Fallback.MISS, table_id, now_s)
+
+
+def adapted(table: ScoreTable, corrections: Corrections, job: Job) -> Corrections:
+    """`corrections` plus what `job` has in other sizes and further placed members than `table` knows."""
+    basis = _basis_of(table)
+    if corrections.estimate is None:
+        corrections.estimate = log_prior(_rows_for(table.job, basis))
+    informed = replace(job, class_history=table.job.class_history, user_history=table.job.user_history)
+    estimated = _rows_for(informed, basis)
+    shift = corrections.shift + log_prior(estimated) - corrections.estimate
+    return Corrections(shift, corrections.view_version, dict(corrections.rows), estimated=estimated)
+
+
+def exact_rows(
+    estimated: Floats, job: Job, names: Sequence[str], snapshot: TelemetrySnapshot, cluster: ClusterView
+) -> Floats:
+    """What `build` says of `names`, for the record; `estimated` are their rows in the estimate.
+
+    Columns that compare a candidate with all others are those of the
+    estimate, which saw all.
+    """
+    rows = build(job, names, snapshot, cluster).copy()
+    rows[:, _COMPARED] = estimated[:, _COMPARED]
+    return rows
+
+
+def _basis_of(table: ScoreTable) -> Basis:
+    known = (table.job, table.snapshot, table.nodes, table.in_snapshot, table.measured)
+    return Basis(*known, table.features, table.view_version)
+
+
+def warm(basis: Basis) -> None:
+    """Index the measured pairs by both ends, so that no call has to."""
+    for pairs in basis.snapshot.pair_readings.values():
+        if pairs.node_count:
+            pairs.from_node(0), pairs.to_node(0)
+
+
+def _rows_for(job: Job, basis: Basis) -> Floats:
+    """The basis' rows with the columns of `job` and of its transfers."""
+    rows = basis.features.copy(order="K")
+    for name, value in job_columns(job).items():
+        rows[:, POSITION[name]] = value
+    for name, values in _transfers(job, basis).items():
+        rows[:, POSITION[name]] = values
+    return rows
+
+
+def _transfers(job: Job, basis: Basis) -> dict[str, Floats | float]:
+    data = job.data_nodes[:PARTNERS_AT_MOST]
+    peers = tuple(dict.fromkeys(job.peer_nodes))[:PARTNERS_AT_MOST]
+    everywhere = attained_throughput(
+        *(basis.features[:, POSITION[name]] for name in ("throughput_all", "rtt_all", "loss_all"))
+    )
+    ours = basis.in_snapshot
+    return transfer_columns(
+        job,
+        from_data=_throughput(basis, data, ours, everywhere, one_way=True),
+        to_peers=_throughput(basis, peers, ours, everywhere, one_way=False),
+        to_all=everywhere,
+        local=_same(data, basis.nodes),
+    )
+
+
+def _throughput(
+    basis: Basis, partners: Sequence[str], ours: Indices, everywhere: Floats, *, one_way: bool
+) -> Floats:
+    """Bytes/s attained between each partner and each node, shape (partners, nodes)."""
+    rows = [_attained(basis, partner, ours, one_way) for partner in partners]
+    paths = np.array(rows).reshape(len(partners), len(basis.nodes))
+    return np.where(np.isfinite(paths), paths, everywhere)
+
+
+def _attained(basis: Basis, partner: str, ours: Indices, one_way: bool) -> Floats:
+    values = [_measured(basis, name, partner, ours, one_way) for name in ("throughput", "rtt", "loss")]
+    return attained_throughput(*values)
+
+
+def _measured(basis: Basis, reading: str, partner: str, ours: Indices, one_way: bool) -> Floats:
+    """The reading from the partner to each node, or the worse direction; NaN where unmeasured."""
+    pairs, end = basis.snapshot.pair_readings.get(reading), basis.snapshot.index.get(partner, -1)
+    if pairs is None or end < 0:
+        return np.full(len(ours), np.nan)
+    values = pairs.from_node(end)
+    if not one_way:
+        worse = np.fmin if reading == "throughput" else np.fmax
+        values = worse(values, pairs.to_node(end))
+    return np.append(values, np.nan)[ours]
+
+
+def _same(partners: Sequence[str], nodes: Sequence[str]) -> Mask:
+    names = np.array(nodes, dtype=object)
+    same = [names == partner for partner in partners]
+    return np.array(same, dtype=bool).reshape(len(partners), len(nodes))

@@ -1,0 +1,254 @@
+"""From a pod to the job it is part of: class, user, gang, framework, requests and hints.
+
+All annotations are optional. One that cannot be read counts as not given, and
+a complaint says so; a job must not fail to be placed over a misspelt hint.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from model.placement import FRAMEWORKS, Job
+from scheduler.core.quantities import duration_s, quantity
+from scheduler.core.types import PREFIX, PodFacts
+from scheduler.core.wire import Container, Meta, Pod
+
+MAX_DATA_NODES = 64
+"""More data nodes than this are cut: each adds a row of pair readings to every prediction."""
+MAX_TEXT = 253
+"""Longest job class, user or gang name; the rest is cut."""
+_GANG_LABELS = (
+    "spark-app-selector",
+    "training.kubeflow.org/job-name",
+    "ray.io/cluster",
+    "jobset.sigs.k8s.io/jobset-name",
+    "batch.kubernetes.io/job-name",
+)
+"""Labels that name a gang where our annotation does not, in this order."""
+_DRIVER_LABELS = {
+    "spark-role": ("driver",),
+    "training.kubeflow.org/job-role": ("master", "launcher"),
+    "training.kubeflow.org/replica-type": ("master", "launcher"),
+    "ray.io/node-type": ("head",),
+}
+_FRAMEWORK_LABELS = {
+    "spark-role": "spark",
+    "spark-app-selector": "spark",
+    "ray.io/cluster": "ray",
+    "training.kubeflow.org/job-name": "torch",
+}
+_GENERATED = re.compile(
+    r"-(?:[bcdfghjklmnpqrstvwxz2456789]{5}|[bcdfghjklmnpqrstvwxz2456789]{8,10}|\d{6,}|[0-9a-f]{8,})$"
+)
+"""Endings that controllers append: random suffixes (Kubernetes' alphabet has no vowels), template
+hashes, schedule times, hexadecimal ids. Short numbers stay: resnet-50 is not resnet-101."""
+
+
+class Complaint(NamedTuple):
+    """An annotation that could not be used."""
+
+    annotation: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A pod's facts and what could not be understood of it."""
+
+    pod: PodFacts
+    complaints: tuple[Complaint, ...] = ()
+
+
+def describe(pod: Pod) -> Described:
+    """Facts of a pod as the API server or kube-scheduler sent it."""
+    meta = pod.metadata
+    job, complaints = _job_of(pod)
+    gang = gang_of(meta)
+    facts = PodFacts(
+        uid=meta.uid,
+        namespace=meta.namespace,
+        name=meta.name,
+        job=job,
+        node=pod.spec.nodeName or "",
+        scheduler=pod.spec.schedulerName or "",
+        gang=f"{meta.namespace}/{gang}" if gang else "",
+        is_driver=_is_driver(meta),
+        finished=pod.status.phase in ("Succeeded", "Failed"),
+        gated=bool(pod.spec.schedulingGates),
+    )
+    return Described(facts, tuple(complaints))
+
+
+def is_recurring(meta: Meta) -> bool:
+    """True when the pod is marked as a job of ours, whatever scheduler places it."""
+    return PREFIX + "job-class" in (meta.annotations or {})
+
+
+def job_class(pod: Pod) -> str:
+    """The recurrence key: the annotation, else owner kind + name + container image + user.
+
+    Suffixes that controllers generate are taken off the name, and digests off
+    the image.
+    """
+    meta = pod.metadata
+    given = (meta.annotations or {}).get(PREFIX + "job-class", "").strip()
+    if given:
+        return given[:MAX_TEXT]
+    kind, name = _owner(meta)
+    image = _image_of(pod.spec.containers).partition("@")[0]
+    return "|".join(part for part in (f"{kind}/{name}", image, user_of(meta)) if part)[:MAX_TEXT]
+
+
+def user_of(meta: Meta) -> str:
+    """Whose job it is: annotation, else label `fairlane.dev/user`, else the namespace stands for him."""
+    key = PREFIX + "user"
+    given = (meta.annotations or {}).get(key) or (meta.labels or {}).get(key) or f"namespace:{meta.namespace}"
+    return given[:MAX_TEXT]
+
+
+def gang_of(meta: Meta) -> str:
+    """Name of the gang inside the namespace; empty without one."""
+    given = (meta.annotations or {}).get(PREFIX + "gang", "").strip()
+    labels = meta.labels or {}
+    return (given or next((labels[key] for key in _GANG_LABELS if labels.get(key)), ""))[:MAX_TEXT]
+
+
+def _is_driver(meta: Meta) -> bool:
+    if (meta.annotations or {}).get(PREFIX + "role") == "driver":
+        return True
+    labels = meta.labels or {}
+    return any(labels.get(key, "").lower() in roles for key, roles in _DRIVER_LABELS.items())
+
+
+def _owner(meta: Meta) -> tuple[str, str]:
+    """Kind and stable name of what the pod belongs to."""
+    labels = meta.labels or {}
+    if labels.get("spark-app-name"):
+        return "Spark-" + labels.get("spark-role", "pod"), _stable(labels["spark-app-name"])
+    owners = meta.ownerReferences or []
+    owner = next((one for one in owners if one.controller), owners[0] if owners else None)
+    if owner is not None:
+        return owner.kind, _stable(owner.name)
+    return "Pod", _stable(meta.generateName.rstrip("-") or meta.name)
+
+
+def _stable(name: str) -> str:
+    """`name` without the suffixes that controllers generate."""
+    while (shorter := _GENERATED.sub("", name)) not in (name, ""):
+        name = shorter
+    return name
+
+
+def _job_of(pod: Pod) -> tuple[Job, list[Complaint]]:
+    meta, spec = pod.metadata, pod.spec
+    hints = _Hints(meta.annotations or {})
+    job = Job(
+        job_class=job_class(pod),
+        user=user_of(meta),
+        framework=_framework(meta, hints),
+        gang=gang_of(meta),
+        gang_size=hints.whole("gang-size"),
+        cpu=_request(pod, "cpu", hints),
+        memory_bytes=_request(pod, "memory", hints),
+        gpu=_request(pod, "/gpu", hints),
+        input_bytes=hints.number("input-bytes", quantity),
+        shuffle_bytes=hints.number("shuffle-bytes", quantity),
+        expected_s=hints.number("expected-duration", duration_s),
+        image=_image_of(spec.containers),
+        data_nodes=hints.nodes("data-nodes"),
+    )
+    return job, hints.complaints
+
+
+class _Hints:
+    """Reads our annotations; what cannot be read is complained of and counts as not given."""
+
+    def __init__(self, annotations: Mapping[str, str]) -> None:
+        self._annotations = annotations
+        self.complaints: list[Complaint] = []
+
+    def text(self, name: str) -> str:
+        return self._annotations.get(PREFIX + name, "").strip()
+
+    def complain(self, name: str, why: str) -> None:
+        self.complaints.append(Complaint(PREFIX + name, why))
+
+    def number(self, name: str, read: Callable[[str], float]) -> float:
+        """A value that is not below zero; NaN when it is not given."""
+        given = self.text(name)
+        if not given:
+            return math.nan
+        try:
+            value = read(given)
+        except ValueError as error:
+            self.complain(name, str(error))
+            return math.nan
+        if value < 0:
+            self.complain(name, f"{given!r} is below zero")
+            return math.nan
+        return value
+
+    def whole(self, name: str) -> int:
+        """A count of at least 1; 1 when it is not given."""
+        given = self.text(name)
+        if not given:
+            return 1
+        if not given.isascii() or not given.isdigit() or not 1 <= int(given[:9]) < 10**6 or len(given) > 9:
+            self.complain(name, f"{given!r} is not a whole number from 1 to 999999")
+            return 1
+        return int(given)
+
+    def nodes(self, name: str) -> tuple[str, ...]:
+        """Node names, comma separated, each once, in their order."""
+        named = tuple(dict.fromkeys(part.strip() for part in self.text(name).split(",") if part.strip()))
+        if len(named) > MAX_DATA_NODES:
+            self.complain(name, f"{len(named)} nodes are named; the first {MAX_DATA_NODES} count")
+        return named[:MAX_DATA_NODES]
+
+
+def _framework(meta: Meta, hints: _Hints) -> str:
+    given = hints.text("framework").lower()
+    if given and given not in FRAMEWORKS:
+        hints.complain("framework", f"{given!r} is none of {', '.join(FRAMEWORKS)}")
+    if given in FRAMEWORKS:
+        return given
+    labels = meta.labels or {}
+    return next((framework for key, framework in _FRAMEWORK_LABELS.items() if key in labels), FRAMEWORKS[0])
+
+
+def _image_of(containers: list[Container] | None) -> str:
+    return (containers[0].image or "") if containers else ""
+
+
+def _request(pod: Pod, resource: str, hints: _Hints) -> float:
+    """Effective request of a pod, as kube-scheduler counts it; `/gpu` matches every vendor's GPU.
+
+    Containers and restartable init containers add up; the largest ordinary
+    init container counts where it is more.
+    """
+    inits = pod.spec.initContainers or []
+    lasting = [one for one in inits if one.restartPolicy == "Always"] + (pod.spec.containers or [])
+    passing = [one for one in inits if one.restartPolicy != "Always"]
+    running = sum(_of_container(one, resource, hints) for one in lasting)
+    largest = max((_of_container(one, resource, hints) for one in passing), default=0.0)
+    return max(running, largest) + _amount(pod.spec.overhead, resource, hints)
+
+
+def _of_container(container: Container, resource: str, hints: _Hints) -> float:
+    needs = container.resources
+    return _amount(needs.requests, resource, hints) if needs is not None else 0.0
+
+
+def _amount(amounts: dict[str, str] | None, resource: str, hints: _Hints) -> float:
+    total = 0.0
+    for name, text in (amounts or {}).items():
+        if name == resource or (resource == "/gpu" and name.endswith(resource)):
+            try:
+                total += max(0.0, quantity(text))
+            except ValueError as error:
+                hints.complaints.append(Complaint(f"requests.{name}", str(error)))
+    return total

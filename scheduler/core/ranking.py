@@ -1,0 +1,154 @@
+"""From predicted times to the integers that kube-scheduler adds up.
+
+Best node
+    10, and no other node has 10; exact ties at the top are broken by the
+    caller's `tie_break`.
+Near ties
+    9. A node is a near tie of the best when its predicted time lies inside the
+    model's own uncertainty about their *difference*. The errors of one job on
+    two nodes are mostly the same error (the job is longer than thought), so
+    with a share `SHARED_ERROR` of the variance in common the difference of the
+    logarithms has the standard deviation
+
+        tie_width = sigma * sqrt(2 * (1 - SHARED_ERROR))
+
+Others
+    fall from 9 to 0 as the time grows from the edge of the near ties to
+    `HOPELESS` times that; monotone in the predicted time.
+
+At most `max_listed` nodes are listed and only those above 0: a node left out
+counts 0, and kube-scheduler's decoding of a long answer costs more than
+anything done here. A node whose time is not finite is never listed.
+
+Exploration chooses another node for the first place with probability `rate`
+and tells the propensity, the probability with which each node would have come
+first; the randomness is the caller's `draws`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from model.snapshot import Floats, Indices
+from scheduler.core.types import Ranking
+
+BEST = 10
+NEAR_TIE = 9
+SHARED_ERROR = 0.95
+HOPELESS = 2.0
+SAME = 1e-9
+"""Logarithms of times closer than this are one time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exploration:
+    """How often and how far to explore.
+
+    Of a share `rate` of the calls, the first place is drawn: by a softmax of
+    the logarithm of the time with `temperature` among the nodes at most
+    `max_regret` slower than the best, or uniformly among all nodes when
+    `everywhere` (for collecting the first examples).
+    """
+
+    rate: float = 0.0
+    temperature: float = 0.1
+    max_regret: float = 0.2
+    everywhere: bool = False
+
+
+NO_EXPLORATION = Exploration()
+
+
+def tie_width(sigma: float) -> float:
+    """Difference of log times inside which two nodes count as near ties; `sigma` is of one log time."""
+    return sigma * math.sqrt(2.0 * (1.0 - SHARED_ERROR)) if math.isfinite(sigma) and sigma > 0 else 0.0
+
+
+def rank(
+    log_s: Floats,
+    sigma: Floats,
+    tie_break: Floats,
+    max_listed: int,
+    exploration: Exploration = NO_EXPLORATION,
+    draws: tuple[float, float] = (1.0, 0.0),
+) -> Ranking | None:
+    """The ranking of nodes by predicted log time (shape (n,), s), or None without an opinion.
+
+    `sigma` is the standard deviation of each log time, `tie_break` any
+    number per node. None when fewer than one time is finite or all are the
+    same. `draws` are two independent uniform numbers in [0, 1): the first
+    decides whether to explore, the second which node.
+    """
+    known = np.flatnonzero(np.isfinite(log_s))
+    alike = len(known) > 1 and float(np.ptp(log_s[known])) < SAME
+    if len(known) == 0 or (alike and not (exploration.everywhere and exploration.rate > 0)):
+        return None
+    best = _first(log_s, tie_break, known)
+    width = tie_width(float(sigma[best]))
+    explorable, propensity = _propensities(log_s, known, best, exploration)
+    explored = draws[0] < exploration.rate
+    top = _drawn(explorable, propensity, best, exploration.rate, draws[1]) if explored else best
+    others = _best_others(log_s, tie_break, known, top, max_listed - 1)
+    scores = score(log_s[others] - log_s[best], width)
+    listed = scores > 0
+    return Ranking(
+        order=np.concatenate([np.array([top], dtype=np.intp), others[listed]]),
+        scores=(BEST, *scores[listed].tolist()),
+        explored=explored,
+        explorable=explorable,
+        propensity=propensity,
+        tie_width=width,
+    )
+
+
+def score(slower: Floats, width: float) -> Indices:
+    """Integers 0..9 from how much slower than the best (difference of log times, >= 0) each node is."""
+    beyond = np.maximum(slower - width, 0.0) / math.log(HOPELESS)
+    integers: Indices = np.rint(np.clip(NEAR_TIE * (1.0 - beyond), 0.0, NEAR_TIE)).astype(np.intp)
+    return integers
+
+
+def _first(log_s: Floats, tie_break: Floats, known: Indices) -> int:
+    tied = known[log_s[known] <= log_s[known].min() + SAME]
+    return int(tied[int(np.argmin(tie_break[tied]))])
+
+
+def _best_others(log_s: Floats, tie_break: Floats, known: Indices, top: int, count: int) -> Indices:
+    """The `count` best besides `top`, best first."""
+    others: Indices = known[known != top]
+    if count <= 0 or not len(others):
+        return others[:0]
+    if len(others) > 4 * count:
+        edge = np.partition(log_s[others], count - 1)[count - 1]
+        others = others[log_s[others] <= edge]
+    order = np.lexsort((tie_break[others], log_s[others]))
+    chosen: Indices = others[order[:count]]
+    return chosen
+
+
+def _propensities(
+    log_s: Floats, known: Indices, best: int, exploration: Exploration
+) -> tuple[Indices, Floats]:
+    """Nodes that may come first and the probability of each, exploring or not."""
+    if exploration.rate <= 0:
+        return np.array([best], dtype=np.intp), np.ones(1)
+    slower = log_s[known] - log_s[best]
+    if exploration.everywhere:
+        explorable, weight = known, np.ones(len(known))
+    else:
+        near = slower <= math.log1p(exploration.max_regret) + SAME
+        explorable, weight = known[near], np.exp(-slower[near] / exploration.temperature)
+    propensity = exploration.rate * weight / weight.sum()
+    propensity[explorable == best] += 1.0 - exploration.rate
+    return explorable, propensity
+
+
+def _drawn(explorable: Indices, propensity: Floats, best: int, rate: float, draw: float) -> int:
+    """The node that a uniform `draw` picks, given that this call explores."""
+    share = np.where(explorable == best, propensity - (1.0 - rate), propensity)
+    cumulated = np.cumsum(share)
+    position = int(np.searchsorted(cumulated, draw * cumulated[-1], side="right"))
+    return int(explorable[min(position, len(explorable) - 1)])

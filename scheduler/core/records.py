@@ -1,0 +1,313 @@
+"""What the extender hands to the recorder: decisions, and the score tables they were read from.
+
+A decision does not repeat its table: many decisions share one, and at 5,000
+nodes a table has megabytes. It names the table and adds what was different at
+its moment: which nodes were offered, how far times had shifted, the corrected
+rows of the nodes it listed. `chosen_row` puts both together again for the one
+node that the pod was bound to, which is all that training needs.
+
+Arrays travel as little-endian bytes; those of tables are compressed.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from model.schema import NAMES, SCHEMA_VERSION
+from model.snapshot import Floats
+from scheduler.core.types import Corrections, Fallback, Mask, PodFacts, Ranking, ScoreTable
+
+COMPRESSION = 1
+"""The lowest level: a third of the size for a tenth of the time of the highest."""
+
+
+class TableRecord(msgspec.Struct, frozen=True):
+    """A score table: `features` (nodes x features) and `quantiles` (p10, p50, p90 of log s) as float32."""
+
+    table_id: str
+    made_at_s: float
+    taken_at_s: float
+    epoch: int
+    schema_version: int
+    feature_names: list[str]
+    model_version: str
+    reason: str
+    nodes: bytes
+    features: bytes
+    quantiles: bytes
+
+
+class DecisionRecord(msgspec.Struct, frozen=True):
+    """One prioritize call and its answer. Positions are rows of the table named by `table_id`.
+
+    `offered` is a bit per row; `shifted`/`shift` say how far times (log s)
+    had moved since the table was made; `corrected`/`corrected_rows` are the
+    feature rows that replace the table's; `explorable`/`propensity` the
+    probabilities with which nodes would have come first.
+    """
+
+    decision_id: str
+    at_s: float
+    pod_uid: str
+    namespace: str
+    name: str
+    job_class: str
+    user: str
+    framework: str
+    gang: str
+    table_id: str
+    model_version: str
+    schema_version: int
+    epoch: int
+    epoch_age_s: float
+    reason: str
+    candidates: int
+    listed: list[tuple[str, int]]
+    recommended: str
+    explored: bool
+    tie_width: float
+    latency_ms: float
+    offered: bytes = b""
+    shifted: bytes = b""
+    shift: bytes = b""
+    corrected: bytes = b""
+    corrected_rows: bytes = b""
+    explorable: bytes = b""
+    propensity: bytes = b""
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Body of `POST /v1/decisions`, as MessagePack."""
+
+    tables: list[TableRecord]
+    decisions: list[DecisionRecord]
+
+
+class BatchReply(msgspec.Struct, frozen=True):
+    """How much of a batch is stored, and tables that decisions name but nobody sent."""
+
+    stored: int
+    missing_tables: list[str]
+
+
+def table_record(table: ScoreTable) -> TableRecord:
+    """The table as it is sent and kept."""
+    quantiles = np.stack([table.p10, table.p50, table.p90])
+    return TableRecord(
+        table_id=table.table_id,
+        made_at_s=table.made_at_s,
+        taken_at_s=table.snapshot.taken_at_s,
+        epoch=table.snapshot.epoch,
+        schema_version=SCHEMA_VERSION,
+        feature_names=list(NAMES),
+        model_version=table.model_version,
+        reason=str(table.reason),
+        nodes=zlib.compress("\n".join(table.nodes).encode(), COMPRESSION),
+        features=zlib.compress(_floats(table.features), COMPRESSION),
+        quantiles=zlib.compress(_floats(quantiles), COMPRESSION),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moment:
+    """Circumstances of one prioritize call."""
+
+    decision_id: str
+    at_s: float
+    latency_ms: float
+    epoch: int
+    epoch_age_s: float
+    reason: Fallback
+    candidates: int
+
+
+def silent_record(pod: PodFacts, moment: Moment) -> DecisionRecord:
+    """A call that was answered with no opinion."""
+    return _record(pod, moment)
+
+
+def decision_record(
+    pod: PodFacts,
+    moment: Moment,
+    table: ScoreTable,
+    positions: NDArray[np.intp],
+    ranking: Ranking,
+    corrections: Corrections,
+) -> DecisionRecord:
+    """A call that was answered with `ranking`, whose positions count in `positions` (rows of the table)."""
+    order, explorable = positions[ranking.order], positions[ranking.explorable]
+    offered = np.zeros(len(table.nodes), dtype=bool)
+    offered[positions] = True
+    shifted = np.flatnonzero(corrections.shift)
+    corrected = [row for row in order.tolist() if row in corrections.rows]
+    return _record(
+        pod,
+        moment,
+        table_id=table.table_id,
+        model_version=table.model_version,
+        listed=[(table.nodes[row], score) for row, score in zip(order, ranking.scores, strict=True)],
+        recommended=table.nodes[order[0]],
+        explored=ranking.explored,
+        tie_width=ranking.tie_width,
+        offered=np.packbits(offered).tobytes(),
+        shifted=_positions(shifted),
+        shift=_floats(corrections.shift[shifted]),
+        corrected=_positions(corrected),
+        corrected_rows=b"".join(_floats(corrections.rows[row]) for row in corrected),
+        explorable=_positions(explorable),
+        propensity=_floats(ranking.propensity),
+    )
+
+
+def with_rows(record: DecisionRecord, rows: Sequence[int], features: Floats) -> DecisionRecord:
+    """`record` with these feature rows (of positions `rows`) instead of the table's."""
+    return msgspec.structs.replace(record, corrected=_positions(rows), corrected_rows=_floats(features))
+
+
+def _record(
+    pod: PodFacts,
+    moment: Moment,
+    *,
+    table_id: str = "",
+    model_version: str = "",
+    listed: Sequence[tuple[str, int]] = (),
+    recommended: str = "",
+    explored: bool = False,
+    tie_width: float = 0.0,
+    **arrays: bytes,
+) -> DecisionRecord:
+    return DecisionRecord(
+        decision_id=moment.decision_id,
+        at_s=moment.at_s,
+        pod_uid=pod.uid,
+        namespace=pod.namespace,
+        name=pod.name,
+        job_class=pod.job.job_class,
+        user=pod.job.user,
+        framework=pod.job.framework,
+        gang=pod.job.gang,
+        table_id=table_id,
+        model_version=model_version,
+        schema_version=SCHEMA_VERSION,
+        epoch=moment.epoch,
+        epoch_age_s=moment.epoch_age_s,
+        reason=str(moment.reason),
+        candidates=moment.candidates,
+        listed=list(listed),
+        recommended=recommended,
+        explored=explored,
+        tie_width=tie_width,
+        latency_ms=moment.latency_ms,
+        **arrays,
+    )
+
+
+def _floats(values: ArrayLike) -> bytes:
+    return np.ascontiguousarray(values, dtype="<f4").tobytes()
+
+
+def _positions(values: ArrayLike) -> bytes:
+    return np.ascontiguousarray(values, dtype="<u4").tobytes()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadTable:
+    """A table read back; `quantiles` are logarithms of seconds, shape (3, nodes)."""
+
+    nodes: tuple[str, ...]
+    feature_names: tuple[str, ...]
+    features: Floats
+    quantiles: Floats
+
+    def row(self, node: str) -> int | None:
+        """The node's row; None if the table does not have it."""
+        return self.nodes.index(node) if node in self.nodes else None
+
+
+def read_table(nodes: bytes, features: bytes, quantiles: bytes, feature_names: Sequence[str]) -> ReadTable:
+    """A stored table.
+
+    Raises:
+        ValueError: the bytes are not what `table_record` wrote.
+    """
+    try:
+        names = tuple(zlib.decompress(nodes).decode().split("\n"))
+        rows = _read_floats(zlib.decompress(features)).reshape(len(names), len(feature_names))
+        logs = _read_floats(zlib.decompress(quantiles)).reshape(3, len(names))
+    except (zlib.error, UnicodeDecodeError) as error:
+        raise ValueError(f"a stored score table cannot be read: {error}") from error
+    return ReadTable(names, tuple(feature_names), rows, logs)
+
+
+def _read_floats(raw: bytes) -> Floats:
+    return np.frombuffer(raw, dtype="<f4").astype(np.float64)
+
+
+def _read_positions(raw: bytes) -> NDArray[np.intp]:
+    return np.frombuffer(raw, dtype="<u4").astype(np.intp)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadDecision:
+    """A table as one decision saw it: times in s (3, nodes), who was offered, rows and propensities."""
+
+    nodes: tuple[str, ...]
+    feature_names: tuple[str, ...]
+    features: Floats
+    times_s: Floats
+    offered: Mask
+    propensity: Floats
+
+
+def read_decision(record: DecisionRecord, table: ReadTable) -> ReadDecision:
+    """`table` with the decision's shifts and corrected rows."""
+    count = len(table.nodes)
+    logs, features, propensity = table.quantiles.copy(), table.features.copy(), np.zeros(count)
+    logs[:, _read_positions(record.shifted)] += _read_floats(record.shift)
+    corrected = _read_positions(record.corrected)
+    features[corrected] = _read_floats(record.corrected_rows).reshape(len(corrected), features.shape[1])
+    propensity[_read_positions(record.explorable)] = _read_floats(record.propensity)
+    offered = np.unpackbits(np.frombuffer(record.offered, dtype=np.uint8), count=count).astype(bool)
+    return ReadDecision(table.nodes, table.feature_names, features, np.exp(logs), offered, propensity)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChosenRow:
+    """What was known of the node that the pod was bound to; `features` as float32 bytes."""
+
+    features: bytes
+    p10_s: float
+    p50_s: float
+    p90_s: float
+    propensity: float
+
+
+def chosen_row(record: DecisionRecord, table: ReadTable, node: str) -> ChosenRow | None:
+    """The decision's view of `node`; None when the table does not have it."""
+    row = table.row(node)
+    if row is None:
+        return None
+    shift = _at(record.shifted, record.shift, row)
+    p10_s, p50_s, p90_s = np.exp(table.quantiles[:, row] + shift).tolist()
+    corrected = np.flatnonzero(_read_positions(record.corrected) == row)
+    width = len(table.feature_names)
+    rows = _read_floats(record.corrected_rows).reshape(-1, width)
+    features = rows[corrected[0]] if len(corrected) else table.features[row]
+    return ChosenRow(_floats(features), p10_s, p50_s, p90_s, _at(record.explorable, record.propensity, row))
+
+
+def _at(positions: bytes, values: bytes, row: int) -> float:
+    """The value given for `row`; 0 when none is."""
+    found = np.flatnonzero(_read_positions(positions) == row)
+    return float(_read_floats(values)[found[0]]) if len(found) else 0.0
+
+
+def read_rows(raw: Sequence[bytes], width: int) -> Floats:
+    """Feature rows kept by `chosen_row`, shape (rows, width)."""
+    return _read_floats(b"".join(raw)).reshape(len(raw), width)

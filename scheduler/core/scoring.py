@@ -1,0 +1,197 @@
+"""Score tables: made from predictions, brought up to date as pods come and go.
+
+A table holds the predicted run time of one job on every node of the cluster.
+Between two tables pods come and go; for the nodes concerned the logarithm of
+the time is shifted by
+
+    log_prior(projected row) - log_prior(row of the table)
+
+where the projected row is what telemetry would read with the new residents:
+a CPU use raised by the share of the cores requested since, and transfers that
+share the link with the network-heavy residents of now instead of then,
+(1 + heavy_now) / (1 + heavy_then).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.features import NAMES, build, neighbour_columns
+from model.placement import ClusterView, Job
+from model.prior import PRIOR_SIGMA, log_prior
+from model.schema import POSITION
+from model.snapshot import Floats, Indices, TelemetrySnapshot
+from scheduler.core.types import Corrections, Fallback, Mask, Prediction, ScoreTable, TableKey, key_of
+
+Z90 = 1.2815515655446004
+"""The 90 % quantile of the normal distribution: p10 and p90 lie this many sigma from the median."""
+CORRECTED_AT_ONCE = 64
+"""Changed nodes corrected within one call."""
+
+_CPU_USE = [POSITION[name] for name in NAMES if name.startswith("cpu_use") and "slope" not in name]
+_REQUESTED = POSITION["requested_cpu_ratio"]
+_HEAVY = POSITION["residents_network_heavy"]
+_TRANSFERS = [POSITION[name] for name in ("input_s", "shuffle_s", "transfer_ratio")]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Basis:
+    """What a table is made from: a job and its feature rows on `nodes` at one epoch.
+
+    `in_snapshot` are the nodes' positions in the snapshot, -1 where it does
+    not know them; `measured` says of which nodes anything is known.
+    """
+
+    job: Job
+    snapshot: TelemetrySnapshot
+    nodes: tuple[str, ...]
+    in_snapshot: Indices
+    measured: Mask
+    features: Floats
+    view_version: int
+
+    @property
+    def key(self) -> TableKey:
+        """Under which key the table is kept."""
+        return key_of(self.job)
+
+
+def basis_of(
+    job: Job, nodes: tuple[str, ...], snapshot: TelemetrySnapshot, cluster: ClusterView, view_version: int
+) -> Basis:
+    """Feature rows of `job` on `nodes`, with what `cluster` knew at `view_version`."""
+    features, positions = build(job, nodes, snapshot, cluster), snapshot.positions(nodes)
+    return Basis(job, snapshot, nodes, positions, measured_nodes(snapshot, positions), features, view_version)
+
+
+def table_from_model(basis: Basis, prediction: Prediction, table_id: str, now_s: float) -> ScoreTable:
+    """A table of the predictor's answer.
+
+    Raises:
+        ValueError: the answer does not have one finite, positive time per node.
+    """
+    times = (prediction.p10_s, prediction.p50_s, prediction.p90_s)
+    if any(len(quantile) != len(basis.nodes) for quantile in times):
+        raise ValueError(f"the predictor answered {len(times[1])} times for {len(basis.nodes)} nodes")
+    if not all(np.isfinite(quantile).all() and (quantile > 0).all() for quantile in times):
+        raise ValueError("the predictor answered times that are not finite and positive")
+    p10, p50, p90 = (np.log(quantile) for quantile in times)
+    prior = log_prior(basis.features)
+    return _table(basis, (p10, p50, p90), prior, prediction.model_version, Fallback.NONE, table_id, now_s)
+
+
+def table_from_prior(basis: Basis, reason: Fallback, table_id: str, now_s: float) -> ScoreTable:
+    """A table of the analytic prior, with its wide spread; `reason` says why the model did not answer."""
+    prior, spread = log_prior(basis.features), Z90 * PRIOR_SIGMA
+    return _table(basis, (prior - spread, prior, prior + spread), prior, "", reason, table_id, now_s)
+
+
+def _table(
+    basis: Basis,
+    quantiles: tuple[Floats, Floats, Floats],
+    prior: Floats,
+    model_version: str,
+    reason: Fallback,
+    table_id: str,
+    now_s: float,
+) -> ScoreTable:
+    return ScoreTable(
+        table_id=table_id,
+        key=basis.key,
+        job=basis.job,
+        snapshot=basis.snapshot,
+        nodes=basis.nodes,
+        index=_index_of(basis.nodes),
+        in_snapshot=basis.in_snapshot,
+        features=basis.features,
+        prior=prior,
+        p10=quantiles[0],
+        p50=quantiles[1],
+        p90=quantiles[2],
+        ranked=settle_unmeasured(quantiles[1], basis.measured),
+        tie_seed=_seed_of(basis.nodes),
+        measured=basis.measured,
+        model_version=model_version,
+        reason=reason,
+        made_at_s=now_s,
+        view_version=basis.view_version,
+    )
+
+
+@lru_cache(maxsize=4)
+def _index_of(nodes: tuple[str, ...]) -> Mapping[str, int]:
+    return {name: position for position, name in enumerate(nodes)}
+
+
+@lru_cache(maxsize=4)
+def _seed_of(nodes: tuple[str, ...]) -> NDArray[np.uint64]:
+    return np.fromiter((zlib.crc32(name.encode()) for name in nodes), np.uint64)
+
+
+def measured_nodes(snapshot: TelemetrySnapshot, positions: Indices) -> Mask:
+    """Which nodes have at least one known reading of their own or of a pair."""
+    known = np.zeros(len(snapshot.nodes) + 1, dtype=bool)  # the last entry is for position -1
+    for values in snapshot.node_readings.values():
+        known[:-1] |= np.isfinite(values)
+    for pairs in snapshot.pair_readings.values():
+        known[:-1] |= np.isfinite(pairs.mean_per_node)
+    return np.asarray(known[positions], dtype=bool)
+
+
+def settle_unmeasured(log_s: Floats, measured: Mask) -> Floats:
+    """Times for ranking: an unmeasured node is never better than the median measured one.
+
+    Its prediction rests on typical readings; unknown must be neither the best
+    nor the worst. Unchanged where nothing is measured.
+    """
+    if measured.all() or not measured.any():
+        return log_s
+    middle = float(np.median(log_s[measured]))
+    return np.where(measured, log_s, np.maximum(log_s, middle))
+
+
+def sigma_of(table: ScoreTable) -> Floats:
+    """Standard deviation of each node's log time, from the width of its interval."""
+    return (table.p90 - table.p10) / (2.0 * Z90)
+
+
+def tie_break_of(table: ScoreTable, pod_uid: str) -> Floats:
+    """A number per node, different for every pod, that orders exact ties and so spreads them."""
+    mixed = (table.tie_seed ^ np.uint64(zlib.crc32(pod_uid.encode()))) * np.uint64(2654435761)
+    return (mixed & np.uint64(0xFFFFFFFF)).astype(np.float64)
+
+
+def bring_up_to_date(
+    corrections: Corrections, table: ScoreTable, changed: Sequence[str], cluster: ClusterView, version: int
+) -> None:
+    """Take the nodes in `changed` (newest first) into account; at most `CORRECTED_AT_ONCE` of them.
+
+    The nodes beyond that stay as they were until their next change or the
+    next table, which is at most one epoch away.
+    """
+    known = [name for name in changed if name in table.index][:CORRECTED_AT_ONCE]
+    if known:
+        rows = np.array([table.index[name] for name in known], dtype=np.intp)
+        then = table.features[rows]
+        now = then.copy()
+        for name, values in neighbour_columns(table.job, known, cluster).items():
+            now[:, POSITION[name]] = values
+        corrections.shift[rows] = log_prior(projected(then, now)) - table.prior[rows]
+        corrections.rows.update(zip(rows.tolist(), now, strict=True))
+    corrections.view_version = version
+
+
+def projected(then: Floats, now: Floats) -> Floats:
+    """Rows as telemetry would read them with the residents of `now`, from the readings of `then`."""
+    rows = then.copy()
+    requested = np.nan_to_num(now[:, _REQUESTED] - then[:, _REQUESTED])
+    rows[:, _CPU_USE] = np.clip(rows[:, _CPU_USE] + requested[:, None], 0.0, None)
+    sharing = np.nan_to_num((1.0 + now[:, _HEAVY]) / (1.0 + then[:, _HEAVY]), nan=1.0)
+    rows[:, _TRANSFERS] *= sharing[:, None]
+    return rows

@@ -1,0 +1,236 @@
+"""Words of the placing path: pods as the scheduler sees them, predictions, score tables, fallbacks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import repeat
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.placement import Job
+from model.snapshot import Floats, Indices, TelemetrySnapshot
+
+PREFIX = "fairlane.dev/"
+"""Of every annotation and label of ours."""
+SCHEDULER_NAME = "fairlane"
+"""`spec.schedulerName` of the pods that our kube-scheduler places."""
+NIC_CLASS_LABEL = PREFIX + "nic-class"
+ZONE_LABEL = "topology.kubernetes.io/zone"
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class PodFacts:
+    """One pod, cut down to what placing needs.
+
+    `gang` is `namespace/name` of its gang, empty without one; `job` carries
+    neither peers nor histories: these depend on the moment (core.cluster).
+    """
+
+    uid: str
+    namespace: str
+    name: str
+    job: Job
+    node: str = ""
+    scheduler: str = ""
+    gang: str = ""
+    is_driver: bool = False
+    finished: bool = False
+    gated: bool = False
+
+    @property
+    def waits(self) -> bool:
+        """Not bound yet and not ended."""
+        return not self.node and not self.finished
+
+
+class TableKey(NamedTuple):
+    """What a prediction depends on besides telemetry; hints not given are -1.
+
+    `peers` is sorted and keeps repeats; two gangs of one class whose members
+    run on the same nodes share a table.
+    """
+
+    job_class: str
+    user: str
+    framework: str
+    gang_size: int
+    cpu: float
+    memory_bytes: float
+    gpu: float
+    input_bytes: float
+    shuffle_bytes: float
+    expected_s: float
+    image: str
+    data_nodes: tuple[str, ...]
+    driver_node: str
+    peers: tuple[str, ...]
+
+    def family(self) -> TableKey:
+        """The key without what an estimate can correct: sizes hinted, and members of the gang placed."""
+        return self._replace(input_bytes=-1.0, shuffle_bytes=-1.0, expected_s=-1.0, driver_node="", peers=())
+
+    def placed_alike(self, other: TableKey) -> bool:
+        """True when the same members of the gang are placed on the same nodes."""
+        return (self.driver_node, self.peers) == (other.driver_node, other.peers)
+
+    def size_distance(self, other: TableKey) -> float:
+        """How far the hinted sizes are apart: the largest ratio's logarithm; infinite if one has no hint."""
+        ours = (self.input_bytes, self.shuffle_bytes, self.expected_s)
+        theirs = (other.input_bytes, other.shuffle_bytes, other.expected_s)
+        return max(_log_ratio(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def _log_ratio(ours: float, theirs: float) -> float:
+    if ours == theirs:
+        return 0.0
+    return abs(math.log(ours / theirs)) if ours > 0 and theirs > 0 else math.inf
+
+
+def key_of(job: Job) -> TableKey:
+    """The key under which predictions for `job` are kept."""
+    return TableKey(
+        job.job_class,
+        job.user,
+        job.framework,
+        job.gang_size,
+        job.cpu,
+        job.memory_bytes,
+        job.gpu,
+        _given(job.input_bytes),
+        _given(job.shuffle_bytes),
+        _given(job.expected_s),
+        job.image,
+        tuple(sorted(job.data_nodes)),
+        job.driver_node,
+        tuple(sorted(job.peer_nodes)),
+    )
+
+
+def _given(hint: float) -> float:
+    # NaN is not equal to itself and would make every key new
+    return -1.0 if math.isnan(hint) else hint
+
+
+class Fallback(StrEnum):
+    """Why an answer is not simply a fresh prediction of the model; recorded and counted."""
+
+    NONE = ""
+    SIMILAR = "similar_size"
+    """The prediction is of the same job with other sizes; the difference was added by the analytic prior."""
+    PEERS = "peers_pending"
+    """The prediction is older than the gang's newest binding; its part was added from the pair readings."""
+    STALE_TABLE = "stale_table"
+    """The predictor did not answer for this epoch; the last table was used."""
+    MISS = "miss"
+    """No table yet: the analytic prior, while the table is filled in the background."""
+    NO_PREDICTOR = "no_predictor"
+    """None is configured: the analytic prior."""
+    PREDICTOR_DOWN = "predictor_unavailable"
+    """It did not answer and no table is fresh enough: the analytic prior."""
+    NO_TELEMETRY = "no_telemetry"
+    """Nothing is known of any candidate: no opinion."""
+    STALE_TELEMETRY = "stale_telemetry"
+    """The newest snapshot is too old to be believed: no opinion."""
+    NO_DIFFERENCE = "no_difference"
+    """All candidates are predicted alike: no opinion."""
+    NO_CANDIDATES = "no_candidates"
+    """kube-scheduler offered no node that is known."""
+    ERROR = "internal_error"
+    """A fault of ours; logged, and answered with no opinion."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """Quantiles of the run time in s, one per node asked for, and the model that made them."""
+
+    p10_s: Floats
+    p50_s: Floats
+    p90_s: Floats
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreTable:
+    """Predicted run time of one job on every node, within one telemetry epoch.
+
+    Arrays have one entry per node of `nodes`, times as logarithms of seconds.
+    `in_snapshot` are the nodes' positions in the snapshot. `ranked` is the
+    median used for ranking: that of an unmeasured node is raised to the middle
+    of the measured ones. `view_version` says which bindings it knew.
+    """
+
+    table_id: str
+    key: TableKey
+    job: Job
+    snapshot: TelemetrySnapshot
+    nodes: tuple[str, ...]
+    index: Mapping[str, int]
+    in_snapshot: Indices
+    features: Floats
+    prior: Floats
+    p10: Floats
+    p50: Floats
+    p90: Floats
+    ranked: Floats
+    measured: Mask
+    tie_seed: NDArray[np.uint64]
+    model_version: str
+    reason: Fallback
+    made_at_s: float
+    view_version: int
+
+    @property
+    def from_model(self) -> bool:
+        """Made by the predictor, not by the analytic prior."""
+        return self.model_version != ""
+
+
+@dataclass(slots=True, eq=False)
+class Corrections:
+    """What changed on the nodes since a table was made; grows with the bindings seen.
+
+    `shift` is added to the logarithms of the table's times; `rows` holds the
+    corrected feature row of each changed node, by its position in the table;
+    `estimate` is the table's own estimate, once it was needed, and `estimated`
+    the rows behind an answer that was estimated (core.estimate).
+    """
+
+    shift: Floats
+    view_version: int
+    rows: dict[int, Floats] = field(default_factory=dict)
+    estimate: Floats | None = None
+    estimated: Floats | None = None
+
+    @classmethod
+    def none(cls, table: ScoreTable) -> Corrections:
+        """Nothing changed yet."""
+        return cls(np.zeros(len(table.nodes)), table.view_version)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranking:
+    """The answer to one prioritize call, before it is put on the wire.
+
+    `order` are positions (in whatever the caller counts) of the listed nodes,
+    best first, `scores` their integers 0..10. `propensity` is the probability
+    with which each node of `explorable` would have been put first.
+    """
+
+    order: Indices
+    scores: tuple[int, ...]
+    explored: bool
+    explorable: Indices
+    propensity: Floats
+    tie_width: float
+
+
+def positions_of(index: Mapping[str, int], names: Sequence[str]) -> Indices:
+    """Positions of `names` in a table; -1 for a name it does not know."""
+    return np.fromiter(map(index.get, names, repeat(-1)), dtype=np.intp, count=len(names))

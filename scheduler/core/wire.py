@@ -1,0 +1,208 @@
+"""What Kubernetes sends, cut down to the fields used, and what kube-scheduler gets back.
+
+The structs serve both ways in: the `Pod` inside `ExtenderArgs` and the objects
+of list and watch are the same JSON. Every field is optional and may be null,
+because Go writes nil slices and maps as null. They are decoded by msgspec in
+strict mode: a field of the wrong type is a clear error, an unknown one is skipped.
+
+Extender wire format: k8s.io/kube-scheduler/extender/v1; the Go types carry no
+json tags, so the keys are capitalised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+
+class OwnerReference(msgspec.Struct, frozen=True, gc=False):
+    """Who made the object."""
+
+    kind: str = ""
+    name: str = ""
+    controller: bool | None = None
+
+
+class Meta(msgspec.Struct, frozen=True, gc=False):
+    """The part of an object's metadata that is used; times are RFC 3339, whole seconds."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    generateName: str = ""
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    ownerReferences: list[OwnerReference] | None = None
+    creationTimestamp: str | None = None
+    deletionTimestamp: str | None = None
+
+
+class ResourceNeeds(msgspec.Struct, frozen=True, gc=False):
+    """Requests and limits of one container, as Kubernetes quantities."""
+
+    requests: dict[str, str] | None = None
+    limits: dict[str, str] | None = None
+
+
+class Container(msgspec.Struct, frozen=True, gc=False):
+    """One container of a pod's specification."""
+
+    name: str = ""
+    image: str | None = None
+    resources: ResourceNeeds | None = None
+    restartPolicy: str | None = None
+
+
+class SchedulingGate(msgspec.Struct, frozen=True, gc=False):
+    """A reason for kube-scheduler not to look at the pod yet."""
+
+    name: str = ""
+
+
+class PodSpec(msgspec.Struct, frozen=True, gc=False):
+    """What was asked for."""
+
+    nodeName: str | None = None
+    schedulerName: str | None = None
+    containers: list[Container] | None = None
+    initContainers: list[Container] | None = None
+    overhead: dict[str, str] | None = None
+    schedulingGates: list[SchedulingGate] | None = None
+
+
+class Running(msgspec.Struct, frozen=True, gc=False):
+    """State of a container that runs."""
+
+    startedAt: str | None = None
+
+
+class Terminated(msgspec.Struct, frozen=True, gc=False):
+    """State of a container that ended."""
+
+    startedAt: str | None = None
+    finishedAt: str | None = None
+    exitCode: int = 0
+    reason: str | None = None
+
+
+class ContainerState(msgspec.Struct, frozen=True, gc=False):
+    """Exactly one of the two is set, or none while the container waits."""
+
+    running: Running | None = None
+    terminated: Terminated | None = None
+
+
+class ContainerStatus(msgspec.Struct, frozen=True, gc=False):
+    """What the kubelet says of one container."""
+
+    name: str = ""
+    restartCount: int = 0
+    state: ContainerState | None = None
+
+
+class Condition(msgspec.Struct, frozen=True, gc=False):
+    """One condition of a pod."""
+
+    type: str = ""
+    status: str = ""
+    reason: str | None = None
+    lastTransitionTime: str | None = None
+
+
+class PodStatus(msgspec.Struct, frozen=True, gc=False):
+    """How far the pod is."""
+
+    phase: str | None = None
+    reason: str | None = None
+    startTime: str | None = None
+    conditions: list[Condition] | None = None
+    containerStatuses: list[ContainerStatus] | None = None
+
+
+class Pod(msgspec.Struct, frozen=True, gc=False):
+    """A pod."""
+
+    metadata: Meta = Meta()
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+
+class Image(msgspec.Struct, frozen=True, gc=False):
+    """A container image present on a node, under all its names."""
+
+    names: list[str] | None = None
+
+
+class NodeAddress(msgspec.Struct, frozen=True, gc=False):
+    """One address of a node; `type` is InternalIP, Hostname ..."""
+
+    type: str = ""
+    address: str = ""
+
+
+class NodeStatus(msgspec.Struct, frozen=True, gc=False):
+    """What a node offers and holds."""
+
+    allocatable: dict[str, str] | None = None
+    images: list[Image] | None = None
+    addresses: list[NodeAddress] | None = None
+
+
+class Node(msgspec.Struct, frozen=True, gc=False):
+    """A node."""
+
+    metadata: Meta = Meta()
+    status: NodeStatus = NodeStatus()
+
+
+class ExtenderArgs(msgspec.Struct, frozen=True, gc=False):
+    """The body of a prioritize call: the pod and its candidate nodes, by name."""
+
+    Pod: Pod
+    NodeNames: list[str] | None = None
+    Nodes: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class HostPriority(msgspec.Struct, frozen=True, gc=False):
+    """The score of one node; kube-scheduler drops the whole answer unless it is an integer."""
+
+    Host: str
+    Score: int
+
+
+class BadRequest(ValueError):
+    """The request is not a usable prioritize call; the message says why."""
+
+
+_ARGS = msgspec.json.Decoder(ExtenderArgs)
+_ENCODER = msgspec.json.Encoder()
+
+
+def decode_extender_args(body: bytes | bytearray) -> ExtenderArgs:
+    """The prioritize call in `body`.
+
+    Raises:
+        BadRequest: not JSON, not `ExtenderArgs`, or whole Node objects instead of names.
+    """
+    try:
+        args = _ARGS.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"the body is not ExtenderArgs: {error}") from error
+    if args.NodeNames is None and bytes(args.Nodes) != b"null":
+        raise BadRequest(
+            "the candidates came as whole Node objects; set nodeCacheCapable: true for this extender "
+            "in the KubeSchedulerConfiguration, so that kube-scheduler sends their names"
+        )
+    return args
+
+
+def encode_priorities(scores: Iterable[tuple[str, int]]) -> bytes:
+    """A HostPriorityList: `[{"Host": ..., "Score": ...}]`; nodes left out count 0."""
+    return _ENCODER.encode([HostPriority(node, score) for node, score in scores])
+
+
+def encode_json(value: Any) -> bytes:
+    """Any plain value as JSON."""
+    return _ENCODER.encode(value)

@@ -1,0 +1,188 @@
+"""Decisions on their way to the recorder: a bounded buffer, sent in batches in the background.
+
+Nothing waits for it. While the recorder is away the newest decisions are
+kept; beyond the limit the oldest are dropped and counted. A batch is taken
+out of the buffer once it is stored, so a lost answer leads to a repeated
+batch, which the recorder stores once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from model.snapshot import Floats
+from scheduler.core.records import Batch, DecisionRecord, TableRecord, table_record, with_rows
+from scheduler.core.types import ScoreTable
+from scheduler.edge.recorder_client import RecorderClient, RecorderError
+
+TABLES_PER_BATCH = 8
+"""A table for 5,000 nodes is about a megabyte."""
+TABLES_REMEMBERED = 1024
+"""Tables known to be stored; a forgotten one is sent again, which does no harm."""
+RETRY_S = 1.0
+RETRY_S_MAX = 30.0
+LAST_FLUSH_S = 2.0
+
+BUILDING_AT_MOST = 64
+"""Decisions whose feature rows are being built; a row takes milliseconds of a thread."""
+
+RowBuilder = Callable[[], tuple[list[int], Floats]]
+"""Builds rows of a table: their positions and features."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class LogStats:
+    """Counts since start."""
+
+    sent: int = 0
+    dropped: int = 0
+    """Lost because the buffer was full."""
+    refused: int = 0
+    """Lost because the recorder said they are not acceptable."""
+    failure: str = ""
+    """Why the last batch was not stored; empty when it was."""
+
+
+class DecisionLog:
+    """At most `limit` decisions in waiting; `recorder` None throws all away."""
+
+    def __init__(self, recorder: RecorderClient | None, limit: int, batch: int, flush_s: float) -> None:
+        self._recorder = recorder
+        self._limit = limit
+        self._batch = batch
+        self._flush_s = flush_s
+        self._waiting: deque[tuple[DecisionRecord, ScoreTable | None]] = deque()
+        self._stored: OrderedDict[str, None] = OrderedDict()
+        self._building: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._pause_s = RETRY_S
+        self.stats = LogStats()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, record: DecisionRecord, table: ScoreTable | None) -> None:
+        """Keep a decision, with the table it was read from, until it is stored."""
+        if self._recorder is None:
+            return
+        if len(self._waiting) >= self._limit:
+            self._waiting.popleft()
+            self.stats.dropped += 1
+        self._waiting.append((record, table))
+        if len(self._waiting) >= self._batch:
+            self._wake.set()
+
+    def add_later(self, record: DecisionRecord, table: ScoreTable, build: RowBuilder) -> None:
+        """Keep a decision once `build`, run in a thread, has told the feature rows of its nodes.
+
+        When too many are being built it is kept with the rows of its table.
+        """
+        if self._recorder is None:
+            return
+        if len(self._building) >= BUILDING_AT_MOST:
+            self.add(record, table)
+            return
+        task = asyncio.get_running_loop().create_task(self._add_built(record, table, build))
+        self._building.add(task)
+        task.add_done_callback(self._building.discard)
+
+    async def _add_built(self, record: DecisionRecord, table: ScoreTable, build: RowBuilder) -> None:
+        try:
+            record = with_rows(record, *await asyncio.to_thread(build))
+        except Exception:
+            log.exception("the feature rows of decision %s could not be built", record.decision_id)
+        self.add(record, table)
+
+    async def run(self) -> None:
+        """Send batches until cancelled; what is left then gets one last try."""
+        try:
+            while True:
+                await self._wait()
+                while self._waiting:
+                    if not await self.flush():
+                        await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.0))
+                        self._pause_s = min(RETRY_S_MAX, 2 * self._pause_s)
+        finally:
+            await self._last_flush()
+
+    async def flush(self) -> bool:
+        """Send one batch; whether the recorder took it (or nothing was there to send)."""
+        if self._recorder is None or not self._waiting:
+            return True
+        some, tables = self._next_batch()
+        records = await asyncio.gather(*(asyncio.to_thread(table_record, one) for one in tables.values()))
+        try:
+            missing = await self._send(self._recorder, some, records)
+        except RecorderError as error:
+            self._failed(error, len(some))
+            return error.permanent
+        self.stats.sent += self._forget(some)
+        self._remember(tables, missing)
+        self.stats.failure, self._pause_s = "", RETRY_S
+        return True
+
+    async def _wait(self) -> None:
+        self._wake.clear()
+        try:
+            await asyncio.wait_for(self._wake.wait(), self._flush_s)
+        except TimeoutError:
+            return
+
+    def _next_batch(self) -> tuple[list[DecisionRecord], dict[str, ScoreTable]]:
+        some: list[DecisionRecord] = []
+        tables: dict[str, ScoreTable] = {}
+        for record, table in itertools.islice(self._waiting, self._batch):
+            if table is not None and table.table_id not in self._stored:
+                tables[table.table_id] = table
+            if len(tables) > TABLES_PER_BATCH:
+                tables.popitem()
+                break
+            some.append(record)
+        return some, tables
+
+    @staticmethod
+    async def _send(
+        recorder: RecorderClient, some: list[DecisionRecord], tables: list[TableRecord]
+    ) -> list[str]:
+        return (await recorder.send(Batch(tables, some))).missing_tables
+
+    def _forget(self, some: list[DecisionRecord]) -> int:
+        """Take sent decisions out of the buffer; some may have been dropped meanwhile."""
+        sent = {record.decision_id for record in some}
+        count = 0
+        while self._waiting and self._waiting[0][0].decision_id in sent:
+            self._waiting.popleft()
+            count += 1
+        return count
+
+    def _remember(self, tables: dict[str, ScoreTable], missing: list[str]) -> None:
+        self._stored.update(dict.fromkeys(tables))
+        for table_id in missing:  # the store was emptied, or restored from a backup
+            self._stored.pop(table_id, None)
+        while len(self._stored) > TABLES_REMEMBERED:
+            self._stored.popitem(last=False)
+
+    def _failed(self, error: RecorderError, count: int) -> None:
+        if not self.stats.failure:
+            log.warning("decisions are not recorded: %s", error)
+        self.stats.failure = str(error)
+        if error.permanent:
+            for _ in range(count):
+                self._waiting.popleft()
+            self.stats.refused += count
+
+    async def _last_flush(self) -> None:
+        try:
+            async with asyncio.timeout(LAST_FLUSH_S):
+                while self._waiting and await self.flush():
+                    pass
+        except TimeoutError:
+            log.warning("%d decisions were not recorded before the end", len(self._waiting))

@@ -1,0 +1,111 @@
+"""The HTTP face of the extender: a bare ASGI app, because kube-scheduler waits for every answer.
+
+POST {prefix}/prioritize   ExtenderArgs -> HostPriorityList
+GET  /healthz /readyz      alive; ready to have opinions
+GET  /metrics              Prometheus
+GET  /v1/status            JSON, for `fairlane doctor`
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from scheduler.core.wire import BadRequest, encode_json
+from scheduler.edge.exchange import (
+    Disconnected,
+    Receive,
+    Refused,
+    Scope,
+    Send,
+    read_body,
+    refuse,
+    respond,
+)
+from scheduler.edge.prioritizer import Prioritizer
+
+PLAIN = b"text/plain; charset=utf-8"
+METRICS = b"text/plain; version=0.0.4; charset=utf-8"
+OTHER_VERBS = ("filter", "bind", "preempt")
+
+
+class ExtenderApp:
+    """Routes requests; `status` and `metrics` are asked when somebody wants them.
+
+    `refused` counts requests by the status they were refused with, and
+    `last_refusal` is the newest reason: kube-scheduler tells nobody.
+    """
+
+    def __init__(
+        self,
+        prioritizer: Prioritizer,
+        status: Callable[[], dict[str, Any]],
+        metrics: Callable[[], bytes],
+        unready: Callable[[], str],
+        *,
+        prefix: str,
+        max_body_bytes: int,
+        read_timeout_s: float,
+    ) -> None:
+        self._prioritizer = prioritizer
+        self._status = status
+        self._metrics = metrics
+        self._unready = unready
+        self._prioritize_path = f"{prefix}/prioritize"
+        self._other_paths = {f"{prefix}/{verb}": verb for verb in OTHER_VERBS}
+        self._max_body_bytes = max_body_bytes
+        self._read_timeout_s = read_timeout_s
+        self.refused: Counter[int] = Counter()
+        self.last_refusal = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, by the ASGI protocol."""
+        if scope["type"] != "http":
+            return
+        try:
+            if scope["path"] == self._prioritize_path:
+                await self._prioritize(scope, receive, send)
+            else:
+                await self._tell(scope, send)
+        except Refused as refused:
+            self.refused[refused.status] += 1
+            self.last_refusal = f"{refused.status} for {scope['method']} {scope['path']}: {refused.why}"
+            await refuse(send, refused)
+        except Disconnected:
+            self.refused[499] += 1
+
+    async def _prioritize(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":
+            raise Refused(405, "prioritize is a POST", allow="POST")
+        body = await read_body(receive, self._max_body_bytes, self._read_timeout_s)
+        try:
+            answer = self._prioritizer.prioritize(body)
+        except BadRequest as error:
+            raise Refused(400, str(error)) from error
+        await respond(send, 200, answer.body)
+        # the server writes at the end of this turn of the loop; what is left must not delay that
+        asyncio.get_running_loop().call_soon(answer.afterwards)
+
+    async def _tell(self, scope: Scope, send: Send) -> None:
+        path, method = scope["path"], scope["method"]
+        if path in self._other_paths:
+            verb = self._other_paths[path]
+            raise Refused(
+                404, f"only prioritize is served: remove {verb}Verb from the extender's configuration"
+            )
+        if path not in ("/healthz", "/readyz", "/metrics", "/v1/status"):
+            raise Refused(404, f"there is nothing at {path[:200]}")
+        if method not in ("GET", "HEAD"):
+            raise Refused(405, f"{path} is a GET", allow="GET, HEAD")
+        match path:
+            case "/healthz":
+                await respond(send, 200, b"ok\n", PLAIN)
+            case "/readyz":
+                why = self._unready()
+                await respond(send, 503 if why else 200, (why or "ready").encode() + b"\n", PLAIN)
+            case "/metrics":
+                await respond(send, 200, self._metrics(), METRICS)
+            case _:
+                await respond(send, 200, encode_json(self._status()))

@@ -1,0 +1,260 @@
+"""The extender as a process: its parts put together, run, watched and told about."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import random
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from model.snapshot import TelemetrySnapshot
+from scheduler.config import Settings
+from scheduler.core.cluster import Cluster
+from scheduler.core.ranking import Exploration
+from scheduler.core.types import Fallback
+from scheduler.edge.cluster_view import ClusterWatch
+from scheduler.edge.decisions import DecisionLog
+from scheduler.edge.extender import ExtenderApp
+from scheduler.edge.histories import Histories
+from scheduler.edge.http_server import listen, new_server
+from scheduler.edge.kube import KubeClient
+from scheduler.edge.metrics import Scrape, counter, counters, gauge, histogram, labelled
+from scheduler.edge.predictions import PredictionClient
+from scheduler.edge.prioritizer import LATENCY_BUCKETS_S, Prioritizer
+from scheduler.edge.recorder_client import RecorderClient
+from scheduler.edge.score_tables import ScoreTables
+from scheduler.edge.table_maker import TableMaker
+from scheduler.edge.telemetry import TelemetryPoller
+
+SWITCH_INTERVAL_S = 0.0005
+"""Rows are built and telemetry is read in threads; a call must not wait 5 ms (the default) for its turn."""
+GARBAGE_THRESHOLDS = (50_000, 20, 50)
+"""Pods and nodes are held in structs without cycles; collecting seldom keeps the slowest calls fast."""
+
+log = logging.getLogger(__name__)
+
+
+class Extender(Collector):
+    """All parts of one extender. `collect` and `status` only read."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        kube: KubeClient,
+        predictor: PredictionClient | None,
+        recorder: RecorderClient | None,
+    ) -> None:
+        own = settings.extender
+        self.cluster = Cluster()
+        self.histories = Histories(recorder, time.time)
+        self.tables = ScoreTables(own.max_tables, own.table_idle_s)
+        self.maker = TableMaker(
+            self.tables, self.cluster, self._snapshot, self.histories, predictor, own, time.time, _new_id
+        )
+        self.watch = ClusterWatch(kube, self.cluster, self.maker.on_pod)
+        self.poller = TelemetryPoller(settings, self.watch.identities)
+        self.decisions = DecisionLog(recorder, own.decision_buffer, own.decision_batch, own.flush_s)
+        self.prioritizer = Prioritizer(
+            self.cluster,
+            self.tables,
+            self.maker,
+            self.decisions,
+            self._snapshot,
+            max_listed=own.max_listed,
+            max_epoch_age_s=own.max_epoch_age_s,
+            exploration=_exploration(settings),
+            clock=time.time,
+            draw=random.Random().random,
+            new_id=_new_id,
+        )
+        self.app = ExtenderApp(
+            self.prioritizer,
+            self.status,
+            Scrape(self),
+            self.unready,
+            prefix=own.prefix,
+            max_body_bytes=own.max_body_bytes,
+            read_timeout_s=own.read_timeout_s,
+        )
+
+    async def run(self) -> None:
+        """Everything in the background, until cancelled."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.watch.run())
+            await self.watch.synced.wait()
+            gc.collect()
+            gc.freeze()  # what is here now stays; it need not be looked through again
+            self.poller.start()
+            try:
+                tasks.create_task(self.maker.run())
+                await self.decisions.run()
+            finally:
+                await loop.run_in_executor(None, self.poller.stop)
+
+    def unready(self) -> str:
+        """Why there can be no opinions yet; empty when there can."""
+        if not self.watch.synced.is_set():
+            return "the API server has not listed nodes and pods yet"
+        if self._snapshot().is_empty():
+            return "there is no telemetry yet: " + (self.poller.stats.failure or "nothing was read")
+        return ""
+
+    def status(self) -> dict[str, Any]:
+        """The whole state in plain values, for `fairlane doctor`."""
+        calls, maker, log_stats = self.prioritizer.stats, self.maker.stats, self.decisions.stats
+        snapshot = self._snapshot()
+        return {
+            "ready": not self.unready(),
+            "unready": self.unready(),
+            "calls": calls.calls,
+            "last_call_s": calls.last_call_s or None,
+            "answers_by_reason": {_reason(name): count for name, count in calls.reasons.items()},
+            "explored": calls.explored,
+            "latency_mean_ms": 1000.0 * calls.latency_sum_s / calls.calls if calls.calls else None,
+            "refused": {str(status): count for status, count in self.app.refused.items()},
+            "last_refusal": self.app.last_refusal,
+            "epoch": snapshot.epoch,
+            "epoch_age_s": self._age_s(snapshot),
+            "telemetry_failure": self.poller.stats.failure,
+            "telemetry_problems": list(snapshot.problems),
+            "nodes": len(self.cluster.facts),
+            "pods": self.cluster.pods,
+            "tables": len(self.tables),
+            "tables_waiting": self.maker.waiting,
+            "model_version": maker.model_version,
+            "predictor_failure": maker.failure,
+            "predictor_failures": maker.predictor_failures,
+            "tables_made": {"model": maker.made_by_model, "prior": maker.made_by_prior},
+            "decisions": {
+                "waiting": len(self.decisions),
+                "sent": log_stats.sent,
+                "dropped": log_stats.dropped,
+                "refused": log_stats.refused,
+            },
+            "recorder_failure": log_stats.failure,
+            "history_failure": self.histories.failure,
+            "unreadable_annotations": dict(self.watch.complaints),
+            "last_unreadable_annotation": self.watch.last_complaint,
+        }
+
+    def collect(self) -> Iterable[Metric]:
+        """Metrics families, read from the counters at this moment."""
+        yield from self._call_metrics()
+        yield from self._table_metrics()
+        yield from self._decision_metrics()
+
+    def _call_metrics(self) -> Iterable[Metric]:
+        stats, name = self.prioritizer.stats, "fairlane_extender"
+        by_reason = {_reason(reason): float(count) for reason, count in stats.reasons.items()}
+        yield counters(f"{name}_calls", "Prioritize calls answered, by fallback reason.", "reason", by_reason)
+        yield histogram(
+            f"{name}_latency_seconds",
+            "Time from a complete request to its answer.",
+            LATENCY_BUCKETS_S,
+            stats.latency_counts,
+            stats.latency_sum_s,
+        )
+        yield counter(f"{name}_misses", "Calls that found no table.", stats.reasons[Fallback.MISS])
+        yield counter(f"{name}_explored", "Answers that put another node first to learn.", stats.explored)
+        refused = {str(status): float(count) for status, count in self.app.refused.items()}
+        yield counters(f"{name}_refused", "Requests refused, by HTTP status.", "status", refused)
+        complaints = {text: float(count) for text, count in self.watch.complaints.items()}
+        yield counters(
+            f"{name}_unreadable_annotations", "Annotations not understood.", "annotation", complaints
+        )
+
+    def _table_metrics(self) -> Iterable[Metric]:
+        stats, name = self.maker.stats, "fairlane_extender"
+        snapshot = self._snapshot()
+        yield gauge(f"{name}_epoch", "Number of the telemetry snapshot in use.", snapshot.epoch)
+        age_s = self._age_s(snapshot)
+        if age_s is not None:
+            yield gauge(f"{name}_epoch_age_seconds", "Age of the telemetry snapshot in use.", age_s)
+        yield counter(
+            f"{name}_telemetry_failures", "Polls that brought no snapshot.", self.poller.stats.failures
+        )
+        yield gauge(f"{name}_score_tables", "Score tables in use.", len(self.tables))
+        yield gauge(f"{name}_score_tables_waiting", "Score tables still to be made.", self.maker.waiting)
+        made = {"model": float(stats.made_by_model), "prior": float(stats.made_by_prior)}
+        yield counters(f"{name}_score_tables_made", "Score tables made, by what answered.", "by", made)
+        yield counter(
+            f"{name}_predictor_failures", "Predictions that brought no answer.", stats.predictor_failures
+        )
+        yield labelled(f"{name}_model", "The model that answered last.", {"version": stats.model_version})
+
+    def _decision_metrics(self) -> Iterable[Metric]:
+        stats, name = self.decisions.stats, "fairlane_extender_decisions"
+        yield gauge(f"{name}_waiting", "Decisions not recorded yet.", len(self.decisions))
+        yield counter(f"{name}_recorded", "Decisions the recorder stored.", stats.sent)
+        lost = {"buffer_full": float(stats.dropped), "refused": float(stats.refused)}
+        yield counters(f"{name}_lost", "Decisions that will never be recorded.", "cause", lost)
+
+    def _snapshot(self) -> TelemetrySnapshot:
+        return self.poller.snapshot
+
+    @staticmethod
+    def _age_s(snapshot: TelemetrySnapshot) -> float | None:
+        return round(time.time() - snapshot.taken_at_s, 3) if snapshot.epoch else None
+
+
+def _reason(reason: str) -> str:
+    return reason or "none"
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+def _exploration(settings: Settings) -> Exploration:
+    given = settings.exploration
+    return Exploration(given.rate, given.temperature, given.max_regret, given.scope == "all")
+
+
+@asynccontextmanager
+async def extender(settings: Settings) -> AsyncIterator[Extender]:
+    """An extender with its connections open."""
+    async with AsyncExitStack() as stack:
+        kubeconfig = str(settings.kubeconfig) if settings.kubeconfig else None
+        kube = await stack.enter_async_context(KubeClient.connect(kubeconfig))
+        predictor = recorder = None
+        if settings.predictor_address:
+            client = PredictionClient(settings.predictor_address, settings.extender.predict_timeout_s)
+            predictor = await stack.enter_async_context(client)
+        if settings.recorder_url:
+            token = settings.token.get_secret_value()
+            recorder = await stack.enter_async_context(RecorderClient.connect(settings.recorder_url, token))
+        yield Extender(settings, kube, predictor, recorder)
+
+
+async def serve(settings: Settings, port_file: Path | None = None) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        KubeError: no usable Kubernetes configuration.
+        OSError: the address cannot be listened on.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
+    listening = listen(settings.extender.host, settings.extender.port)
+    async with extender(settings) as parts:
+        server = new_server(parts.app, settings.extender.keep_alive_s, port_file)
+        background = asyncio.create_task(parts.run())
+        background.add_done_callback(lambda _task: setattr(server, "should_exit", True))
+        try:
+            await server.serve([listening])
+        finally:
+            background.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await background

@@ -1,0 +1,183 @@
+"""Gathers, for `fairlane doctor`, what every part says of itself; judges nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+import aiohttp
+import grpc
+import msgspec
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from model.snapshot import EMPTY, TelemetrySnapshot
+from scheduler.config import Settings
+from scheduler.core.wire import Node
+from scheduler.edge.cluster_view import identity
+from scheduler.edge.kube import KubeClient, KubeError
+from scheduler.edge.node_mapping import NodeIdentity
+from scheduler.edge.predictions import CurrentModel, PredictionClient, PredictionError
+from scheduler.edge.readings import ReadingReport
+from scheduler.edge.telemetry import PollerStats, TelemetryPoller
+
+SCHEDULER_NAME = "fairlane"
+_PAGE = 500
+_TIMEOUT_S = 5.0
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The answer of one part, or why there is none; both empty: it is not configured."""
+
+    answer: dict[str, Any] = field(default_factory=dict)
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that was found out, at `now_s` (unix seconds)."""
+
+    settings: Settings
+    now_s: float
+    nodes: tuple[NodeIdentity, ...] = ()
+    kube_failure: str = ""
+    last_bound_s: float = 0.0
+    """When kube-scheduler last bound a pod that names our scheduler; 0: never."""
+    bound_pods: int = 0
+    snapshot: TelemetrySnapshot = EMPTY
+    reports: tuple[ReadingReport, ...] = ()
+    poll: PollerStats = field(default_factory=PollerStats)
+    extender: Asked = Asked()
+    recorder: Asked = Asked()
+    model: CurrentModel | None = None
+    predictor_serving: bool = False
+    predictor_failure: str = ""
+
+
+async def gather(settings: Settings) -> Facts:
+    """Ask every part that is configured, side by side, each within seconds."""
+    kube, extender, recorder, predictor = await asyncio.gather(
+        _cluster(settings), _status(settings.extender_url), _status(settings.recorder_url), _model(settings)
+    )
+    nodes, last_bound_s, bound, kube_failure = kube
+    model, serving, predictor_failure = predictor
+    poller = TelemetryPoller(settings, lambda: nodes)
+    if settings.prometheus.url:
+        await asyncio.to_thread(_poll_once, poller)
+    return Facts(
+        settings=settings,
+        now_s=time.time(),
+        nodes=nodes,
+        kube_failure=kube_failure,
+        last_bound_s=last_bound_s,
+        bound_pods=bound,
+        snapshot=poller.snapshot,
+        reports=poller.reports,
+        poll=poller.stats,
+        extender=extender,
+        recorder=recorder,
+        model=model,
+        predictor_serving=serving,
+        predictor_failure=predictor_failure,
+    )
+
+
+def _poll_once(poller: TelemetryPoller) -> None:
+    poller.poll()
+    poller.stop()
+
+
+class _Condition(msgspec.Struct, frozen=True):
+    type: str = ""
+    status: str = ""
+    lastTransitionTime: str | None = None
+
+
+class _PodStatus(msgspec.Struct, frozen=True):
+    conditions: list[_Condition] | None = None
+
+
+class _Pod(msgspec.Struct, frozen=True):
+    status: _PodStatus = _PodStatus()
+
+
+class _Page(msgspec.Struct):
+    items: list[msgspec.Raw]
+    metadata: dict[str, Any] = {}
+
+
+async def _cluster(settings: Settings) -> tuple[tuple[NodeIdentity, ...], float, int, str]:
+    kubeconfig = str(settings.kubeconfig) if settings.kubeconfig else None
+    try:
+        async with asyncio.timeout(3 * _TIMEOUT_S), KubeClient.connect(kubeconfig) as kube:
+            nodes = await _listed(kube, "/api/v1/nodes", Node, {})
+            ours = {"fieldSelector": f"spec.schedulerName={SCHEDULER_NAME}"}
+            bound = [_bound_s(pod) for pod in await _listed(kube, "/api/v1/pods", _Pod, ours)]
+    except (KubeError, msgspec.DecodeError) as error:
+        return (), 0.0, 0, str(error)
+    except TimeoutError:
+        return (), 0.0, 0, f"no answer within {3 * _TIMEOUT_S:g} s"
+    return tuple(map(identity, nodes)), max(bound, default=0.0), sum(at_s > 0 for at_s in bound), ""
+
+
+async def _listed(kube: KubeClient, path: str, kind: type[Answer], params: dict[str, str]) -> list[Answer]:
+    found: list[Answer] = []
+    params = {**params, "limit": str(_PAGE)}
+    while True:
+        page = msgspec.json.decode(await kube.get(path, params), type=_Page)
+        found += [msgspec.json.decode(item, type=kind) for item in page.items]
+        if not (go_on := page.metadata.get("continue")):
+            return found
+        params["continue"] = go_on
+
+
+def _bound_s(pod: _Pod) -> float:
+    """When the pod was bound, unix seconds; 0 if it was not."""
+    for condition in pod.status.conditions or ():
+        if condition.type == "PodScheduled" and condition.status == "True" and condition.lastTransitionTime:
+            return datetime.fromisoformat(condition.lastTransitionTime).timestamp()
+    return 0.0
+
+
+async def _status(url: str) -> Asked:
+    if not url:
+        return Asked()
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(f"{url.rstrip('/')}/v1/status") as response,
+        ):
+            body = await response.read()
+            if response.status != 200:
+                return Asked(failure=f"it answered {response.status} to /v1/status")
+            return Asked(answer=msgspec.json.decode(body, type=dict[str, Any]))
+    except TimeoutError:
+        return Asked(failure=f"no answer within {_TIMEOUT_S:g} s")
+    except (aiohttp.ClientError, OSError, ValueError, msgspec.MsgspecError) as error:
+        return Asked(failure=str(error) or type(error).__name__)
+
+
+async def _model(settings: Settings) -> tuple[CurrentModel | None, bool, str]:
+    if not settings.predictor_address:
+        return None, False, ""
+    try:
+        async with PredictionClient(settings.predictor_address, _TIMEOUT_S) as client:
+            model = await client.current_model()
+        return model, await _serving(settings.predictor_address), ""
+    except PredictionError as error:
+        return None, False, str(error)
+
+
+async def _serving(address: str) -> bool:
+    try:
+        async with grpc.aio.insecure_channel(address) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_TIMEOUT_S)
+            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+    except grpc.aio.AioRpcError:
+        return False

@@ -1,0 +1,142 @@
+"""uvicorn as our processes use it: bounded in time and size before the app sees a request.
+
+uvicorn waits for ever for the head of a request, however slow and long; here a
+head that is not complete in time is answered 408 and one that is too long 431,
+so that a stuck or hostile client costs a closed connection and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from asyncio.events import TimerHandle
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_BYTES_MAX = 64 * 1024
+HEAD_TIMEOUT_S = 5.0
+CONNECTIONS_MAX = 512
+KEEP_ALIVE_S = 120.0
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Ends connections whose request head is too slow or too long."""
+
+    _head_bytes = 0
+    _head_timer: TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client connected; its first request may take as long as any later one."""
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._stop_timer()
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes of a request."""
+        if self._head_timer is None and self._awaits_head():
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._too_slow)
+        if self._head_timer is not None:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_timer is not None and self._head_bytes > HEAD_BYTES_MAX:
+            self._end(b"431 Request Header Fields Too Large", f"the head exceeds {HEAD_BYTES_MAX} bytes")
+
+    def on_headers_complete(self) -> None:
+        """The head is complete."""
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def _awaits_head(self) -> bool:
+        """No request is under way."""
+        return self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        self._head_timer, self._head_bytes = None, 0
+
+    def _too_slow(self) -> None:
+        self._end(b"408 Request Timeout", f"the head was not complete after {HEAD_TIMEOUT_S:g} s")
+
+    def _end(self, status: bytes, why: str) -> None:
+        self._stop_timer()
+        if self.transport is None or self.transport.is_closing():
+            return
+        body = b'{"error":"%s"}' % why.encode()
+        head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d" % (status, len(body))
+        self.transport.write(head + b"\r\nconnection: close\r\n\r\n" + body)
+        self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """Tells its port once it listens: in `port`, and in a file where one is asked for."""
+
+    def __init__(self, config: uvicorn.Config, port_file: Path | None) -> None:
+        super().__init__(config)
+        self._port_file = port_file
+        self.port = 0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then tell the port."""
+        await super().startup(sockets)
+        if sockets:
+            self.port = sockets[0].getsockname()[1]
+        if self.started and self._port_file is not None:
+            write_whole(self._port_file, f"{self.port}\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that no reader ever sees half written."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def new_server(app: Any, keep_alive_s: float = KEEP_ALIVE_S, port_file: Path | None = None) -> Server:
+    """A server for the ASGI `app`: uvloop and httptools, no access log, no chatty headers."""
+    config = uvicorn.Config(
+        app,
+        http=BoundedProtocol,
+        ws="none",
+        loop="uvloop",
+        lifespan="off",
+        interface="asgi3",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=round(keep_alive_s),
+        timeout_graceful_shutdown=5,
+        limit_concurrency=CONNECTIONS_MAX,
+    )
+    return Server(config, port_file)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 picks a free one.
+
+    Raises:
+        OSError: the address is taken or not ours; the message names it.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
+    listening.set_inheritable(False)
+    return listening

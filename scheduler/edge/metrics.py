@@ -1,0 +1,61 @@
+"""Metrics families for Prometheus, made from counters only when somebody scrapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+
+class Scrape:
+    """Renders what `collector` yields, with the process' own memory, CPU and garbage collection."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(collector)
+        ProcessCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def __call__(self) -> bytes:
+        """The exposition in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+def counter(name: str, text: str, value: float) -> Metric:
+    """A counter without labels."""
+    return CounterMetricFamily(name, text, value=value)
+
+
+def gauge(name: str, text: str, value: float) -> Metric:
+    """A gauge without labels."""
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def counters(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    """A counter per value of one label."""
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, count in values.items():
+        family.add_metric([value], count)
+    return family
+
+
+def labelled(name: str, text: str, labels: Mapping[str, str]) -> Metric:
+    """A gauge of 1 that carries words."""
+    family = GaugeMetricFamily(name, text, labels=list(labels))
+    family.add_metric(list(labels.values()), 1.0)
+    return family
+
+
+def histogram(name: str, text: str, edges: Sequence[float], counts: Sequence[int], total: float) -> Metric:
+    """A histogram from counts per bucket, the last one for values beyond all `edges`."""
+    return HistogramMetricFamily(name, text, buckets=cumulated(edges, counts), sum_value=total)
+
+
+def cumulated(edges: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+    """Buckets as Prometheus wants them: each counts all that is below its edge."""
+    names = (*map(str, edges), "+Inf")
+    return [(name, float(total)) for name, total in zip(names, accumulate(counts), strict=True)]

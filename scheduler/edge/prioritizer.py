@@ -1,0 +1,256 @@
+"""One prioritize call: look up the table, bring it up to date, rank. No I/O, no waiting.
+
+What need not happen before the answer (the record, the assumed binding) is
+handed back as `Answer.afterwards`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import ChainMap, Counter
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import numpy as np
+
+from model.placement import Job, NodeFacts
+from model.snapshot import Floats, Indices, TelemetrySnapshot
+from scheduler.core.cluster import Cluster
+from scheduler.core.estimate import adapted, exact_rows
+from scheduler.core.jobs import describe
+from scheduler.core.ranking import Exploration, rank
+from scheduler.core.records import Moment, decision_record, silent_record
+from scheduler.core.scoring import bring_up_to_date, sigma_of, tie_break_of
+from scheduler.core.types import Corrections, Fallback, PodFacts, Ranking, ScoreTable, key_of, positions_of
+from scheduler.core.wire import decode_extender_args, encode_priorities
+from scheduler.edge.decisions import DecisionLog, RowBuilder
+from scheduler.edge.score_tables import Entry, ScoreTables
+from scheduler.edge.table_maker import TableMaker
+
+LATENCY_BUCKETS_S = (0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The body of the answer, and what is left to do once it is sent."""
+
+    body: bytes
+    afterwards: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opinion:
+    """A ranking of `positions` in `table`, corrected; `reason` says why it is no fresh prediction, if so."""
+
+    reason: Fallback
+    job: Job
+    table: ScoreTable
+    positions: Indices
+    ranking: Ranking
+    corrections: Corrections
+
+    def listed(self) -> list[tuple[str, int]]:
+        """Nodes with their scores, best first."""
+        rows = self.positions[self.ranking.order]
+        return [(self.table.nodes[row], score) for row, score in zip(rows, self.ranking.scores, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """No opinion, and why."""
+
+    reason: Fallback
+
+
+@dataclass(slots=True)
+class CallStats:
+    """Counts since start."""
+
+    calls: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Answers by fallback reason; the empty reason is a fresh prediction."""
+    explored: int = 0
+    last_call_s: float = 0.0
+    """Unix time of the last call; 0 before the first."""
+    latency_sum_s: float = 0.0
+    latency_counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BUCKETS_S) + 1))
+    """Calls per bucket of LATENCY_BUCKETS_S, the last one for slower calls."""
+
+    def count(self, reason: Fallback, latency_s: float, now_s: float, explored: bool) -> None:
+        """One answered call."""
+        self.calls += 1
+        self.reasons[reason] += 1
+        self.explored += explored
+        self.last_call_s = now_s
+        self.latency_sum_s += latency_s
+        self.latency_counts[int(np.searchsorted(LATENCY_BUCKETS_S, latency_s))] += 1
+
+
+class Prioritizer:
+    """Answers prioritize calls from what is in memory; keeps `stats`."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        tables: ScoreTables,
+        maker: TableMaker,
+        decisions: DecisionLog,
+        snapshot: Callable[[], TelemetrySnapshot],
+        *,
+        max_listed: int,
+        max_epoch_age_s: float,
+        exploration: Exploration,
+        clock: Callable[[], float],
+        draw: Callable[[], float],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._cluster = cluster
+        self._tables = tables
+        self._maker = maker
+        self._decisions = decisions
+        self._snapshot = snapshot
+        self._max_listed = max_listed
+        self._max_epoch_age_s = max_epoch_age_s
+        self._exploration = exploration
+        self._clock = clock
+        self._draw = draw
+        self._new_id = new_id
+        self.stats = CallStats()
+
+    def prioritize(self, body: bytes) -> Answer:
+        """Answer the call in `body`.
+
+        Raises:
+            BadRequest: it is not a usable prioritize call.
+        """
+        begun_s = time.perf_counter()
+        args = decode_extender_args(body)
+        now_s = self._clock()
+        pod = describe(args.Pod).pod
+        names = args.NodeNames or []
+        opinion = self._safe_opinion(pod, names, now_s)
+        listed = opinion.listed() if isinstance(opinion, Opinion) else []
+        answer = encode_priorities(listed)
+        latency_s = time.perf_counter() - begun_s
+        explored = isinstance(opinion, Opinion) and opinion.ranking.explored
+        self.stats.count(opinion.reason, latency_s, now_s, explored)
+
+        def afterwards() -> None:
+            self._record(pod, opinion, len(names), now_s, latency_s)
+            if listed:
+                self._cluster.assume(pod, listed[0][0], now_s)
+
+        return Answer(answer, afterwards)
+
+    def _safe_opinion(self, pod: PodFacts, names: Sequence[str], now_s: float) -> Opinion | Silence:
+        try:
+            return self._opinion(pod, names, now_s)
+        except Exception:  # a fault of ours may cost the opinion, never the placement
+            log.exception("no opinion on %s/%s", pod.namespace, pod.name)
+            return Silence(Fallback.ERROR)
+
+    def _opinion(self, pod: PodFacts, names: Sequence[str], now_s: float) -> Opinion | Silence:
+        self._cluster.expire(now_s)
+        snapshot = self._snapshot()
+        if self._is_old(snapshot, now_s):
+            return Silence(Fallback.STALE_TELEMETRY if snapshot.epoch else Fallback.NO_TELEMETRY)
+        job = self._cluster.job_of(pod)
+        found, reason = self._look_up(job, now_s)
+        if found is None:
+            return Silence(Fallback.NO_TELEMETRY if snapshot.is_empty() else Fallback.MISS)
+        rows = positions_of(found.table.index, names)
+        rows = rows[rows >= 0]
+        if not len(rows):
+            return Silence(Fallback.NO_CANDIDATES)
+        if not found.table.measured[rows].any():
+            return Silence(Fallback.NO_TELEMETRY)
+        self._bring_up_to_date(found)
+        corrections = found.corrections
+        if found.table.key != key_of(job):
+            corrections = adapted(found.table, corrections, job)
+        ranking = self._ranking(found.table, rows, corrections, pod)
+        if ranking is None:
+            return Silence(Fallback.NO_DIFFERENCE)
+        return Opinion(reason, job, found.table, rows, ranking, corrections)
+
+    def _look_up(self, job: Job, now_s: float) -> tuple[Entry | None, Fallback]:
+        """The table to read, and why it is not simply the right one."""
+        key = key_of(job)
+        found = self._tables.find(key, now_s)
+        if found is not None and not self._is_old(found.table.snapshot, now_s):
+            stale = found.table.from_model and self._snapshot().epoch > found.table.snapshot.epoch + 1
+            return found, Fallback.STALE_TABLE if stale else found.table.reason
+        if not self._tables.covers(key):
+            self._maker.want(job)
+        near = self._tables.nearest(key, now_s)
+        if near is not None and not self._is_old(near.table.snapshot, now_s):
+            other = Fallback.SIMILAR if near.table.key.placed_alike(key) else Fallback.PEERS
+            return near, near.table.reason or other
+        return self._maker.estimate(job), Fallback.MISS
+
+    def _is_old(self, snapshot: TelemetrySnapshot, now_s: float) -> bool:
+        return now_s - snapshot.taken_at_s > self._max_epoch_age_s
+
+    def _bring_up_to_date(self, found: Entry) -> None:
+        since = found.corrections.view_version
+        if since == self._cluster.version:
+            return
+        changed = self._cluster.changes_since(since)
+        if changed is None:  # too many to go through one by one: a new table costs less
+            self._maker.want(found.table.job)
+            changed = ()
+        bring_up_to_date(found.corrections, found.table, changed, self._cluster.facts, self._cluster.version)
+
+    def _ranking(
+        self, table: ScoreTable, rows: Indices, corrections: Corrections, pod: PodFacts
+    ) -> Ranking | None:
+        log_s: Floats = (table.ranked + corrections.shift)[rows]
+        return rank(
+            log_s,
+            sigma_of(table)[rows],
+            tie_break_of(table, pod.uid)[rows],
+            self._max_listed,
+            self._exploration,
+            (self._draw(), self._draw()),
+        )
+
+    def _record(
+        self, pod: PodFacts, opinion: Opinion | Silence, candidates: int, now_s: float, latency_s: float
+    ) -> None:
+        snapshot = opinion.table.snapshot if isinstance(opinion, Opinion) else self._snapshot()
+        moment = Moment(
+            decision_id=self._new_id(),
+            at_s=now_s,
+            latency_ms=latency_s * 1000.0,
+            epoch=snapshot.epoch,
+            epoch_age_s=now_s - snapshot.taken_at_s,
+            reason=opinion.reason,
+            candidates=candidates,
+        )
+        if isinstance(opinion, Silence):
+            self._decisions.add(silent_record(pod, moment), None)
+            return
+        record = decision_record(
+            pod, moment, opinion.table, opinion.positions, opinion.ranking, opinion.corrections
+        )
+        if opinion.table.key != key_of(opinion.job) or opinion.reason is Fallback.MISS:
+            self._decisions.add_later(record, opinion.table, self._exact_rows(opinion))
+        else:
+            self._decisions.add(record, opinion.table)
+
+    def _exact_rows(self, opinion: Opinion) -> RowBuilder:
+        """How to build the rows of the listed nodes, of which the answer only had an estimate."""
+        table, past = opinion.table, opinion.table.job
+        rows = opinion.positions[opinion.ranking.order]
+        names = [table.nodes[row] for row in rows]
+        estimated = opinion.corrections.estimated
+        informed = replace(opinion.job, class_history=past.class_history, user_history=past.user_history)
+        # the pod itself will count on its node in a moment, but did not when it was judged
+        now = {name: self._cluster.facts[name] for name in names if name in self._cluster.facts}
+        facts = ChainMap(now, cast(MutableMapping[str, NodeFacts], self._cluster.facts))
+        basis = (table.features if estimated is None else estimated)[rows]
+        return lambda: (rows.tolist(), exact_rows(basis, informed, names, table.snapshot, facts))

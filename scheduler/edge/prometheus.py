@@ -1,0 +1,283 @@
+"""Range queries to Prometheus with limits on time and size, several at once.
+
+prometheus-api-client speaks the protocol; this file bounds it. The library's
+time limit holds between two received bytes only and it loads answers of any
+size, so the session reads the body itself, with a deadline and a limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from threading import local
+from typing import Any
+
+import msgspec
+import numpy as np
+import requests
+from prometheus_api_client import PrometheusConnect
+from prometheus_api_client.exceptions import PrometheusApiClientException
+from urllib3 import Retry
+from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.exceptions import TimeoutError as LowerTimeout
+
+from model.snapshot import Floats
+from scheduler.config import PrometheusSettings
+from scheduler.edge.node_mapping import Labels
+from scheduler.edge.series import Block
+from scheduler.settings_text import ConfigError, read_secret
+
+_CHUNK_BYTES = 1 << 16
+
+
+class PrometheusError(Exception):
+    """A query got no usable answer; the message is a sentence for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class GridQuery:
+    """PromQL evaluated at `steps` instants, `step_s` apart, the last one being now."""
+
+    promql: str
+    step_s: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The series of one query on its grid; `rejected` series were not readable and are left out."""
+
+    labels: Sequence[Labels]
+    block: Block
+    rejected: int = 0
+
+
+class PrometheusReader:
+    """Asks one Prometheus. Use as a context manager, or call `close`."""
+
+    def __init__(self, settings: PrometheusSettings) -> None:
+        self._settings = settings
+        self._pool = ThreadPoolExecutor(settings.parallel, thread_name_prefix="prometheus")
+        self._of_thread = local()
+        self._headers: dict[str, str] = dict(settings.headers)
+
+    def __enter__(self) -> PrometheusReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let queries in flight end by their own time limit; start no more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def server_time_s(self) -> float:
+        """Prometheus' own clock, unix seconds: ages are differences to it, whatever our clock says."""
+        self._headers = self._fresh_headers()
+        result = self._ask(lambda client: client.custom_query("time()"))
+        try:
+            _, now_s = msgspec.json.decode(result, type=tuple[float, float], strict=False)
+        except msgspec.MsgspecError as error:
+            raise PrometheusError(f"time() was answered by {_shortened(bytes(result))}") from error
+        if not math.isfinite(now_s) or now_s <= 0:
+            raise PrometheusError(f"time() was answered by {now_s}")
+        return now_s
+
+    def read(self, queries: Sequence[GridQuery], now_s: int) -> Mapping[GridQuery, Answer | PrometheusError]:
+        """The answer, or what went wrong, of every query; one that fails does not touch the others."""
+        answers = self._pool.map(lambda query: self._read_one(query, now_s), queries)
+        return dict(zip(queries, answers, strict=True))
+
+    def _read_one(self, query: GridQuery, now_s: int) -> Answer | PrometheusError:
+        start_s = now_s - (query.steps - 1) * query.step_s
+        start, end = (datetime.fromtimestamp(t, UTC) for t in (start_s, now_s))
+        try:
+            result = self._ask(
+                lambda client: client.custom_query_range(
+                    query.promql, start, end, str(query.step_s), params={"timeout": self._server_limit()}
+                )
+            )
+            return _parsed(result, start_s, query)
+        except PrometheusError as error:
+            return error
+
+    def _ask(self, call: Any) -> msgspec.Raw:
+        try:
+            answer: msgspec.Raw = call(self._client())
+            return answer
+        except (requests.RequestException, HTTPError, OSError) as error:
+            if _is_timeout(error):
+                raise PrometheusError(f"no answer within {self._settings.timeout_s:g} s") from error
+            raise PrometheusError(f"cannot be reached: {_root_cause(error)}") from error
+        except PrometheusApiClientException as error:
+            raise PrometheusError(f"answered an error: {_shortened(error)}") from error
+        except msgspec.MsgspecError as error:
+            raise PrometheusError(f"answered something that is not Prometheus JSON ({error})") from error
+
+    def _client(self) -> Any:
+        """One client per thread: a requests session is not made for sharing."""
+        client = getattr(self._of_thread, "client", None)
+        if client is None:
+            session = _BoundedSession(self._settings)
+            client = PrometheusConnect(
+                url=self._settings.url.rstrip("/"),
+                session=session,
+                retry=Retry(total=0),  # the next poll is the retry
+                timeout=self._settings.timeout_s,
+            )
+            self._of_thread.client = client
+        client.headers = self._headers
+        client.auth = self._basic()
+        return client
+
+    def _fresh_headers(self) -> dict[str, str]:
+        token = _secret(self._settings.bearer_token, self._settings.bearer_token_file)
+        bearer = {"Authorization": f"Bearer {token}"} if token else {}
+        return {**self._settings.headers, **bearer}
+
+    def _basic(self) -> tuple[str, str] | None:
+        if not self._settings.username:
+            return None
+        return self._settings.username, _secret(self._settings.password, self._settings.password_file)
+
+    def _server_limit(self) -> str:
+        return f"{max(1, math.ceil(self._settings.timeout_s))}s"
+
+
+class _BoundedSession(requests.Session):
+    """Reads every body within a deadline and a size."""
+
+    def __init__(self, settings: PrometheusSettings) -> None:
+        super().__init__()
+        self._settings = settings
+        self.trust_env = False  # a .netrc would silently replace the bearer token
+        self.verify = str(settings.ca_file) if settings.ca_file else not settings.skip_tls_verify
+        if settings.proxy:
+            self.proxies = {"http": settings.proxy, "https": settings.proxy}
+
+    def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+        """As requests does, but the body is read here, bounded in time and size."""
+        deadline_s = time.monotonic() + self._settings.timeout_s
+        response = super().request(*args, **{**kwargs, "stream": True})
+        try:
+            body = self._body(response, deadline_s)
+        except BaseException:
+            response.close()  # the rest of the body must not be taken for the next answer
+            raise
+        response._content = body
+        vars(response)["_content_consumed"] = True
+        response.raw.release_conn()
+        # the library only takes data.result out of it; the series are decoded once, in _parsed
+        response.json = lambda **_: _envelope(body)  # type: ignore[method-assign]
+        return response
+
+    def _body(self, response: requests.Response, deadline_s: float) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+            chunks.append(chunk)
+            size += len(chunk)
+            if time.monotonic() > deadline_s:
+                raise requests.Timeout("the body did not end in time")
+            if size > self._settings.max_response_bytes:
+                raise PrometheusError(
+                    f"the answer is larger than prometheus.max_response_bytes"
+                    f" ({self._settings.max_response_bytes}); aggregate in the query or raise the limit"
+                )
+        return b"".join(chunks)
+
+
+class _Data(msgspec.Struct):
+    result: msgspec.Raw
+
+
+class _Reply(msgspec.Struct):
+    data: _Data
+
+
+class _Series(msgspec.Struct, gc=False):
+    metric: dict[str, str]
+    values: list[tuple[float, float]]
+
+
+_ALL_SERIES = msgspec.json.Decoder(list[_Series], strict=False)
+_EACH_SERIES = msgspec.json.Decoder(list[msgspec.Raw])
+_ONE_SERIES = msgspec.json.Decoder(_Series, strict=False)
+
+
+def _envelope(body: bytes) -> dict[str, dict[str, msgspec.Raw]]:
+    return {"data": {"result": msgspec.json.decode(body, type=_Reply).data.result}}
+
+
+def _parsed(result: msgspec.Raw, start_s: int, query: GridQuery) -> Answer:
+    text = bytes(result).replace(b'"+Inf"', b'"Inf"')  # the one spelling that the decoder does not know
+    try:
+        series, rejected = _ALL_SERIES.decode(text), 0
+    except msgspec.MsgspecError:
+        series, rejected = _readable(text)
+    times = start_s + query.step_s * np.arange(query.steps, dtype=np.float64)
+    return Answer([each.metric for each in series], Block(times, _on_grid(series, times, query)), rejected)
+
+
+def _readable(text: bytes) -> tuple[list[_Series], int]:
+    """The series that can be read, one by one, and the number of those that cannot."""
+    try:
+        items = _EACH_SERIES.decode(text)
+    except msgspec.MsgspecError as error:
+        raise PrometheusError(f"answered {_shortened(text)} instead of a list of series") from error
+    found = []
+    for item in items:
+        with contextlib.suppress(msgspec.MsgspecError):
+            found.append(_ONE_SERIES.decode(item))
+    return found, len(items) - len(found)
+
+
+def _on_grid(series: Sequence[_Series], times_s: Floats, query: GridQuery) -> Floats:
+    """All series as rows; the sample of a time off the grid goes to the nearest step."""
+    grid = np.full((len(series), query.steps), np.nan)
+    samples = np.fromiter(chain.from_iterable(chain.from_iterable(s.values for s in series)), np.float64)
+    at_s, values = samples[::2], samples[1::2]
+    rows = np.repeat(np.arange(len(series)), [len(each.values) for each in series])
+    usable = np.isfinite(at_s) & np.isfinite(values)
+    columns = np.full(len(at_s), -1, dtype=np.intp)
+    columns[usable] = np.rint((at_s[usable] - times_s[0]) / query.step_s)
+    usable &= (columns >= 0) & (columns < query.steps)
+    grid[rows[usable], columns[usable]] = values[usable]
+    return grid
+
+
+def _secret(value: Any, path: Any) -> str:
+    if value is not None:
+        return str(value.get_secret_value())
+    if path is None:
+        return ""
+    try:
+        return read_secret(path)
+    except ConfigError as error:
+        raise PrometheusError(str(error)) from error
+
+
+def _is_timeout(error: BaseException | None) -> bool:
+    """Whether a time limit is behind `error`; urllib3 hides it under the retries that it did not make."""
+    if error is None or isinstance(error, NewConnectionError):
+        return False  # urllib3 counts a refused connection among the time-outs
+    if isinstance(error, requests.Timeout | LowerTimeout):
+        return True
+    return _is_timeout(error.__cause__ or error.__context__)
+
+
+def _root_cause(error: BaseException) -> str:
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return _shortened(error)
+
+
+def _shortened(thing: object, limit: int = 200) -> str:
+    text = " ".join(str(thing).split())
+    return text if len(text) <= limit else f"{text[:limit]}..."

@@ -1,0 +1,198 @@
+"""The recorder as a process: follows pods, takes decisions, keeps the store, and tells how that goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from scheduler.config import ConfigError, Settings
+from scheduler.core.outcomes import OutcomeTracker
+from scheduler.core.wire import Pod
+from scheduler.edge.cluster_view import PODS_PATH
+from scheduler.edge.http_server import listen, new_server
+from scheduler.edge.judgement import ERROR_EDGES, Judgement, ModelRecord
+from scheduler.edge.kube import Changed, KubeClient, Listed
+from scheduler.edge.metrics import Scrape, counter, counters, cumulated, gauge
+from scheduler.edge.recorder import RecorderApi
+from scheduler.edge.store import ExperienceStore, StoreError
+from scheduler.edge.store_writer import StoreWriter
+
+COUNT_S = 5.0
+"""How often rows are counted for status and metrics."""
+
+log = logging.getLogger(__name__)
+
+
+class Recorder(Collector):
+    """All parts of one recorder. `collect` and `status` only read."""
+
+    def __init__(self, settings: Settings, kube: KubeClient, store: ExperienceStore) -> None:
+        own = settings.recorder
+        self._kube = kube
+        self._store = store
+        self._listed = False
+        self._rows: dict[str, int] = {}
+        self.tracker = OutcomeTracker()
+        self.judgement = Judgement()
+        self.writer = StoreWriter(
+            store, self.judgement, time.time, keep_rows=own.keep_rows, keep_days=own.keep_days
+        )
+        api = RecorderApi(
+            store,
+            self.writer,
+            self.status,
+            Scrape(self),
+            self.unready,
+            token=settings.token.get_secret_value(),
+            max_body_bytes=own.max_body_bytes,
+        )
+        self.app = api.app()
+
+    async def run(self) -> None:
+        """Everything in the background, until cancelled."""
+        self.tracker.expect(await asyncio.to_thread(self._store.unfinished))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.writer.run())
+            tasks.create_task(self._count_rows())
+            await self._follow_pods()
+
+    async def _follow_pods(self) -> None:
+        async for event in self._kube.mirror(PODS_PATH, Pod):
+            now_s = time.time()
+            match event:
+                case Listed(items):
+                    self.writer.owe(self.tracker.observe_all(items, now_s))
+                    self._listed = True
+                case Changed("DELETED", pod):
+                    self.writer.owe(self.tracker.deleted(pod, now_s))
+                case Changed(_, pod):
+                    self.writer.owe(self.tracker.observe(pod, now_s))
+
+    async def _count_rows(self) -> None:
+        while True:
+            with contextlib.suppress(StoreError):  # a write says the same, and is counted
+                self._rows = await asyncio.to_thread(self._store.counts)
+            await asyncio.sleep(COUNT_S)
+
+    def unready(self) -> str:
+        """Why nothing can be recorded; empty when it can."""
+        if not self._listed:
+            return "the API server has not listed pods yet"
+        return self.writer.stats.failure
+
+    def status(self) -> dict[str, Any]:
+        """The whole state in plain values, for `fairlane doctor`."""
+        stats = self.writer.stats
+        return {
+            "ready": not self.unready(),
+            "unready": self.unready(),
+            "rows": self._rows,
+            "pods_followed": len(self.tracker),
+            "decisions_stored": stats.decisions,
+            "outcomes_stored": stats.outcomes,
+            "outcomes_waiting": self.writer.owed,
+            "outcomes_dropped": stats.dropped,
+            "store_failures": stats.failures,
+            "store_failure": stats.failure,
+            "ended": {state: count for state, count in stats.ended.items() if state},
+            "predictions": {name: _told(record) for name, record in self.judgement.models.items()},
+        }
+
+    def collect(self) -> Iterable[Metric]:
+        """Metrics families, read from the counters at this moment."""
+        stats, name = self.writer.stats, "fairlane_recorder"
+        yield counter(f"{name}_decisions", "Decisions stored.", stats.decisions)
+        yield counter(f"{name}_outcomes", "Changes of pods stored.", stats.outcomes)
+        yield gauge(f"{name}_outcomes_waiting", "Changes of pods not stored yet.", self.writer.owed)
+        yield counter(f"{name}_outcomes_dropped", "Changes of pods given up.", stats.dropped)
+        yield counter(f"{name}_store_failures", "Writes that failed and were tried again.", stats.failures)
+        yield gauge(f"{name}_store_writable", "Whether the last write succeeded.", not stats.failure)
+        yield counter(f"{name}_pruned_rows", "Rows deleted by retention.", stats.pruned)
+        ended = {state: float(count) for state, count in stats.ended.items() if state}
+        yield counters(f"{name}_pods_ended", "Pods of ours that ended, by end state.", "state", ended)
+        yield from self._prediction_metrics()
+
+    def _prediction_metrics(self) -> Iterable[Metric]:
+        errors = HistogramMetricFamily(
+            "fairlane_prediction_error",
+            "|log(run time / predicted)| of pods that ended, by model.",
+            labels=["model"],
+        )
+        inside: dict[str, float] = {}
+        for model, record in self.judgement.models.items():
+            errors.add_metric([model], cumulated(ERROR_EDGES, record.counts), record.error_sum)
+            inside[model] = record.inside
+        yield errors
+        yield counters(
+            "fairlane_prediction_inside_interval",
+            "Runs that ended inside the predicted p10-p90 interval, by model.",
+            "model",
+            inside,
+        )
+
+
+def _told(record: ModelRecord) -> dict[str, float]:
+    return {
+        "judged": record.judged,
+        "mean_abs_log_error": record.error_sum / record.judged,
+        "mean_log_error": record.signed_sum / record.judged,
+        "inside_interval": record.inside / record.judged,
+    }
+
+
+@asynccontextmanager
+async def recorder(settings: Settings) -> AsyncIterator[Recorder]:
+    """A recorder with its store and its connection open."""
+    kubeconfig = str(settings.kubeconfig) if settings.kubeconfig else None
+    store = ExperienceStore(settings.recorder.store_url)
+    try:
+        await asyncio.to_thread(store.open)
+        async with KubeClient.connect(kubeconfig) as kube:
+            yield Recorder(settings, kube, store)
+    finally:
+        store.close()
+
+
+async def serve(settings: Settings, port_file: Path | None = None) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: others could reach it and there is no token.
+        KubeError: no usable Kubernetes configuration.
+        StoreError: the store cannot be opened.
+        OSError: the address cannot be listened on.
+    """
+    if not settings.token.get_secret_value() and not _is_loopback(settings.recorder.host):
+        raise ConfigError(
+            f"others could write into the store on {settings.recorder.host}: "
+            f"set FAIRLANE_TOKEN, or listen on 127.0.0.1"
+        )
+    listening = listen(settings.recorder.host, settings.recorder.port)
+    async with recorder(settings) as parts:
+        server = new_server(parts.app, port_file=port_file)
+        background = asyncio.create_task(parts.run())
+        background.add_done_callback(lambda _task: setattr(server, "should_exit", True))
+        try:
+            await server.serve([listening])
+        finally:
+            background.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await background
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,74 @@
+"""Connections: SQLite as a file that survives crashes, PostgreSQL by URL; failures as sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+BUSY_MS = 2000
+"""How long SQLite waits for another connection's lock."""
+CHUNK = 400
+"""Values in one IN (...), below every database's limit on parameters."""
+
+Item = TypeVar("Item")
+
+
+class StoreError(Exception):
+    """The store cannot be opened, read or written now; the message says why."""
+
+
+def connect(url: str, max_bytes: int | None = None) -> Engine:
+    """An engine for `url`; nothing is opened yet. `max_bytes` bounds an SQLite file.
+
+    Raises:
+        StoreError: the URL is none of SQLite or PostgreSQL, or the driver is missing.
+    """
+    try:
+        parsed = _with_driver(make_url(url))
+        engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() == "postgresql")
+    except (ArgumentError, ModuleNotFoundError, SQLAlchemyError) as error:
+        raise StoreError(f"the store URL cannot be used: {error}") from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", lambda raw, _record: _prepare_sqlite(raw, max_bytes))
+    return engine
+
+
+def _with_driver(url: URL) -> URL:
+    backend = url.get_backend_name()
+    if backend not in ("sqlite", "postgresql"):
+        raise StoreError(
+            f"the store cannot be kept in {backend}: use sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+        )
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+
+
+def _prepare_sqlite(raw: Any, max_bytes: int | None) -> None:
+    cursor = raw.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+    cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")  # pruned rows give their space back
+    cursor.execute("PRAGMA journal_mode=WAL")  # readers do not wait for the writer
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    if max_bytes is not None:
+        page = cursor.execute("PRAGMA page_size").fetchone()[0]
+        cursor.execute(f"PRAGMA max_page_count={max(1, max_bytes // page)}")
+    cursor.close()
+
+
+@contextmanager
+def told(action: str) -> Iterator[None]:
+    """Turn a failure of the database into a `StoreError` that says what could not be done."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        raise StoreError(f"cannot {action}: {' '.join(str(cause).split())}") from error
+
+
+def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """`items` in pieces that fit into one IN (...)."""
+    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))

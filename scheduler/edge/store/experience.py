@@ -1,0 +1,210 @@
+"""The experience store as one object; one writer (the recorder), any number of readers.
+
+Every write is idempotent: a batch that is sent again, or a pod reported again
+after a restart, changes nothing. Times that were recorded first stay, because
+they were seen live.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pandas as pd
+from sqlalchemy import Connection, Table, func, inspect, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from model.placement import RunHistory
+from scheduler.core.outcomes import Outcome
+from scheduler.core.records import Batch, BatchReply, DecisionRecord, ReadTable, TableRecord
+from scheduler.edge.store import pruning, reading, settling
+from scheduler.edge.store.engine import StoreError, chunks, connect, told
+from scheduler.edge.store.schema import VERSION, about, decisions, metadata, outcomes, score_tables
+
+KEEP_TABLE_BYTES = 2 * 2**30
+"""Score tables kept, compressed."""
+_FIRST_STAYS = ("node", "bound_at_s", "started_at_s", "ended_at_s", "end_state")
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The newest pod of a name: what became of it, its last decision, and the table that was read."""
+
+    outcome: Outcome | None = None
+    decision: DecisionRecord | None = None
+    table: ReadTable | None = None
+
+
+class ExperienceStore:
+    """Decisions and outcomes in SQLite (a file) or PostgreSQL, by SQLAlchemy URL.
+
+    Every method raises `StoreError` when the database cannot do it now.
+    """
+
+    def __init__(self, url: str, max_bytes: int | None = None) -> None:
+        self._engine = connect(url, max_bytes)
+        self._insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+        self._tables = settling.TableReader()
+
+    def open(self) -> None:
+        """Create the tables where there are none.
+
+        Raises:
+            StoreError: it cannot be reached, or another version of Fairlane wrote it.
+        """
+        with told("open the experience store"), self._engine.begin() as connection:
+            if not inspect(connection).has_table(about.name):
+                metadata.create_all(connection)
+                self._put(connection, about, [{"key": "version", "value": str(VERSION)}])
+        self.check()
+
+    def check(self) -> None:
+        """Make sure that this is a store we can read.
+
+        Raises:
+            StoreError: it is not there, or another version of Fairlane wrote it.
+        """
+        with told("open the experience store"), self._engine.connect() as connection:
+            if not inspect(connection).has_table(about.name):
+                raise StoreError("there is no experience store at this URL: start `fairlane recorder` first")
+            found = connection.scalar(select(about.c.value).where(about.c.key == "version"))
+        if found != str(VERSION):
+            raise StoreError(
+                f"the experience store has version {found}, this Fairlane reads version {VERSION}; "
+                f"use the Fairlane that wrote it, or another store URL"
+            )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def write_batch(self, batch: Batch) -> tuple[BatchReply, list[settling.Judged]]:
+        """Store tables and decisions; also the predictions that can be judged since."""
+        with told("write decisions"), self._engine.begin() as connection:
+            self._put(connection, score_tables, [_table_values(one) for one in batch.tables])
+            self._put(connection, decisions, [_decision_values(one) for one in batch.decisions])
+            uids = {one.pod_uid for one in batch.decisions}
+            uids |= settling.pods_of_tables(connection, [one.table_id for one in batch.tables])
+            judged = settling.settle(connection, uids, self._tables)
+            missing = _missing(connection, {one.table_id for one in batch.decisions if one.table_id})
+        return BatchReply(len(batch.decisions), missing), judged
+
+    def write_outcomes(self, changed: Sequence[Outcome], now_s: float) -> list[settling.Judged]:
+        """Store what is newly known of pods; the predictions that can be judged since."""
+        if not changed:
+            return []
+        with told("write outcomes"), self._engine.begin() as connection:
+            insert = self._insert(outcomes)
+            merged = insert.on_conflict_do_update(index_elements=["pod_uid"], set_=_merged(insert.excluded))
+            connection.execute(merged, [_outcome_values(one, now_s) for one in changed])
+            return settling.settle(connection, {one.pod_uid for one in changed}, self._tables)
+
+    def unfinished(self) -> list[Outcome]:
+        """Pods whose end was not seen yet, to be followed again after a restart."""
+        with told("read outcomes"), self._engine.connect() as connection:
+            return reading.unfinished(connection)
+
+    def histories(
+        self, classes: Iterable[str], users: Iterable[str]
+    ) -> tuple[dict[str, RunHistory], dict[str, RunHistory]]:
+        """Completions summed up, per job class and per user."""
+        with told("read histories"), self._engine.connect() as connection:
+            by_class = {one: reading.history(connection, outcomes.c.job_class, one) for one in classes}
+            by_user = {one: reading.history(connection, outcomes.c.user, one) for one in users}
+        return by_class, by_user
+
+    def examples(self) -> pd.DataFrame:
+        """The table that `fairlane train --examples` reads: a row per completion, by `ended_at`.
+
+        Columns: the features by name, `run_s`, `startup_s`, `ended_at` (unix
+        s), `job_class`, `group` (the gang, namespace/name), `user`, `node`,
+        `pod_uid`, `decision_id`, `propensity`, `explored`, `model_version`
+        and `predicted_s`. Only decisions made with the current feature schema.
+        """
+        with told("read examples"), self._engine.connect() as connection:
+            return reading.examples(connection)
+
+    def outcomes(self) -> pd.DataFrame:
+        """Every pod followed, whatever became of it: one row each, the columns of `Outcome`."""
+        with told("read outcomes"), self._engine.connect() as connection:
+            return reading.all_outcomes(connection)
+
+    def placement(self, namespace: str, name: str) -> Placement:
+        """What is known of the newest pod of this name."""
+        with told("read a decision"), self._engine.connect() as connection:
+            outcome = reading.newest(connection, outcomes, namespace, name, outcomes.c.created_at_s)
+            decision = reading.newest(connection, decisions, namespace, name, decisions.c.at_s)
+            if outcome is not None and decision is not None and outcome.pod_uid != decision.pod_uid:
+                decision = reading.last_decision(connection, outcome.pod_uid)
+            record = None if decision is None else settling.read_record(decision.record)
+            table = None if record is None else self._tables.read(connection, record.table_id)
+        return Placement(reading.outcome_of(outcome), record, table)
+
+    def counts(self) -> dict[str, int]:
+        """Rows kept by table, and the completions that can be trained on."""
+        with told("count rows"), self._engine.connect() as connection:
+            return reading.counts(connection)
+
+    def prune(
+        self, now_s: float, keep_rows: int, keep_days: float, keep_table_bytes: int = KEEP_TABLE_BYTES
+    ) -> int:
+        """Delete what is too old or too much, oldest first; how many rows went."""
+        with told("prune the experience store"), self._engine.begin() as connection:
+            gone = pruning.prune(
+                connection,
+                now_s,
+                keep_rows=keep_rows,
+                keep_days=keep_days,
+                keep_table_bytes=keep_table_bytes,
+            )
+        if gone and self._engine.dialect.name == "sqlite":
+            with told("give space back"), self._engine.connect() as connection:
+                cursor = connection.connection.cursor()
+                cursor.execute("PRAGMA incremental_vacuum")
+                cursor.fetchall()  # each step gives back one page
+        return gone
+
+    def _put(self, connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+        """Insert rows; those that are there already stay as they are."""
+        if rows:
+            connection.execute(self._insert(table).on_conflict_do_nothing(), rows)
+
+
+def _missing(connection: Connection, table_ids: set[str]) -> list[str]:
+    stored = {
+        one
+        for some in chunks(sorted(table_ids))
+        for one in connection.scalars(
+            select(score_tables.c.table_id).where(score_tables.c.table_id.in_(some))
+        )
+    }
+    return sorted(table_ids - stored)
+
+
+def _table_values(record: TableRecord) -> dict[str, Any]:
+    values = msgspec.structs.asdict(record)
+    size = len(record.nodes) + len(record.features) + len(record.quantiles)
+    return values | {"feature_names": json.dumps(record.feature_names), "bytes": size}
+
+
+def _decision_values(record: DecisionRecord) -> dict[str, Any]:
+    columns = [column.name for column in decisions.columns if hasattr(record, column.name)]
+    return {name: getattr(record, name) for name in columns} | {"record": msgspec.msgpack.encode(record)}
+
+
+def _outcome_values(outcome: Outcome, now_s: float) -> dict[str, Any]:
+    values = msgspec.structs.asdict(outcome)
+    return values | {"startup_s": outcome.startup_s, "run_s": outcome.run_s, "written_at_s": now_s}
+
+
+def _merged(new: Any) -> dict[str, Any]:
+    """Columns of an outcome that is stored already: what was known first stays."""
+    first = {name: func.coalesce(outcomes.c[name], new[name]) for name in _FIRST_STAYS}
+    return first | {
+        "startup_s": func.coalesce(outcomes.c.startup_s, first["started_at_s"] - first["bound_at_s"]),
+        "run_s": func.coalesce(outcomes.c.run_s, first["ended_at_s"] - first["started_at_s"]),
+        "written_at_s": new.written_at_s,
+    }

@@ -1,0 +1,246 @@
+"""Makes score tables in the background, so that a prioritize call never waits for a prediction.
+
+Made are tables for jobs asked about that have none, for pods that wait before
+kube-scheduler asks, for gangs whose members were just bound, and anew for all
+in use at each telemetry epoch. In this order of trust: the predictor; the last
+table it made, while that one's telemetry is not too old; the analytic prior.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from model.placement import Job
+from model.snapshot import TelemetrySnapshot
+from scheduler.config import ExtenderSettings
+from scheduler.core.cluster import Cluster
+from scheduler.core.estimate import NOBODY, estimated_table, warm
+from scheduler.core.scoring import Basis, basis_of, table_from_model, table_from_prior
+from scheduler.core.types import Fallback, PodFacts, Prediction, ScoreTable, TableKey, key_of
+from scheduler.edge.histories import Histories
+from scheduler.edge.predictions import PredictionClient, PredictionError
+from scheduler.edge.score_tables import Entry, ScoreTables
+
+WAITING_AT_MOST = 1024
+"""Tables that may wait to be made; a further one is dropped, counted, and asked for by its next call."""
+LOOK_S = 0.1
+"""How soon a new epoch is noticed."""
+RETRY_S = 1.0
+RETRY_S_MAX = 15.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class MakerStats:
+    """Counts since start, and how the predictor did."""
+
+    made_by_model: int = 0
+    made_by_prior: int = 0
+    predictor_failures: int = 0
+    not_made: int = 0
+    """Dropped because too many were waiting to be made."""
+    failure: str = ""
+    """Why the predictor was of no use the last time it was asked; empty when it was."""
+    model_version: str = ""
+    """Of its last answer."""
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """Jobs whose tables are to be made, each key once; the urgent ones go first."""
+
+    urgent: OrderedDict[TableKey, Job] = field(default_factory=OrderedDict)
+    routine: OrderedDict[TableKey, Job] = field(default_factory=OrderedDict)
+
+    def __len__(self) -> int:
+        return len(self.urgent) + len(self.routine)
+
+    def next(self) -> Job:
+        key, job = (self.urgent or self.routine).popitem(last=False)
+        self.routine.pop(key, None)
+        return job
+
+
+class TableMaker:
+    """Fills `tables`; `want` and `make_now` ask, `run` makes."""
+
+    def __init__(
+        self,
+        tables: ScoreTables,
+        cluster: Cluster,
+        snapshot: Callable[[], TelemetrySnapshot],
+        histories: Histories,
+        predictor: PredictionClient | None,
+        settings: ExtenderSettings,
+        clock: Callable[[], float],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._tables = tables
+        self._cluster = cluster
+        self._snapshot = snapshot
+        self._histories = histories
+        self._predictor = predictor
+        self._settings = settings
+        self._clock = clock
+        self._new_id = new_id
+        self._wanted = _Wanted()
+        self._wake = asyncio.Event()
+        self._epoch = 0
+        self._nodes: tuple[str, ...] = ()
+        self._nodes_version = -1
+        self._draft: Basis | None = None
+        self._ask_again_at_s = 0.0
+        self._pause_s = RETRY_S
+        self.stats = MakerStats()
+
+    @property
+    def waiting(self) -> int:
+        """Tables still to be made."""
+        return len(self._wanted)
+
+    def want(self, job: Job, *, urgent: bool = True) -> None:
+        """Make the table of `job`, which tells its peers; histories are added."""
+        if len(self._wanted) >= WAITING_AT_MOST:
+            self.stats.not_made += 1
+            return
+        (self._wanted.urgent if urgent else self._wanted.routine)[key_of(job)] = job
+        self._wake.set()
+
+    def on_pod(self, pod: PodFacts) -> None:
+        """A pod appeared or changed: its own table if it waits, its gang's tables if it was bound."""
+        if pod.waits:
+            self._want_first(pod)
+        elif pod.gang:
+            for member in self._cluster.gang_waits(pod.gang):
+                self._want_first(member)
+
+    def _want_first(self, pod: PodFacts) -> None:
+        """The table of a pod that waits for our scheduler, unless there is one."""
+        if self._cluster.is_ours(pod):
+            job = self._cluster.job_of(pod)
+            if not self._tables.covers(key_of(job)):
+                self.want(job)
+
+    def estimate(self, job: Job) -> Entry | None:
+        """A table of the analytic prior at once, from the epoch's draft; None before there is one."""
+        draft, now_s = self._draft, self._clock()
+        if draft is None or self._too_old(draft.snapshot):
+            return None
+        table = estimated_table(draft, self._histories.inform(job), self._new_id(), now_s)
+        return self._put(table)
+
+    async def run(self) -> None:
+        """Make tables until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                if self._snapshot().epoch != self._epoch or self._nodes_changed():
+                    await self._begin_epoch()
+                    tasks.create_task(self._histories.refresh(self._tables.jobs()))
+                if self._wanted:
+                    await self._make_safely(self._wanted.next())
+                else:
+                    await self._rest()
+
+    async def _rest(self) -> None:
+        self._wake.clear()
+        try:
+            await asyncio.wait_for(self._wake.wait(), LOOK_S)
+        except TimeoutError:
+            return
+
+    async def _begin_epoch(self) -> None:
+        snapshot, nodes = self._snapshot(), self._all_nodes()
+        self._epoch = snapshot.epoch
+        self._tables.drop_idle(self._clock())
+        if nodes and not snapshot.is_empty():
+            self._draft = await asyncio.to_thread(self._drafted, nodes, snapshot)
+        for job in self._tables.jobs():
+            self.want(job, urgent=False)
+        for pod in itertools.islice(self._cluster.waiting, WAITING_AT_MOST):
+            self._want_first(pod)
+
+    def _drafted(self, nodes: tuple[str, ...], snapshot: TelemetrySnapshot) -> Basis:
+        draft = basis_of(NOBODY, nodes, snapshot, self._cluster.facts, self._cluster.version)
+        warm(draft)
+        return draft
+
+    async def _make_safely(self, job: Job) -> None:
+        try:
+            await self._make(job)
+        except Exception:
+            log.exception("the score table of job class %r could not be made", job.job_class)
+
+    async def _make(self, job: Job) -> None:
+        snapshot, nodes = self._snapshot(), self._all_nodes()
+        if not nodes or snapshot.is_empty() or self._too_old(snapshot):
+            return
+        if not self._histories.knows(job):
+            await self._histories.refresh([job])
+        informed, version = self._histories.inform(job), self._cluster.version
+        basis = await asyncio.to_thread(basis_of, informed, nodes, snapshot, self._cluster.facts, version)
+        if self._predictor is None:
+            self._put(self._by_prior(basis, Fallback.NO_PREDICTOR))
+        elif (table := await self._ask(self._predictor, basis)) is not None:
+            self._put(table)
+        elif not self._last_is_good(basis):
+            self._put(self._by_prior(basis, Fallback.PREDICTOR_DOWN))
+
+    async def _ask(self, predictor: PredictionClient, basis: Basis) -> ScoreTable | None:
+        """The predictor's table; None when it has no answer, or had none just now."""
+        now_s = self._clock()
+        if now_s < self._ask_again_at_s:
+            return None
+        try:
+            answer = await predictor.predict(basis.nodes, basis.features)
+        except PredictionError as error:
+            self._failed(str(error))
+            return None
+        self._succeeded(answer.model_version)
+        prediction = Prediction(answer.p10_s, answer.p50_s, answer.p90_s, answer.model_version)
+        return table_from_model(basis, prediction, self._new_id(), self._clock())
+
+    def _failed(self, why: str) -> None:
+        if not self.stats.failure:
+            log.warning("the predictor is of no use: %s", why)
+        self.stats.failure = why
+        self.stats.predictor_failures += 1
+        self._ask_again_at_s = self._clock() + self._pause_s
+        self._pause_s = min(RETRY_S_MAX, 2 * self._pause_s)
+
+    def _succeeded(self, model_version: str) -> None:
+        if self.stats.failure:
+            log.info("the predictor answers again, with model %s", model_version)
+            for job in self._tables.jobs():  # those that the prior answered meanwhile
+                self.want(job, urgent=False)
+        self.stats.failure, self.stats.model_version = "", model_version
+        self._pause_s = RETRY_S
+
+    def _last_is_good(self, basis: Basis) -> bool:
+        last = self._tables.peek(basis.key)
+        return last is not None and last.from_model and not self._too_old(last.snapshot)
+
+    def _too_old(self, snapshot: TelemetrySnapshot) -> bool:
+        return self._clock() - snapshot.taken_at_s > self._settings.max_epoch_age_s
+
+    def _by_prior(self, basis: Basis, reason: Fallback) -> ScoreTable:
+        return table_from_prior(basis, reason, self._new_id(), self._clock())
+
+    def _put(self, table: ScoreTable) -> Entry:
+        self.stats.made_by_model += table.from_model
+        self.stats.made_by_prior += not table.from_model
+        return self._tables.put(table, self._clock())
+
+    def _nodes_changed(self) -> bool:
+        return self._nodes_version != self._cluster.nodes_version
+
+    def _all_nodes(self) -> tuple[str, ...]:
+        if self._nodes_changed():
+            self._nodes = tuple(self._cluster.facts)
+            self._nodes_version = self._cluster.nodes_version
+        return self._nodes

@@ -1,0 +1,171 @@
+"""The telemetry poller in a process of its own, for those who must answer within milliseconds.
+
+Decoding the answers for 5,000 nodes keeps a core busy for a second or two,
+and a thread that does so makes every other thread of its process wait. Here
+only the finished arrays cross over, which takes a millisecond. A child that
+dies is started again; meanwhile the last snapshot stays and grows old.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from model.snapshot import EMPTY, TelemetrySnapshot
+from scheduler.config import Settings
+from scheduler.edge.node_mapping import NodeIdentity
+from scheduler.edge.readings import ReadingReport
+from scheduler.edge.sources import load_sources
+from scheduler.edge.telemetry import Nodes, PollerStats, TelemetryPoller
+
+_RESTART_S = (1.0, 30.0)
+_NODES_EVERY_S = 1.0
+_STOP_S = 10.0
+_SPAWN = multiprocessing.get_context("spawn")
+"""A fork would copy the locks of the event loop's threads in whatever state they are."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _State:
+    """What the child sends after every poll; the snapshot only when it is new, as plain fields."""
+
+    snapshot: dict[str, Any] | None
+    reports: tuple[ReadingReport, ...]
+    stats: PollerStats
+
+
+class IsolatedPoller:
+    """As `TelemetryPoller`, but its work is done by a child process from `start` to `stop`."""
+
+    def __init__(self, settings: Settings, nodes: Nodes) -> None:
+        load_sources(settings)  # a mistake in the sources is raised here, not in the child
+        self._settings = settings
+        self._nodes = nodes
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.snapshot: TelemetrySnapshot = EMPTY
+        self.reports: tuple[ReadingReport, ...] = ()
+        self.stats = PollerStats()
+        self.restarts = 0
+        self.pid: int | None = None
+
+    def __enter__(self) -> IsolatedPoller:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the child, and a thread that passes on what it sends."""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the child and the thread."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        wait_s = _RESTART_S[0]
+        while not self._stop.is_set():
+            begun_s = time.monotonic()
+            try:
+                end = f"ended with code {self._follow_one_child()}"
+            except Exception as error:  # noqa: BLE001 - this thread must outlive every mistake, and tell it
+                end = f"could not be followed ({type(error).__name__}: {error})"
+            if self._stop.is_set():
+                return
+            wait_s = (
+                _RESTART_S[0]
+                if time.monotonic() - begun_s > _RESTART_S[1]
+                else min(2 * wait_s, _RESTART_S[1])
+            )
+            failure = f"The telemetry process {end}; it is started again in {wait_s:.0f} s."
+            log.warning("no new telemetry: %s", failure)
+            self.stats = replace(self.stats, failures=self.stats.failures + 1, failure=failure)
+            self.restarts += 1
+            self._stop.wait(wait_s)
+
+    def _follow_one_child(self) -> int | None:
+        ours, theirs = _SPAWN.Pipe()
+        arguments = (theirs, self._settings, self.snapshot.epoch, self.stats)
+        child = _SPAWN.Process(target=poll_for_parent, args=arguments, name="telemetry", daemon=True)
+        child.start()
+        theirs.close()
+        self.pid = child.pid
+        try:
+            self._pass_on(ours)
+        except (EOFError, OSError):
+            pass  # the child is gone
+        finally:
+            ours.close()
+            _end(child)
+        return child.exitcode
+
+    def _pass_on(self, ours: Connection) -> None:
+        sent: tuple[NodeIdentity, ...] | None = None
+        while not self._stop.is_set():
+            nodes = tuple(self._nodes())
+            if nodes != sent:
+                ours.send(nodes)
+                sent = nodes
+            if ours.poll(_NODES_EVERY_S):
+                self._take_over(ours.recv())
+
+    def _take_over(self, state: _State) -> None:
+        if state.snapshot is not None:
+            self.snapshot = TelemetrySnapshot(**state.snapshot)
+        self.reports = state.reports
+        self.stats = state.stats
+
+
+def poll_for_parent(parent: Connection, settings: Settings, epoch: int, stats: PollerStats) -> None:
+    """The child: poll with the nodes that the parent sends, until the parent is gone."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the parent decides; its end closes the pipe
+    nodes: Sequence[NodeIdentity] = ()
+    sent = epoch
+
+    def tell() -> None:
+        nonlocal sent
+        plain = _plain(poller.snapshot) if poller.snapshot.epoch != sent else None
+        with suppress(OSError):
+            parent.send(_State(plain, poller.reports, poller.stats))
+            sent = poller.snapshot.epoch
+
+    poller = TelemetryPoller(settings, lambda: nodes, after_poll=tell)
+    poller.snapshot = replace(EMPTY, epoch=epoch)
+    poller.stats = replace(stats, failure="")
+    with suppress(EOFError, OSError):
+        nodes = parent.recv()
+        with poller:
+            while True:
+                nodes = parent.recv()
+
+
+def _plain(snapshot: TelemetrySnapshot) -> dict[str, Any]:
+    """The fields of a snapshot in a form that can be sent."""
+    values = {each.name: getattr(snapshot, each.name) for each in fields(snapshot)}
+    mappings = ("node_readings", "node_age_s", "pair_readings")
+    return {name: dict(value) if name in mappings else value for name, value in values.items()}
+
+
+def _end(child: SpawnProcess) -> None:
+    child.join(_STOP_S)
+    if child.is_alive():
+        child.kill()
+        child.join()
