@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +19,7 @@ from model.dataset import examples_from
 from model.published import PublishedModel
 from model.splits import Split
 from model.train import Options, final_model
+from scheduler.edge.predictions import PredictionClient, PredictionError
 from scheduler.edge.store import ExperienceStore
 from testbed.cluster import Cluster
 from testbed.control import TestbedError
@@ -36,6 +35,8 @@ EXPLORING = {"rate": 0.6, "temperature": 1000.0, "max_regret": 1e6}
 """While collecting, most placements are drawn from all nodes alike, the others follow the prior."""
 PREDICTING = {"rate": 0.0}
 SWAP_S_MAX = 60.0
+WARM_UP_JOBS, WARM_UP_PACE_S = 24, 0.4
+"""Jobs placed before the comparison: a scheduler that just started has no score tables yet."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Demo:
         self.progress.say(f"training on {len(self._learned)} completed runs")
         self._train()
         self._switch_exploration(PREDICTING)
-        self._await_model()
+        asyncio.run(self._await_model())
 
     def _train(self) -> None:
         command = [sys.executable, "-m", "scheduler.cli.main", "train", "--store", self._store_url]
@@ -118,10 +119,13 @@ class Demo:
     async def _compare(self) -> None:
         plan = self.plan
         rng = np.random.default_rng(plan.seed + 1000)
+        stores = self.cluster.data_node_names
         async with submitter(str(self.cluster.kubeconfig), NAMESPACE) as pods:
+            warm_up = draw(rng, WARM_UP_JOBS, stores)
+            await pods.at_pace(warm_up, "warm-up", "fairlane", WARM_UP_PACE_S)
             with self.progress.task("comparing schedulers", 2 * plan.rounds, "rounds") as task:
                 for number in range(plan.rounds):
-                    jobs = draw(rng, plan.jobs_per_round, self.cluster.data_node_names)
+                    jobs = draw(rng, plan.jobs_per_round, stores)
                     arms = [("ours", "fairlane", self._ours), ("default", "default-scheduler", self._default)]
                     for turn, (arm, scheduler, names) in enumerate(arms[:: 1 if number % 2 == 0 else -1]):
                         names.extend(await pods.at_pace(jobs, f"{arm}-{number}", scheduler, plan.pace_s))
@@ -161,19 +165,18 @@ class Demo:
         self.cluster.settings_file.write_text(yaml.safe_dump(settings, sort_keys=False))
         self.cluster.process("extender").restart()
 
-    def _await_model(self) -> None:
-        """Wait until the extender's tables come from the model that was just trained."""
-        deadline_s = time.monotonic() + SWAP_S_MAX
-        while not (version := self._extender_status().get("model_version")):
-            if time.monotonic() > deadline_s:
-                raise TestbedError(f"the extender does not use the new model after {SWAP_S_MAX:.0f} s")
-            time.sleep(0.5)
-        self.progress.say(f"the extender predicts with model {version}")
-
-    def _extender_status(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"{self.cluster.extender_url}/v1/status", timeout=5) as answer:
-            status: dict[str, Any] = json.load(answer)
-        return status
+    async def _await_model(self) -> None:
+        """Wait until the predictor has swapped in the model that was just trained."""
+        deadline_s, version = time.monotonic() + SWAP_S_MAX, ""
+        async with PredictionClient(self._settings()["predictor_address"]) as predictor:
+            while not version:
+                try:
+                    version = (await predictor.current_model()).version
+                except PredictionError as error:
+                    if time.monotonic() > deadline_s:
+                        raise TestbedError(f"the predictor has no model yet: {error}") from error
+                    await asyncio.sleep(0.5)
+        self.progress.say(f"the predictor serves model {version}")
 
 
 def commit() -> str:

@@ -21,6 +21,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -187,9 +188,11 @@ func sh(line string, stdin string) error {
 
 // route sends what arrives from other nodes' pods through the device.
 func route(pods, own string) error {
-	for _, file := range []string{"all", device} {
-		// a packet that comes back from the device fails the check of the reverse path
-		if err := os.WriteFile("/proc/sys/net/ipv4/conf/"+file+"/rp_filter", []byte("0"), 0); err != nil {
+	// The rule makes the way back of every packet to or from another node's pod lead over the device,
+	// so the check of the reverse path fails at every interface, those of later pods included.
+	files, _ := filepath.Glob("/proc/sys/net/ipv4/conf/*/rp_filter")
+	for _, file := range files {
+		if err := os.WriteFile(file, []byte("0"), 0); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,135 @@
+"""The configuration files of a testbed's processes: values in, dictionaries out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from testbed.layout import Layout, Options
+
+FAIRLANE_SCHEDULER = "fairlane"
+EXTENDER_PREFIX = "/scheduler"
+RATE_SCRAPES = 5
+"""Rates are taken over so many scrapes, so that one lost scrape does not make a gap."""
+
+Config = dict[str, Any]
+
+
+def scheduler_config(options: Options, layout: Layout, ours: bool) -> Config:
+    """KubeSchedulerConfiguration of the default scheduler, or of ours with the extender.
+
+    Ours scores every feasible node, does not preempt (that would break gangs
+    behind the queue's back) and goes on without the extender when that does
+    not answer. Client limits are lifted so that neither is measured by them.
+    """
+    config: Config = {
+        "apiVersion": "kubescheduler.config.k8s.io/v1",
+        "kind": "KubeSchedulerConfiguration",
+        "leaderElection": {"leaderElect": False},
+        "clientConnection": {
+            "kubeconfig": str(layout.file("scheduler.kubeconfig")),
+            "qps": 5000,
+            "burst": 5000,
+        },
+    }
+    if ours:
+        config["percentageOfNodesToScore"] = 100
+        config["profiles"] = [
+            {
+                "schedulerName": FAIRLANE_SCHEDULER,
+                "plugins": {"postFilter": {"disabled": [{"name": "DefaultPreemption"}]}},
+            }
+        ]
+        config["extenders"] = [_extender(options, layout)]
+    return config
+
+
+def _extender(options: Options, layout: Layout) -> Config:
+    return {
+        "urlPrefix": layout.url("extender") + EXTENDER_PREFIX,
+        "prioritizeVerb": "prioritize",
+        "weight": options.extender_weight,
+        "nodeCacheCapable": True,
+        "ignorable": True,
+        "httpTimeout": f"{options.extender_timeout_ms}ms",
+    }
+
+
+def prometheus_config(options: Options, layout: Layout) -> Config:
+    """Scrapes the emulated exporters (by the list that physics serves), Fairlane and the schedulers."""
+    interval = f"{max(1, round(options.scrape_interval_s * 1000))}ms"
+    return {
+        "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": "1m"},
+        "scrape_configs": [
+            {
+                "job_name": "nodes",
+                "http_sd_configs": [{"url": layout.url("physics") + "/targets", "refresh_interval": "2s"}],
+            },
+            *(_own(layout, name) for name in ("extender", "recorder")),
+            *(_scheduler(layout, name) for name in ("default_scheduler", "fairlane_scheduler")),
+        ],
+    }
+
+
+def _own(layout: Layout, name: str) -> Config:
+    target = f"127.0.0.1:{layout.ports[name]}"
+    return {"job_name": f"fairlane-{name}", "static_configs": [{"targets": [target]}]}
+
+
+def _scheduler(layout: Layout, name: str) -> Config:
+    return {
+        "job_name": name.replace("_", "-"),
+        "scheme": "https",
+        "authorization": {"credentials_file": str(layout.file("fairlane.token"))},
+        "tls_config": {"insecure_skip_verify": True},  # each made its own certificate, on loopback
+        "static_configs": [{"targets": [f"127.0.0.1:{layout.ports[name]}"]}],
+    }
+
+
+def fairlane_settings(options: Options, layout: Layout, token: str) -> Config:
+    """Settings of Fairlane's processes (scheduler.config), with the caller's laid over them."""
+    generated: Config = {
+        "kubeconfig": str(layout.file("fairlane.kubeconfig")),
+        "prometheus": {
+            "url": layout.url("prometheus") if options.wants("prometheus") else "",
+            "rate_range_s": max(RATE_SCRAPES * options.scrape_interval_s, 1.0),
+        },
+        "epoch_s": 5.0,
+        "predictor_address": f"127.0.0.1:{layout.ports['predictor']}",
+        "extender_url": layout.url("extender"),
+        "recorder_url": layout.url("recorder"),
+        "token": token,
+        "extender": {"host": "127.0.0.1", "port": layout.ports["extender"], "prefix": EXTENDER_PREFIX},
+        "recorder": {
+            "host": "127.0.0.1",
+            "port": layout.ports["recorder"],
+            "store_url": f"sqlite:///{layout.file('experience.db')}",
+        },
+        "predictor": {
+            "host": "127.0.0.1",
+            "port": layout.ports["predictor"],
+            "registry": str(layout.file("registry")),
+        },
+    }
+    return laid_over(generated, options.settings)
+
+
+def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> Config:
+    """`below` with the values of `above` in place of its own, section by section."""
+    both = dict(below)
+    for name, value in above.items():
+        known = both.get(name)
+        nested = isinstance(value, Mapping) and isinstance(known, Mapping)
+        both[name] = laid_over(known, value) if nested else value  # type: ignore[arg-type]
+    return both
+
+
+def stages_file() -> Path:
+    """KWOK's stages."""
+    return Path(__file__).parent / "kwok-stages.yaml"
+
+
+def rbac_file() -> Path:
+    """Rights of Fairlane's own processes."""
+    return Path(__file__).parent / "rbac.yaml"

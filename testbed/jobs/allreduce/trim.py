@@ -1,0 +1,56 @@
+"""Takes out of the image what training never loads: Debian's PyTorch drags in video, maps and widgets.
+
+Trains a little, then removes every large library that is not mapped into this process.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+LIBRARIES = Path("/usr/lib/x86_64-linux-gnu")
+LARGE_BYTES = 300_000
+UNUSED_FOLDERS = ("/usr/lib/libtorch-test", "/usr/share/proj", "/usr/share/locale", "/usr/share/icons")
+
+
+def train_a_little() -> None:
+    """Load what the real training loads."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    distributed.init_process_group("gloo", rank=0, world_size=1)
+    model = torch.nn.Linear(256, 64, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(torch.randn(16, 256)).square().mean().backward()
+    for parameter in model.parameters():
+        distributed.all_reduce(parameter.grad)
+    optimizer.step()
+    distributed.destroy_process_group()
+
+
+def mapped() -> set[Path]:
+    """Files that this process has loaded."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return {Path(line.split()[-1]).resolve() for line in lines if "/" in line}
+
+
+def unused() -> list[Path]:
+    """Large libraries that training did not load."""
+    needed = mapped()
+    files = [file for file in LIBRARIES.rglob("*.so*") if file.is_file() and not file.is_symlink()]
+    return [file for file in files if file.stat().st_size > LARGE_BYTES and file.resolve() not in needed]
+
+
+def main() -> None:
+    """Train, then remove."""
+    train_a_little()
+    for file in unused():
+        file.unlink()
+    for folder in UNUSED_FOLDERS:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A kind cluster with real kubelets, real traffic and links that really differ."""

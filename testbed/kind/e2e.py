@@ -1,0 +1,243 @@
+"""The main job end to end on a kind cluster: collect, train, then compare placements under held links.
+
+1. Links change on a seeded schedule; transfers and gangs go through our scheduler, which explores.
+2. `fairlane train` in the cluster makes a model of what was recorded.
+3. For each decision the links are set to a state of another seed and stay so: ours and the default
+   scheduler choose, and the job runs on every choice there is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from model.dataset import examples_from
+from model.splits import Split
+from model.train import Options, TooFewExamplesError, enough, final_model
+from scheduler.edge.kube import KubeClient
+from scheduler.edge.recorder_client import RecorderClient
+from testbed.kind import deploy
+from testbed.kind.cluster import KindCluster
+from testbed.kind.comparison import Decision, Predict
+from testbed.kind.jobs import NAMESPACE, OURS, AllReduce, Place
+from testbed.kind.links import Links, State, schedule
+from testbed.kind.pods import JobError, Pods
+from testbed.kind.runs import Runs, data_sources, transfer_bytes
+from testbed.kind.spark import Shuffle
+
+EXPLORE: dict[str, Any] = {"exploration": {"rate": 1.0, "temperature": 3.0, "max_regret": 100.0}}
+"""While collecting, nodes are chosen nearly at random, so that the model sees the bad ones too."""
+READY_S_MAX = 90.0
+RECEIPT_S_MAX = 10.0
+RECORDER_TIMEOUT_S = 30.0
+IN_FLIGHT = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is run."""
+
+    collect_states: int
+    collect_window_s: float
+    settle_s: float
+    """From a change of the links until telemetry has seen it."""
+    transfers: int
+    collect_gangs: int
+    allreduces: int
+    shuffles: int
+    least_examples: int = 50
+    parameters: int = 400_000
+    steps: int = 12
+    rows: int = 900_000
+
+
+FULL = Plan(16, 26.0, 14.0, 32, 4, 2, 2)
+SMOKE = Plan(4, 22.0, 12.0, 6, 0, 0, 0, least_examples=30)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found out: decisions, a model without network features, the number of examples."""
+
+    decisions: list[Decision]
+    blind: Predict | None
+    examples: int
+    published: bool
+
+
+class EndToEnd:
+    """One run of the comparison on a cluster that is up."""
+
+    def __init__(self, cluster: KindCluster, plan: Plan, seed: int) -> None:
+        self._cluster = cluster
+        self._plan = plan
+        self._seed = seed
+        self._say = cluster.progress.say
+        self._links = Links(cluster)
+        self._random = random.Random(seed)
+
+    async def run(self) -> Outcome:
+        """All steps."""
+        await asyncio.to_thread(self._prepare)
+        async with self._runs() as runs:
+            await self._collect(runs)
+        table = await self._examples()
+        published = await asyncio.to_thread(self._train)
+        await asyncio.to_thread(deploy.components, self._cluster)
+        await self._ready()
+        async with self._runs() as runs:
+            decisions = await self._compare(runs)
+        return Outcome(
+            decisions, await asyncio.to_thread(self._without_network, table), len(table), published
+        )
+
+    @asynccontextmanager
+    async def _runs(self) -> AsyncIterator[Runs]:
+        async with (
+            KubeClient.connect(str(self._cluster.kubeconfig)) as kube,
+            Pods.follow(kube, NAMESPACE) as pods,
+        ):
+            await pods.delete_all()
+            yield Runs(self._cluster, pods, await data_sources(kube))
+
+    def _prepare(self) -> None:
+        cluster, images = self._cluster, self._cluster.images
+        if self._with_gangs():
+            cluster.load([images.allreduce, images.spark])
+        deploy.everything(cluster, EXPLORE)
+        self._links.install()
+        self._say("links are shaped from now on")
+
+    def _with_gangs(self) -> bool:
+        return bool(self._plan.collect_gangs or self._plan.allreduces or self._plan.shuffles)
+
+    async def _collect(self, runs: Runs) -> None:
+        states = schedule(self._seed, self._cluster.workers)
+        gangs = self._gang_jobs()
+        for number in range(self._plan.collect_states):
+            state = await self._next(states)
+            count = await self._transfers_for(runs, state, self._plan.collect_window_s)
+            self._say(f"collected state {number + 1} of {self._plan.collect_states}: {count} transfers")
+        for number in range(self._plan.collect_gangs):
+            await self._next(states)
+            kind, run = gangs[number % len(gangs)]
+            nodes, seconds = await run(runs, runs.name(f"collect-{kind}"))
+            self._say(f"collected a {kind} gang on {', '.join(nodes)}: {seconds:.1f} s")
+
+    async def _next(self, states: Iterator[State]) -> State:
+        state = next(states)
+        await asyncio.to_thread(self._links.apply, state)
+        await asyncio.sleep(self._plan.settle_s)
+        return state
+
+    async def _transfers_for(self, runs: Runs, state: State, window_s: float) -> int:
+        """Transfers of many sizes, a few at a time, for `window_s`; how many ended well."""
+        ends_s = time.monotonic() + window_s
+
+        async def one_after_the_other() -> int:
+            done = 0
+            while time.monotonic() < ends_s:
+                target_s = self._random.uniform(1.0, 10.0)
+                job = runs.transfer(transfer_bytes(state, self._random, target_s))
+                await runs.one(job, runs.name("collect"), Place(OURS))
+                done += 1
+            return done
+
+        return sum(await asyncio.gather(*(one_after_the_other() for _ in range(IN_FLIGHT))))
+
+    def _gang_jobs(self) -> list[tuple[str, Callable[[Runs, str], Any]]]:
+        allreduce, shuffle = self._allreduce(), self._shuffle()
+        return [
+            ("allreduce", lambda runs, name: runs.allreduce(allreduce, name, [Place(OURS)] * 2)),
+            ("spark", lambda runs, name: runs.shuffle(shuffle, name, OURS)),
+        ]
+
+    def _allreduce(self) -> AllReduce:
+        plan, images = self._plan, self._cluster.images
+        return AllReduce(images.allreduce, self._cluster.control_plane, plan.parameters, plan.steps)
+
+    def _shuffle(self) -> Shuffle:
+        return Shuffle(self._cluster.images.spark, self._cluster.control_plane, self._plan.rows)
+
+    def _train(self) -> bool:
+        with self._cluster.progress.task("training in the cluster"):
+            said, published = deploy.train(self._cluster, self._plan.least_examples)
+        for line in said.splitlines():
+            self._say(f"train: {line}")
+        if not published:
+            self._say("no model was published: the analytic prior answers")
+        return published
+
+    async def _ready(self) -> None:
+        deadline_s = time.monotonic() + READY_S_MAX
+        while not (status := await asyncio.to_thread(deploy.extender_status, self._cluster)).get("ready"):
+            if time.monotonic() > deadline_s:
+                raise JobError(f"the extender is not ready: {status.get('unready')}")
+            await asyncio.sleep(2.0)
+
+    async def _compare(self, runs: Runs) -> list[Decision]:
+        plan, decisions = self._plan, []
+        states = schedule(self._seed + 1000, self._cluster.workers)
+        for number in range(plan.transfers):
+            state = await self._next(states)
+            job = runs.transfer(transfer_bytes(state, self._random))
+            decision = await runs.transfer_decision(job, state)
+            decisions.append(await self._with_receipt(decision))
+            self._tell(decisions[-1], number + 1, plan.transfers)
+        for number in range(plan.allreduces):
+            decisions.append(await runs.allreduce_decision(self._allreduce(), await self._next(states)))
+            self._tell(decisions[-1], number + 1, plan.allreduces)
+        for number in range(plan.shuffles):
+            decisions.append(await runs.shuffle_decision(self._shuffle(), await self._next(states)))
+            self._tell(decisions[-1], number + 1, plan.shuffles)
+        return decisions
+
+    def _tell(self, decision: Decision, number: int, count: int) -> None:
+        times = ", ".join(
+            f"{'+'.join(_short(n) for n in choice)} {s:.1f}" for choice, s in sorted(decision.seconds.items())
+        )
+        ours, default = ("+".join(map(_short, c)) for c in (decision.ours, decision.default))
+        self._say(f"{decision.kind} {number} of {count}: ours {ours}, default {default}; seconds: {times}")
+
+    async def _with_receipt(self, decision: Decision) -> Decision:
+        """The decision with what our extender was recorded to know of the candidates."""
+        deadline_s = time.monotonic() + RECEIPT_S_MAX
+        async with self._recorder() as recorder:
+            while True:
+                receipt = await recorder.receipt(NAMESPACE, decision.name, limit=100)
+                if receipt.decision is not None:
+                    return replace(decision, candidates=receipt.candidates, reason=receipt.decision.reason)
+                if time.monotonic() > deadline_s:
+                    return replace(decision, reason="no decision recorded")
+                await asyncio.sleep(0.5)
+
+    def _recorder(self) -> AbstractAsyncContextManager[RecorderClient]:
+        cluster = self._cluster
+        return RecorderClient.connect(cluster.recorder_url, deploy.token(cluster), RECORDER_TIMEOUT_S)
+
+    async def _examples(self) -> pd.DataFrame:
+        async with self._recorder() as recorder:
+            return pd.read_parquet(io.BytesIO(await recorder.examples()))
+
+    def _without_network(self, table: pd.DataFrame) -> Predict | None:
+        """The model of the same examples that is told nothing about the network."""
+        options = Options(Split("time"), ("network",), self._plan.least_examples)
+        try:
+            enough(examples := examples_from(table), options)
+        except TooFewExamplesError as error:
+            self._say(f"no model without network features: {error}")
+            return None
+        blind = final_model(examples, options, time.time(), {})
+        return lambda rows: blind.predict_quantiles(rows)[:, 1]
+
+
+def _short(node: str) -> str:
+    return node.rsplit("-", 1)[-1]

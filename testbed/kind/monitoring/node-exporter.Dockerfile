@@ -1,0 +1,7 @@
+# node_exporter as Debian ships it.
+ARG BASE
+FROM $BASE
+ENV DEBIAN_FRONTEND=noninteractive
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus-node-exporter >/dev/null \
+ && apt-get clean && rm -rf /var/lib/apt/lists/* /usr/share/doc/*
+USER 65534:65534

@@ -1,0 +1,159 @@
+"""Jobs run under a link state that is held: as our scheduler places them, and on every choice there is."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+from scheduler.edge.kube import KubeClient
+from testbed.kind.cluster import KindCluster
+from testbed.kind.comparison import Choice, Decision
+from testbed.kind.jobs import DEFAULT, OURS, AllReduce, Manifest, Place, Transfer
+from testbed.kind.links import State
+from testbed.kind.pods import Pod, Pods
+from testbed.kind.spark import PAIR_LABEL, Shuffle
+
+TRANSFER_S_MAX = 180.0
+GANG_S_MAX = 300.0
+TRANSFER_S = 9.0
+"""A transfer is so large that it takes about this long on the middle one of the links."""
+
+
+def transfer_bytes(state: State, rng: random.Random, target_s: float = TRANSFER_S) -> int:
+    """A size that takes about `target_s` on the middle one of the links as they are."""
+    shares = sorted(link.receive_mbit / (1 + link.readers) for link in state.values())
+    return int(shares[len(shares) // 2] * 1e6 / 8 * target_s * rng.uniform(0.7, 1.3))
+
+
+class Runs:
+    """Creates jobs in the cluster and answers their times."""
+
+    def __init__(self, cluster: KindCluster, pods: Pods, sources: Mapping[str, str]) -> None:
+        self._cluster = cluster
+        self._pods = pods
+        self._sources = sources
+        self._data_node = cluster.control_plane
+        self._number = 0
+
+    def transfer(self, input_bytes: int) -> Transfer:
+        """A transfer from the control plane's data server: far from every worker."""
+        image = self._cluster.images.transfer
+        return Transfer(image, self._data_node, self._sources[self._data_node], input_bytes)
+
+    def name(self, kind: str) -> str:
+        """A name that no pod had before."""
+        self._number += 1
+        return f"{kind}-{self._number:03d}"
+
+    async def one(self, job: Transfer, name: str, place: Place) -> float:
+        """Run one transfer; its seconds, by its own clock."""
+        await self._pods.create(job.manifest(name, place))
+        return await self._seconds(name, TRANSFER_S_MAX)
+
+    async def transfer_decision(self, job: Transfer, state: State) -> Decision:
+        """Place the transfer by both schedulers and run it on every worker.
+
+        All run at once: each has a link of its own, and the data server's is not limited.
+        """
+        name = self.name("transfer")
+        default = await self._dry(job.manifest(f"{name}-default", Place(DEFAULT)))
+        await self._pods.create(job.manifest(name, Place(OURS)))
+        ours = await self._pods.bound(name)
+        others = [node for node in self._cluster.workers if node != ours]
+        truths = [self.one(job, f"{name}-on-{node}", _pinned(node)) for node in others]
+        ours_s, *others_s = await asyncio.gather(self._seconds(name, TRANSFER_S_MAX), *truths)
+        seconds: dict[Choice, float] = {
+            (node,): s for node, s in zip([ours, *others], [ours_s, *others_s], strict=True)
+        }
+        await self._pods.delete_all()
+        return Decision("transfer", name, state, (ours,), (default,), seconds)
+
+    async def allreduce(self, job: AllReduce, name: str, places: Sequence[Place]) -> tuple[Choice, float]:
+        """Run one training; the nodes of its workers and the seconds of its steps."""
+        driver = await self._pods.create(job.driver(name, places[0].truth))
+        address = await self._pods.address(driver)
+        workers = [job.worker(name, rank, address, place) for rank, place in enumerate(places, 1)]
+        names = [await self._pods.create(worker) for worker in workers]
+        nodes = [await self._pods.bound(worker) for worker in names]
+        seconds = await asyncio.gather(*(self._seconds(one, GANG_S_MAX) for one in [driver, *names]))
+        return tuple(sorted(nodes)), max(seconds)
+
+    async def allreduce_decision(self, job: AllReduce, state: State) -> Decision:
+        """Place the gang by both schedulers, then run it on every pair of workers, one after the other."""
+        name = self.name("allreduce")
+        default = await self._dry_gang([job.worker(f"{name}-d", rank, "", Place(DEFAULT)) for rank in (1, 2)])
+        ours, _ = await self.allreduce(job, name, [Place(OURS)] * 2)
+        await self._pods.delete_all()
+        seconds = {}
+        for number, pair in enumerate(self._pairs()):
+            _, seconds[pair] = await self.allreduce(
+                job, f"{name}-t{number}", [_pinned(node) for node in pair]
+            )
+            await self._pods.delete_all()
+        return Decision("allreduce", name, state, ours, default, seconds)
+
+    async def shuffle(
+        self, job: Shuffle, name: str, scheduler: str, pair: Choice = ()
+    ) -> tuple[Choice, float]:
+        """Run one Spark shuffle; its executors' nodes and its seconds."""
+        if pair:
+            self._label(pair)
+        await self._pods.create(job.submission(name, scheduler, in_pair=bool(pair)))
+        driver = await self._pods.until(f"{name}-driver", lambda pod: pod.ended, GANG_S_MAX, "it did not end")
+        executors = [p for p in self._pods.labelled("spark-role", "executor") if p.spec.nodeName]
+        return tuple(sorted(pod.spec.nodeName for pod in executors)), float(driver.said()["seconds"])
+
+    async def shuffle_decision(self, job: Shuffle, state: State) -> Decision:
+        """As `allreduce_decision`, with a real `spark-submit` each time."""
+        name = self.name("spark")
+        like = AllReduce(self._cluster.images.transfer, job.driver_node, 0, 0)
+        default = await self._dry_gang(
+            [like.worker(f"{name}-d", rank, "", Place(DEFAULT)) for rank in (1, 2)]
+        )
+        ours, _ = await self.shuffle(job, name, OURS)
+        await self._pods.delete_all()
+        seconds = {}
+        for number, pair in enumerate(self._pairs()):
+            _, seconds[pair] = await self.shuffle(job, f"{name}-t{number}", DEFAULT, pair)
+            await self._pods.delete_all()
+        return Decision("spark", name, state, ours, default, seconds)
+
+    def _pairs(self) -> list[Choice]:
+        return [tuple(sorted(pair)) for pair in combinations(self._cluster.workers, 2)]
+
+    def _label(self, pair: Choice) -> None:
+        for node in self._cluster.workers:
+            value = "yes" if node in pair else "no"
+            self._cluster.kubectl("label", "node", node, f"{PAIR_LABEL}={value}", "--overwrite")
+
+    async def _seconds(self, name: str, timeout_s: float) -> float:
+        return float((await self._pods.end(name, timeout_s)).said()["seconds"])
+
+    async def _dry(self, manifest: Manifest) -> str:
+        """The node a scheduler gives the pod, which is then taken away before it does anything."""
+        name = await self._pods.create(manifest)
+        node = await self._pods.bound(name)
+        await self._pods.delete(name)
+        return node
+
+    async def _dry_gang(self, manifests: Sequence[Manifest]) -> Choice:
+        for manifest in manifests:
+            manifest["spec"]["containers"][0]["args"] = ["-c", "import time; time.sleep(60)"]
+        names = [await self._pods.create(manifest) for manifest in manifests]
+        nodes = [await self._pods.bound(name) for name in names]
+        for name in names:
+            await self._pods.delete(name)
+        return tuple(sorted(nodes))
+
+
+def _pinned(node: str) -> Place:
+    return Place(DEFAULT, node, truth=True)
+
+
+async def data_sources(kube: KubeClient) -> dict[str, str]:
+    """host:port of every node's data server."""
+    query = {"labelSelector": "app=data-server"}
+    servers = await kube.list_all("/api/v1/namespaces/data/pods", Pod, query)
+    return {pod.spec.nodeName: f"{pod.status.podIP}:8080" for pod in servers if pod.status.podIP}
