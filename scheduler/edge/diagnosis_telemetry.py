@@ -89,8 +89,7 @@ def readings(facts: Facts) -> Findings:
         return
     rows = coverage(facts)
     known = {row.reading for row in rows if row.known}
-    for row in rows:
-        yield from _about(facts, row)
+    yield from _about_rows(facts, rows)
     for name in ESSENTIAL:
         if name not in {row.reading for row in rows}:
             advice = "Add a source that delivers it (docs/telemetry.md)."
@@ -104,34 +103,42 @@ def readings(facts: Facts) -> Findings:
         )
 
 
-def _about(facts: Facts, row: Coverage) -> Findings:
-    essential = row.reading in ESSENTIAL
-    if row.known and not row.missing_nodes:
-        yield Finding("telemetry", Level.OK, f"{_counted(row)}, {row.age_s:.0f} s old.")
-    elif row.known:
-        level = Level.PROBLEM if essential else Level.NOTE
-        yield Finding(
-            "telemetry", level, f"{_counted(row)}; not for {_some(row.missing_nodes)}.", _remedy(facts, row)
+def _about_rows(facts: Facts, rows: Sequence[Coverage]) -> Findings:
+    """One sentence for each reading that is all right, one for all that lack the same for the same reason."""
+    lacking: dict[tuple[int, str, tuple[str, ...], str], list[str]] = {}
+    for row in rows:
+        if row.known and not row.missing_nodes:
+            sentence = (
+                f"{row.reading} is known for {row.known} of {row.total} {row.of}, {row.age_s:.0f} s old."
+            )
+            yield Finding("telemetry", Level.OK, sentence)
+        elif row.of == "nodes" or len(facts.nodes) > 1:
+            counted = f"{row.known} of {row.total} {row.of}" if row.known else f"any of the {row.of}"
+            key = (row.known, counted, row.missing_nodes, _remedy(facts, row))
+            lacking.setdefault(key, []).append(row.reading)
+    for (known, counted, nodes, advice), names in lacking.items():
+        verb = "is" if len(names) == 1 else "are"
+        told = (
+            f"{verb} known for {counted}; not for {_some(nodes)}"
+            if known
+            else f"{verb} not known for {counted}"
         )
-    elif row.of == "nodes" or len(facts.nodes) > 1:
-        level = Level.PROBLEM if essential else Level.NOTE
-        yield Finding(
-            "telemetry", level, f"{row.reading} is not known for any of the {row.of}.", _remedy(facts, row)
-        )
-
-
-def _counted(row: Coverage) -> str:
-    return f"{row.reading} is known for {row.known} of {row.total} {row.of}"
+        level = Level.PROBLEM if set(names) & set(ESSENTIAL) else Level.NOTE
+        yield Finding("telemetry", level, f"{', '.join(names)} {told}.", advice)
 
 
 def _remedy(facts: Facts, row: Coverage) -> str:
     """What to do about a reading that is missing, from the first source that explains it."""
     sources = {source.name: source for source in load_sources(facts.settings)}
     reports = [report for report in facts.reports if report.reading == row.reading]
-    for explain in (_error, _strangers, _range_too_short, _stale, _impossible, _collector_off):
+    for explain in (_error, _strangers, _range_too_short, _stale, _impossible):
         for report in reports:
             if advice := explain(facts, report, sources[report.source]):
                 return advice
+    if row.known:
+        return (
+            f"{' and '.join(row.sources)} tells it for the others: does it run on these nodes, is it scraped?"
+        )
     return " Or: ".join(
         sources[report.source].install for report in reports if sources[report.source].install
     )
@@ -174,12 +181,6 @@ def _impossible(_facts: Facts, report: ReadingReport, source: Source) -> str:
     if not report.impossible:
         return ""
     return f"{report.impossible} series of {source.name} have an impossible value; look at its output."
-
-
-def _collector_off(facts: Facts, _report: ReadingReport, source: Source) -> str:
-    if not any(each.known for each in facts.reports if each.source == source.name):
-        return ""
-    return f"{source.name} is read but does not deliver it: see whether that part of it is switched on."
 
 
 def oddities(facts: Facts) -> Findings:

@@ -1,0 +1,64 @@
+# Everything runs in a virtual environment that the first target makes (tools/bootstrap.sh).
+# `make VENV=/other/place ...` puts it elsewhere; `make PYTHON=/path/to/python3 ...` chooses the Python.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTEST := $(BIN)/pytest
+
+# modules compiled once instead of at every start of every process
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo test test-long lint format bench e2e e2e-smoke programs proto lock clean
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: programs ## The main job end to end on a local cluster, with a report.
+	$(BIN)/fairlane demo
+
+test: lint programs ## Lint, then unit, simulation and integration tests (real processes).
+	$(PYTEST) -q -m "not long"
+
+test-long: lint programs ## The same with the long tests.
+	$(PYTEST) -q --timeout 1800
+
+lint: $(INSTALLED) ## ruff, mypy --strict, import contracts.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED) ## Format, and fix what ruff can fix.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: programs ## Benchmarks, with stored JSON results.
+	$(BIN)/fairlane bench
+
+e2e: $(INSTALLED) ## The comparison on a kind cluster with real jobs (up to an hour).
+	$(BIN)/fairlane e2e
+
+e2e-smoke: $(INSTALLED) ## The shortest run of the same.
+	$(BIN)/fairlane e2e --smoke
+
+programs: $(INSTALLED) ## Find, or build once, the programs of the local cluster.
+	$(BIN)/fairlane testbed programs
+
+proto: $(INSTALLED) ## Generate the gRPC code from model/proto/*.proto.
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. model/proto/*.proto
+
+lock: $(INSTALLED) ## Resolve the dependencies anew into requirements.lock.
+	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --universal --python-version 3.11 \
+	  --upgrade --quiet --no-annotate --no-header --no-emit-index-url --no-emit-find-links -o requirements.lock
+
+clean: ## Remove the virtual environment, caches and reports; built programs stay in the cache folder.
+	rm -rf $(VENV) build dist reports .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): requirements.lock tools/installer.lock pyproject.toml tools/bootstrap.sh
+	tools/bootstrap.sh $(VENV)
+	@touch $@

@@ -1,0 +1,184 @@
+"""`fairlane bench`: benchmarks with stored results."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from benchmarks.examples import TrainingError
+from benchmarks.machine import provenance
+from testbed.control import TestbedError
+from testbed.progress import Progress
+
+RESULTS = Path("benchmarks/results")
+NODES, RATE_NODES = "100,500,5000", 500
+
+app = typer.Typer(rich_markup_mode=None)
+
+Out = Annotated[Path, typer.Option("--out", help="Folder for the results, JSON and a picture.")]
+Registry = Annotated[
+    Path | None, typer.Option(help="Serve the newest model of this registry instead of training one.")
+]
+Json = Annotated[str, typer.Option("--output", "-o", help="table or json.")]
+Calls = Annotated[int, typer.Option(min=20, help="Calls per way of looking at them.")]
+Pods = Annotated[int, typer.Option(min=20, help="Pods of one burst.")]
+Rounds = Annotated[int, typer.Option(min=1, help="Bursts of each scheduler, alternating.")]
+
+
+@app.callback(invoke_without_command=True)
+def bench(context: typer.Context) -> None:
+    """Measure on a local cluster (real control plane, simulated nodes, generated telemetry, a real model).
+
+    Without a sub-command all benchmarks run with their defaults. Nothing else should run on the machine.
+
+    \b
+    Examples:
+      fairlane bench
+      fairlane bench extender --nodes 100,500
+      fairlane bench rate --nodes 500 --pods 1000 --rounds 6
+    """
+    if context.invoked_subcommand is None:
+        with _explained(), _work() as (work, progress):
+            from benchmarks.setting import model
+
+            with model(None, work, progress) as registry:
+                _extender(NODES, 1000, RESULTS, registry, "table", progress)
+                _rate(RATE_NODES, 1000, 6, "", RESULTS, registry, "table", progress)
+
+
+@app.command()
+def extender(
+    nodes: Annotated[str, typer.Option(help="Cluster sizes, comma separated.")] = NODES,
+    calls: Calls = 1000,
+    out: Out = RESULTS,
+    registry: Registry = None,
+    output: Json = "table",
+) -> None:
+    """Latency of prioritize: inside the extender, at a client, and at a real kube-scheduler.
+
+    \b
+    Examples:
+      fairlane bench extender
+      fairlane bench extender --nodes 500 --calls 2000 -o json
+    """
+    from benchmarks.setting import model
+
+    with _explained(), _work() as (work, progress), model(registry, work, progress) as served:
+        _extender(nodes, calls, out, served, output, progress)
+
+
+@app.command()
+def rate(
+    nodes: Annotated[int, typer.Option(min=2, help="Simulated nodes.")] = RATE_NODES,
+    pods: Pods = 1000,
+    rounds: Rounds = 6,
+    arms: Annotated[
+        str, typer.Option(help="Schedulers, comma separated: plain,all-nodes,silent,fairlane.")
+    ] = "",
+    out: Out = RESULTS,
+    registry: Registry = None,
+    output: Json = "table",
+) -> None:
+    """Pods scheduled per second: plain kube-scheduler and ours with the extender, alternating.
+
+    \b
+    Examples:
+      fairlane bench rate
+      fairlane bench rate --nodes 5000 --rounds 4 --arms plain,fairlane
+    """
+    from benchmarks.setting import model
+
+    with _explained(), _work() as (work, progress), model(registry, work, progress) as served:
+        _rate(nodes, pods, rounds, arms, out, served, output, progress)
+
+
+def _extender(nodes: str, calls: int, out: Path, registry: Path, output: str, progress: Progress) -> None:
+    from benchmarks import latency, report
+    from benchmarks.setting import setting
+
+    found: list[latency.Latencies] = []
+    about: dict[str, Any] = {}
+    for size in _sizes(nodes):
+        with setting(size, registry, progress) as at:
+            about = about or provenance(at.programs())
+            found.append(latency.measure(at, calls))
+            progress.say(f"{size:,} nodes are measured")
+    stem = f"extender-{'-'.join(str(one.nodes) for one in found)}"
+    content = {"benchmark": "extender", **about, "sizes": [one.to_json() for one in found]}
+    _tell(content, out / stem, output)
+    report.plot_latencies(found, out / f"{stem}.png")
+    if output != "json":
+        report.show_latencies(found, _console())
+
+
+def _rate(
+    nodes: int, pods: int, rounds: int, arms: str, out: Path, registry: Path, output: str, progress: Progress
+) -> None:
+    from benchmarks import rate, report
+    from benchmarks.setting import setting
+
+    names = rate.arm_names(arms)
+    with setting(nodes, registry, progress) as at:
+        about = provenance(at.programs())
+        found = rate.measure(at, pods, rounds, names)
+    content = {"benchmark": "rate", **about, **found.to_json()}
+    stem = f"rate-{nodes}"
+    _tell(content, out / stem, output)
+    report.plot_rate(found, out / f"{stem}.png")
+    if output != "json":
+        report.show_rate(found, _console())
+
+
+def _tell(content: dict[str, Any], path: Path, output: str) -> None:
+    from benchmarks.report import as_json
+
+    text = as_json(content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.with_suffix(".json")
+    file.write_text(text + "\n")
+    if output == "json":
+        typer.echo(text)
+    typer.echo(f"written to {file}", err=True)
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        sizes = [int(part) for part in text.split(",")]
+    except ValueError:
+        sizes = []
+    if not sizes or min(sizes) < 2:
+        raise typer.BadParameter(
+            f"{text!r} is not a list of cluster sizes such as 100,500", param_hint="--nodes"
+        )
+    return sizes
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 130  # a file or a pipe has no width of its own
+    return console
+
+
+@contextmanager
+def _work() -> Iterator[tuple[Path, Progress]]:
+    with tempfile.TemporaryDirectory(prefix="fairlane-bench-") as folder:
+        yield Path(folder), Progress()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Errors of the testbed and of training are sentences, not tracebacks."""
+    try:
+        yield
+    except (TestbedError, TrainingError) as error:
+        typer.echo(f"fairlane bench: {error}", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None

@@ -1,0 +1,220 @@
+"""How long one prioritize call takes: inside the extender, at a client, and at kube-scheduler.
+
+own side
+    the extender's own histogram: from a complete request to its answer
+client
+    a client on loopback with one kept-alive connection sends the very bytes
+    that kube-scheduler sent before, one call after the other
+kube-scheduler, steady
+    a real kube-scheduler places pods that arrive one by one; its calls are
+    timed by a pass-through (passthrough.py), whose own cost is included and
+    is measured against a stub that answers at once
+kube-scheduler, burst
+    the same with all pods released at once: scheduler, API server, etcd and
+    extender then share the cores, so this is mostly waiting for a core
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from benchmarks import jobs
+from benchmarks.burst import Pods, burst, followed_pods
+from benchmarks.figures import Histogram, Latency, histogram, latency
+from benchmarks.passthrough import recorded
+from benchmarks.rate import fairlane_arm
+from benchmarks.schedulers import Scheduler, running
+from benchmarks.setting import Setting
+from benchmarks.stub import stub, wait_listening
+from benchmarks.wire import Connection
+from testbed.cluster import Cluster
+
+HISTOGRAM = "fairlane_extender_latency_seconds"
+STEADY_PODS_PER_S = 20.0
+TIMEOUT_S = 2.0
+"""Longer than Fairlane's own 200 ms, so that the slowest calls are measured instead of given up."""
+OWN, CLIENT, STEADY, BURST = "own side", "client", "kube-scheduler, steady", "kube-scheduler, burst"
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to look at the calls.
+
+    `own` is the extender's histogram of the very same calls; `answers` are
+    its answers by fallback reason (`none` is a fresh prediction).
+    """
+
+    name: str
+    latency: Latency
+    own: Histogram
+    answers: Mapping[str, int]
+    durations_s: Sequence[float]
+
+    @property
+    def misses(self) -> float:
+        """Share of the calls that found no table."""
+        calls = sum(self.answers.values())
+        return self.answers.get("miss", 0) / calls if calls else 0.0
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """All views at one cluster size; `hop_ms` is what the pass-through itself costs (p50, p99)."""
+
+    nodes: int
+    candidates: int
+    request_bytes: int
+    views: tuple[View, ...]
+    hop: Latency
+
+    @property
+    def target_ms(self) -> float:
+        """Of the 99th percentile."""
+        return 2.0 if self.nodes <= 500 else 5.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, without the single calls."""
+        return {
+            "nodes": self.nodes,
+            "candidates": self.candidates,
+            "request_bytes": self.request_bytes,
+            "target_p99_ms": self.target_ms,
+            "pass_through_alone": asdict(self.hop),
+            "views": {view.name: _view_json(view, self.target_ms) for view in self.views},
+        }
+
+
+def _view_json(view: View, target_ms: float) -> dict[str, Any]:
+    return {
+        **asdict(view.latency),
+        "own_side": {
+            "calls": view.own.count,
+            "mean_ms": view.own.mean_ms,
+            "p50_at_most_ms": view.own.bound_ms(0.5),
+            "p99_at_most_ms": view.own.bound_ms(0.99),
+            "share_within_target": view.own.share_within(target_ms / 1000.0),
+        },
+        "answers": dict(view.answers),
+        "miss_rate": view.misses,
+    }
+
+
+def replay(url: str, requests: Sequence[bytes], calls: int) -> list[float]:
+    """Send `requests` in turn on one kept-alive connection; the time of each call in s."""
+    at = urlsplit(url)
+    durations_s = []
+    with Connection.to(str(at.hostname), at.port or 80) as server:
+        for number in range(calls):
+            request = requests[number % len(requests)]
+            begun_s = time.perf_counter()
+            server.send(request)
+            server.read()
+            durations_s.append(time.perf_counter() - begun_s)
+    return durations_s
+
+
+@contextmanager
+def passthrough(cluster: Cluster, upstream: str) -> Iterator[str]:
+    """A pass-through to the extender at `upstream`, under the testbed's supervision; yields its URL."""
+    port = cluster.control.ports(1)[0]
+    flags = (f"--port={port}", f"--upstream={urlsplit(upstream).port}")
+    process = cluster.run("passthrough", sys.executable, "-m", "benchmarks.passthrough", *flags)
+    try:
+        wait_listening(port)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.stop()
+
+
+def measure(at: Setting, calls: int) -> Latencies:
+    """All views on this cluster, about `calls` calls each."""
+    with passthrough(at.cluster, at.cluster.extender_url) as url:
+        steady, released, requests = asyncio.run(_by_kube_scheduler(at, url, calls))
+    replay(at.cluster.extender_url, requests, len(requests))  # the first ones warm the path up
+    before = _own(at)
+    durations_s = replay(at.cluster.extender_url, requests, calls)
+    client = _view(CLIENT, durations_s, before, _own(at))
+    return Latencies(
+        nodes=at.cluster.options.nodes,
+        candidates=_candidates(requests[-1]),
+        request_bytes=len(requests[-1]),
+        views=(client, steady, released),
+        hop=_hop(at.cluster, requests, calls),
+    )
+
+
+async def _by_kube_scheduler(at: Setting, url: str, calls: int) -> tuple[View, View, list[bytes]]:
+    arm = fairlane_arm("recorded", "Fairlane through a pass-through", url)
+    async with followed_pods(str(at.cluster.kubeconfig)) as created:
+        async with running(arm, at.cluster, TIMEOUT_S) as scheduler:
+            await _burst(at, scheduler, created, "warm-up", 2 * len(at.kinds))
+            recorded(url)
+            before = _own(at)
+            await _one_by_one(at, scheduler, created, calls)
+            steady = recorded(url)
+            between = _own(at)
+            await created.clear()
+            await asyncio.to_thread(at.wait_warm, 0)
+            await _burst(at, scheduler, created, "burst", calls)
+            released, after = recorded(url), _own(at)
+        await created.clear()
+        await asyncio.to_thread(at.wait_warm, 0)
+    views = (
+        _view(STEADY, steady.durations_s, before, between),
+        _view(BURST, released.durations_s, between, after),
+    )
+    return *views, released.requests
+
+
+async def _burst(at: Setting, scheduler: Scheduler, created: Pods, prefix: str, count: int) -> None:
+    async def warm() -> None:
+        await asyncio.to_thread(at.wait_warm, count, min(count, len(at.kinds)))
+
+    manifests = jobs.pods(count, prefix, scheduler.arm.scheduler_name, at.kinds)
+    await burst(scheduler, created, manifests, warm)
+    if prefix == "warm-up":
+        await created.clear()
+        await asyncio.to_thread(at.wait_warm, 0)
+
+
+async def _one_by_one(at: Setting, scheduler: Scheduler, created: Pods, count: int) -> None:
+    manifests = jobs.pods(count, "steady", scheduler.arm.scheduler_name, at.kinds)
+    begun_s = time.monotonic()
+    for number, (name, manifest) in enumerate(manifests.items()):
+        await created.create({name: manifest})
+        await asyncio.sleep(max(0.0, begun_s + (number + 1) / STEADY_PODS_PER_S - time.monotonic()))
+    await created.wait_bound(manifests, begun_s)
+
+
+def _hop(cluster: Cluster, requests: Sequence[bytes], calls: int) -> Latency:
+    """The pass-through in front of an extender that answers at once, as the pass-through sees it."""
+    with stub(cluster, "known-extender") as upstream, passthrough(cluster, upstream) as url:
+        replay(url, requests, min(calls, 500))
+        return latency(recorded(url).durations_s)
+
+
+Own = tuple[Histogram, Mapping[str, int]]
+
+
+def _own(at: Setting) -> Own:
+    return histogram(at.metrics(), HISTOGRAM), at.status()["answers_by_reason"]
+
+
+def _view(name: str, durations_s: Sequence[float], before: Own, after: Own) -> View:
+    answers = {reason: count - before[1].get(reason, 0) for reason, count in after[1].items()}
+    told = {reason: count for reason, count in answers.items() if count}
+    return View(name, latency(durations_s), after[0] - before[0], told, durations_s)
+
+
+def _candidates(request: bytes) -> int:
+    _head, _, body = request.partition(b"\r\n\r\n")
+    return len(msgspec.json.decode(body)["NodeNames"])

@@ -1,0 +1,274 @@
+"""Scheduling rate: the same burst of pods through several schedulers, in turn, in one run.
+
+Rounds alternate (A B C D, D C B A, ...), so that a machine that grows slower
+or busier hits all alike. In each round one kube-scheduler runs by itself:
+started, warmed up with a few pods, paused while the burst is created, and
+released.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from benchmarks import jobs
+from benchmarks.burst import Bound, Pods, burst, followed_pods
+from benchmarks.figures import Histogram, Ratio, histogram, ratio_of_medians
+from benchmarks.machine import busy_s, cpu_s
+from benchmarks.schedulers import Arm, Scheduler, running
+from benchmarks.setting import Setting
+from benchmarks.stub import stub
+from testbed.configuration import FAIRLANE_SCHEDULER
+from testbed.control import TestbedError
+
+PLAIN = "plain"
+OURS = "fairlane"
+TARGET = 0.8
+WARM_UP_PODS = 48
+ALGORITHM = "scheduler_scheduling_algorithm_duration_seconds"
+EXTENSION_POINTS = "scheduler_framework_extension_point_duration_seconds"
+SHARED = ("kube-apiserver", "etcd")
+
+
+@dataclass(frozen=True)
+class Round:
+    """One burst of one arm."""
+
+    arm: str
+    number: int
+    bound: Bound
+    cpu_ms: dict[str, float]
+    """CPU time per pod of each process."""
+    algorithm_ms: float
+    """Mean time kube-scheduler took to choose a node, by its own metrics."""
+    score_ms: float
+    """Mean time of its score plugins."""
+    other_cores: float
+    """Cores that processes which are no part of the benchmark used meanwhile."""
+    answers: dict[str, int] = field(default_factory=dict)
+    """The extender's answers by fallback reason; `none` is a fresh prediction of the model."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """All rounds of one cluster size."""
+
+    nodes: int
+    pods: int
+    arms: tuple[Arm, ...]
+    rounds: tuple[Round, ...]
+
+    def of(self, arm: str) -> list[Round]:
+        """Rounds of one arm, oldest first."""
+        return [one for one in self.rounds if one.arm == arm]
+
+    def rates(self, arm: str) -> list[float]:
+        """Pods per second of each of its rounds."""
+        return [one.bound.rate for one in self.of(arm)]
+
+    def ratio(self, arm: str) -> Ratio:
+        """Its median rate over that of plain kube-scheduler."""
+        return ratio_of_medians(self.rates(arm), self.rates(PLAIN))
+
+    def answers(self, arm: str) -> dict[str, int]:
+        """The extender's answers over all rounds, by reason."""
+        total: dict[str, int] = {}
+        for one in self.of(arm):
+            for reason, count in one.answers.items():
+                total[reason] = total.get(reason, 0) + count
+        return total
+
+    def to_json(self) -> dict[str, Any]:
+        """Figures and single rounds as plain values."""
+        return {
+            "nodes": self.nodes,
+            "pods": self.pods,
+            "target_ratio": TARGET,
+            "arms": {arm.name: self._arm_json(arm) for arm in self.arms},
+            "rounds": [_round_json(one) for one in self.rounds],
+        }
+
+    def _arm_json(self, arm: Arm) -> dict[str, Any]:
+        ratio, rounds = self.ratio(arm.name), self.of(arm.name)
+        return {
+            "what": arm.what,
+            "pods_per_s": median(self.rates(arm.name)),
+            "pods_per_s_after_first": median(one.bound.inner_rate for one in rounds),
+            "ratio": ratio.value,
+            "ratio_90": [ratio.low, ratio.high],
+            "algorithm_ms": median(one.algorithm_ms for one in rounds),
+            "cpu_ms_per_pod": {name: median(one.cpu_ms[name] for one in rounds) for name in rounds[0].cpu_ms},
+            "answers": self.answers(arm.name),
+        }
+
+
+def _round_json(one: Round) -> dict[str, Any]:
+    bound = one.bound.bound_s
+    return {
+        "arm": one.arm,
+        "number": one.number,
+        "pods_per_s": one.bound.rate,
+        "first_bound_s": bound[0],
+        "half_bound_s": bound[len(bound) // 2],
+        "last_bound_s": bound[-1],
+        "algorithm_ms": one.algorithm_ms,
+        "score_ms": one.score_ms,
+        "cpu_ms_per_pod": one.cpu_ms,
+        "other_cores": one.other_cores,
+        "answers": one.answers,
+    }
+
+
+def arms(extender_url: str, silent_url: str) -> tuple[Arm, ...]:
+    """Plain kube-scheduler, the steps from it to Fairlane, and Fairlane."""
+    return (
+        Arm(PLAIN, "kube-scheduler as it comes: batching, its own sample of the nodes", scores_all=False),
+        Arm("all-nodes", "no extender, every node scored (Fairlane's scheduler without its extender)"),
+        Arm("silent", "an extender that answers [] at once: the floor", extender_url=silent_url),
+        fairlane_arm(OURS, "Fairlane's extender, real model and tables", extender_url),
+    )
+
+
+def fairlane_arm(name: str, what: str, extender_url: str) -> Arm:
+    """Fairlane's own scheduler, asking the extender at this URL."""
+    return Arm(name, what, extender_url, ours=True, scheduler_name=FAIRLANE_SCHEDULER)
+
+
+def order(arms: Sequence[Arm], rounds: int) -> Iterator[tuple[int, Arm]]:
+    """Who runs when: forward and backward in turn."""
+    for number in range(rounds):
+        for arm in arms if number % 2 == 0 else reversed(arms):
+            yield number, arm
+
+
+ARMS = (PLAIN, "all-nodes", "silent", OURS)
+
+
+def arm_names(text: str) -> tuple[str, ...]:
+    """Names of arms from a comma separated list; empty for all.
+
+    Raises:
+        TestbedError: one of them does not exist.
+    """
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    unknown = [name for name in names if name not in ARMS]
+    if unknown:
+        raise TestbedError(f"no scheduler {', '.join(unknown)}; there are: {', '.join(ARMS)}")
+    return names
+
+
+def measure(
+    at: Setting, pods: int, rounds: int, names: Sequence[str] = (), say: Callable[[str], None] | None = None
+) -> Rate:
+    """Run all rounds on the cluster; `names` picks arms (default all)."""
+    with stub(at.cluster, "silent-extender") as silent_url:
+        found = arms(at.cluster.extender_url, silent_url)
+        picked = tuple(arm for arm in found if not names or arm.name in names)
+        run = asyncio.run(_rounds(at, picked, pods, rounds, say or at.progress.say))
+    return Rate(at.cluster.options.nodes, pods, picked, tuple(run))
+
+
+async def _rounds(
+    at: Setting, picked: tuple[Arm, ...], pods: int, rounds: int, say: Callable[[str], None]
+) -> list[Round]:
+    done: list[Round] = []
+    async with followed_pods(str(at.cluster.kubeconfig)) as created:
+        for number, arm in order(picked, rounds):
+            with fairlane(at, runs=arm.ours):
+                one = await one_round(at, arm, number, pods, created)
+            done.append(one)
+            say(f"round {number + 1} of {rounds}, {arm.name}: {one.bound.rate:.0f} pods/s")
+    return done
+
+
+@contextmanager
+def fairlane(at: Setting, runs: bool) -> Iterator[None]:
+    """Fairlane's processes run, or are paused until the block ends."""
+    if runs:
+        yield
+        return
+    at.pause_ours()
+    try:
+        yield
+    finally:
+        at.resume_ours()
+
+
+async def one_round(at: Setting, arm: Arm, number: int, pods: int, created: Pods) -> Round:
+    """One burst through a scheduler of its own."""
+    prefix = f"{arm.name}-{number}"
+    async with running(arm, at.cluster) as scheduler:
+        await _warm_up(at, scheduler, prefix, created)
+        manifests = jobs.pods(pods, prefix, arm.scheduler_name, at.kinds)
+        before: list[_Counters] = []
+
+        async def ready() -> None:
+            if arm.ours:
+                await asyncio.to_thread(at.wait_warm, pods, min(pods, len(at.kinds)))
+            before.append(_Counters.read(at, scheduler, last_metrics))
+
+        last_metrics = await scheduler.metrics()
+        bound = await burst(scheduler, created, manifests, ready)
+        after = _Counters.read(at, scheduler, await scheduler.metrics())
+    await created.clear()
+    if arm.ours:
+        await asyncio.to_thread(at.wait_warm, 0)
+    return _round(arm, number, bound, before[0], after)
+
+
+async def _warm_up(at: Setting, scheduler: Scheduler, prefix: str, created: Pods) -> None:
+    """Caches, connections and code paths are used once before anything is timed."""
+    manifests = jobs.pods(WARM_UP_PODS, f"{prefix}-warm", scheduler.arm.scheduler_name, at.kinds)
+    await burst(scheduler, created, manifests, _at_once)
+    await created.clear()
+    if scheduler.arm.ours:
+        await asyncio.to_thread(at.wait_warm, 0)
+
+
+async def _at_once() -> None:
+    return
+
+
+@dataclass(frozen=True)
+class _Counters:
+    """Everything that is counted, at one moment."""
+
+    cpu_s: dict[str, float]
+    busy_s: float
+    algorithm: Histogram
+    score: Histogram
+    answers: dict[str, int]
+
+    @classmethod
+    def read(cls, at: Setting, scheduler: Scheduler, metrics: str) -> _Counters:
+        """`metrics` are the scheduler's own: a paused one cannot be asked."""
+        names = [*SHARED, *(process.name for process in at.ours)]
+        pids = {name: at.cluster.process(name).pid or 0 for name in names}
+        pids |= {"kube-scheduler": scheduler.pid, "benchmark": os.getpid()}
+        return cls(
+            {name: cpu_s(pid) for name, pid in pids.items()},
+            busy_s(),
+            histogram(metrics, ALGORITHM),
+            histogram(metrics, EXTENSION_POINTS, {"extension_point": "Score"}),
+            at.status()["answers_by_reason"] if scheduler.arm.ours else {},
+        )
+
+
+def _round(arm: Arm, number: int, bound: Bound, before: _Counters, after: _Counters) -> Round:
+    used_s = {name: after.cpu_s[name] - before.cpu_s[name] for name in after.cpu_s}
+    answers = {name: count - before.answers.get(name, 0) for name, count in after.answers.items()}
+    return Round(
+        arm=arm.name,
+        number=number,
+        bound=bound,
+        cpu_ms={name: 1000.0 * seconds / len(bound.bound_s) for name, seconds in used_s.items()},
+        algorithm_ms=(after.algorithm - before.algorithm).mean_ms,
+        score_ms=(after.score - before.score).mean_ms,
+        other_cores=max(0.0, after.busy_s - before.busy_s - sum(used_s.values())) / bound.bound_s[-1],
+        answers={name: count for name, count in answers.items() if count},
+    )

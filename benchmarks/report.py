@@ -1,0 +1,167 @@
+"""Results as tables for people, JSON for machines and pictures."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.latency import Latencies
+from benchmarks.rate import OURS, PLAIN, TARGET, Rate
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+SETTING = (
+    "Real: etcd, API server, kube-scheduler, extender, score tables, recorder, predictor with a LightGBM "
+    "model. Simulated: the nodes. Generated: the values of their telemetry and the runs it learnt from."
+)
+SHADES = ("#1f4e79", "#c55a11", "#548235", "#7f6000")
+
+
+def as_json(content: dict[str, Any]) -> str:
+    """JSON for people who compare two runs: floats with six digits, NaN as null."""
+    return json.dumps(_plain(content), indent=1)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+def show_latencies(found: Sequence[Latencies], console: Console) -> None:
+    """Print one row per cluster size and view, and whether the target is met."""
+    table = Table(title="prioritize, milliseconds a call")
+    for heading in (
+        "nodes",
+        "seen from",
+        "calls",
+        "p50",
+        "p90",
+        "p99",
+        "max",
+        "own side: mean",
+        "p99",
+        "misses",
+    ):
+        table.add_column(heading, justify="left" if heading == "seen from" else "right")
+    for one in found:
+        for view in one.views:
+            seen, own = view.latency, view.own
+            cells = (seen.p50_ms, seen.p90_ms, seen.p99_ms, seen.max_ms, own.mean_ms)
+            table.add_row(
+                f"{one.nodes:,}",
+                view.name,
+                str(seen.calls),
+                *(f"{cell:.2f}" for cell in cells),
+                f"<= {own.bound_ms(0.99):g}",
+                f"{view.misses:.1%}",
+            )
+    console.print(table)
+    for one in found:
+        console.print(_latency_sentence(one))
+    console.print(SETTING)
+
+
+def _latency_sentence(one: Latencies) -> str:
+    verdicts = ", ".join(
+        f"{view.name} {view.latency.p99_ms:.2f} ({_verdict(view.latency.p99_ms <= one.target_ms)})"
+        for view in one.views
+    )
+    return (
+        f"{one.nodes:,} nodes, {one.candidates:,} candidates, {one.request_bytes:,} bytes a request: "
+        f"p99 in ms, target {one.target_ms:g}: {verdicts}. The pass-through itself takes "
+        f"{one.hop.p50_ms:.2f} (p99 {one.hop.p99_ms:.2f})."
+    )
+
+
+def _verdict(met: bool) -> str:
+    return "met" if met else "NOT met"
+
+
+def show_rate(found: Rate, console: Console) -> None:
+    """Print one row per scheduler, and whether the target is met."""
+    table = Table(title=f"{found.pods:,} pods released at once on {found.nodes:,} nodes")
+    for heading in ("scheduler", "pods/s", "rounds", "ratio", "90 %", "choosing a node, ms", "CPU ms a pod"):
+        table.add_column(heading, justify="left" if heading == "scheduler" else "right")
+    for arm in found.arms:
+        rounds, rates = found.of(arm.name), found.rates(arm.name)
+        ratio = found.ratio(arm.name) if found.rates(PLAIN) else None
+        cpu = median(one.cpu_ms["kube-scheduler"] for one in rounds)
+        table.add_row(
+            arm.name,
+            f"{median(rates):.0f}",
+            " ".join(f"{rate:.0f}" for rate in rates),
+            f"{ratio.value:.2f}" if ratio else "",
+            f"{ratio.low:.2f} to {ratio.high:.2f}" if ratio else "",
+            f"{median(one.algorithm_ms for one in rounds):.2f}",
+            f"{cpu:.1f}",
+        )
+    console.print(table)
+    for sentence in _rate_sentences(found):
+        console.print(sentence)
+
+
+def _rate_sentences(found: Rate) -> list[str]:
+    told = [f"{arm.name}: {arm.what}" for arm in found.arms]
+    others = median(one.other_cores for one in found.rounds)
+    told.append(f"Processes that are no part of the benchmark used {others:.2f} cores meanwhile.")
+    if found.of(OURS):
+        answers = found.answers(OURS)
+        calls = sum(answers.values())
+        share = ", ".join(f"{count / calls:.1%} {reason}" for reason, count in answers.items())
+        told.append(f"{calls:,} calls answered; by fallback reason: {share} (none: a fresh prediction).")
+        if found.rates(PLAIN):
+            ratio = found.ratio(OURS).value
+            told.append(f"Ratio {ratio:.2f}, target {TARGET}: {_verdict(ratio >= TARGET)}.")
+    return [*told, SETTING]
+
+
+def plot_latencies(found: Sequence[Latencies], path: Path) -> None:
+    """The share of calls slower than a given time, one panel per cluster size."""
+    figure, axes = plt.subplots(1, len(found), figsize=(4.5 * len(found), 3.6), squeeze=False, sharey=True)
+    for axis, one in zip(axes[0], found, strict=True):
+        for view, shade in zip(one.views, SHADES, strict=False):
+            ms = 1000.0 * np.sort(np.asarray(view.durations_s))
+            slower = 1.0 - np.arange(len(ms)) / len(ms)
+            axis.step(ms, slower, where="post", color=shade, label=view.name)
+        axis.axvline(one.target_ms, color="grey", linestyle=":")
+        axis.axhline(0.01, color="grey", linestyle=":")
+        axis.set(xscale="log", yscale="log", xlabel="milliseconds", title=f"{one.nodes:,} nodes")
+    axes[0][0].set_ylabel("share of calls slower than that")
+    axes[0][0].legend(fontsize=8)
+    _save(figure, path)
+
+
+def plot_rate(found: Rate, path: Path) -> None:
+    """Every round of every scheduler as a dot, medians as bars."""
+    figure, axis = plt.subplots(figsize=(1.6 * len(found.arms) + 1.5, 3.6))
+    for place, (arm, shade) in enumerate(zip(found.arms, SHADES, strict=False)):
+        rates = found.rates(arm.name)
+        axis.hlines(median(rates), place - 0.25, place + 0.25, color=shade, linewidth=3)
+        axis.plot(place + np.linspace(-0.15, 0.15, len(rates)), rates, "o", color=shade, alpha=0.6)
+    if found.rates(PLAIN):
+        axis.axhline(TARGET * median(found.rates(PLAIN)), color="grey", linestyle=":")
+    axis.set_xticks(range(len(found.arms)), [arm.name for arm in found.arms])
+    axis.set(ylabel="pods/s", ylim=(0, None), title=f"{found.pods:,} pods on {found.nodes:,} nodes")
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,107 @@
+"""A real Prometheus on a free port, and small exporters for it to scrape."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import yaml
+
+
+def binary(name: str) -> str | None:
+    """The program called `name`: from FAIRLANE_BIN_DIR, PATH or the cache of the testbed."""
+    cache = Path.home() / ".cache" / "fairlane" / "bin"
+    folders = [os.environ.get("FAIRLANE_BIN_DIR", ""), os.environ.get("PATH", ""), str(cache)]
+    return shutil.which(name, path=os.pathsep.join(filter(None, folders)))
+
+
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
+
+
+def eventually(condition: Callable[[], bool], timeout_s: float = 40.0, every_s: float = 0.3) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(every_s)
+    return True
+
+
+class Exporter:
+    """Serves `text()` on /metrics; `broken` makes it answer 500."""
+
+    def __init__(self, text: Callable[[], str]) -> None:
+        self.text = text
+        self.broken = False
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _handler(exporter) -> type[BaseHTTPRequestHandler]:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = exporter.text().encode()
+                self.send_response(500 if exporter.broken else 200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
+
+
+class RealPrometheus:
+    """A Prometheus process that scrapes `targets` (address -> labels) every second."""
+
+    def __init__(self, folder: Path, targets: Mapping[str, Mapping[str, str]]) -> None:
+        self._folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        static = [{"targets": [address], "labels": dict(labels)} for address, labels in targets.items()]
+        job = {"job_name": "tests", "honor_labels": True, "static_configs": static}
+        self._config = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [job]}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        config = self._folder / "prometheus.yml"
+        config.write_text(yaml.safe_dump(self._config))
+        program = binary("prometheus")
+        assert program is not None
+        arguments = [f"--config.file={config}", f"--storage.tsdb.path={self._folder}/data"]
+        arguments += [f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=error"]
+        self._process = subprocess.Popen([program, *arguments])
+        assert eventually(self._ready), "Prometheus did not become ready"
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False

@@ -1,0 +1,118 @@
+"""`fairlane explain` on pods that were really placed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import yaml
+from placing import registry, train
+
+from scheduler.edge.kube import KubeClient
+from testbed.cluster import Cluster
+from testbed.demo.jobs import CLASSES, DemoJob, manifest
+
+PODS = "/api/v1/namespaces/default/pods"
+Eventually = Callable[..., Awaitable[None]]
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def placing(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The shared testbed with a model that was trained, and all of ours running."""
+    train(tmp_path_factory.mktemp("examples") / "examples.parquet", registry(cluster))
+    for name in ("recorder", "predictor", "extender"):
+        cluster.process(name).restart()
+    yield cluster
+    for name in ("extender", "predictor", "recorder"):
+        cluster.process(name).stop()
+
+
+def explain(cluster: Cluster, pod: str, *more: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "scheduler.cli.main", "explain", f"pod/{pod}"]
+    argv += ["--config", str(cluster.settings_file), *more]
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+def told(cluster: Cluster, name: str, *more: str) -> dict[str, Any]:
+    ended = explain(cluster, f"default/{name}", "-o", "json", *more)
+    return json.loads(ended.stdout) if ended.returncode == 0 else {}
+
+
+async def placed_by_model(cluster: Cluster, kube: KubeClient, eventually: Eventually) -> str:
+    """Name of a pod that the model placed and that has ended."""
+    spec = replace(
+        CLASSES[0].typical, input_bytes=2e7, cpu_s=0.2, rounds=2, data_node=cluster.data_node_names[0]
+    )
+    names: list[str] = []
+
+    async def done() -> bool:
+        if names and (seen := told(cluster, names[-1])) and seen["result"].startswith("It ran for"):
+            if seen["decision"]["model_version"]:
+                return True
+            names.clear()  # decided before the first table of the model was there
+        if not names:
+            names.append(f"explained-{uuid.uuid4().hex[:8]}")
+            job: Any = manifest(DemoJob(CLASSES[0], spec), names[-1], "default", "fairlane", truth=False)
+            await kube.post(PODS, job)
+        return False
+
+    await eventually(done, within_s=120.0)
+    return names[-1]
+
+
+async def test_a_placement_is_explained_from_the_sentence_to_the_readings(
+    placing: Cluster, kube: KubeClient, eventually: Eventually
+) -> None:
+    name = await placed_by_model(placing, kube, eventually)
+    text = explain(placing, f"default/{name}").stdout
+    assert text.startswith("The pod was placed on node-0")
+    assert "It ran for" in text
+    assert "Readings of node-0" in text
+    assert "chosen" in text
+
+    seen = told(placing, name)
+    chosen = next(one for one in seen["candidates"] if one["node"] == seen["chosen_node"])
+    assert chosen["score"] == 10
+    assert chosen["p10_s"] < chosen["p50_s"] < chosen["p90_s"]
+    assert seen["mattered"]
+    assert seen["decision"]["model_version"] in text
+    assert len(seen["candidates"]) == 6
+
+    alone = told(placing, name, "--limit", "1")
+    assert [one["node"] for one in alone["candidates"]] == [seen["chosen_node"]]
+
+
+async def test_without_a_predictor_it_says_what_it_cannot_tell(
+    placing: Cluster, kube: KubeClient, eventually: Eventually
+) -> None:
+    name = await placed_by_model(placing, kube, eventually)
+    seen = told(placing, name, "--predictor", "127.0.0.1:1")
+    assert seen["mattered"] == []
+    assert "which readings mattered is not known: predictor 127.0.0.1:1" in seen["mattered_note"]
+
+
+async def test_the_store_tells_the_same_as_the_recorder(
+    placing: Cluster, kube: KubeClient, eventually: Eventually
+) -> None:
+    name = await placed_by_model(placing, kube, eventually)
+    url = yaml.safe_load(placing.settings_file.read_text())["recorder"]["store_url"]
+    assert told(placing, name, "--store", url) == told(placing, name)
+
+
+def test_what_cannot_be_explained_ends_with_a_reason(placing: Cluster) -> None:
+    unknown = explain(placing, "default/never-was")
+    assert (unknown.returncode, "nothing is recorded of pod" in unknown.stderr) == (1, True)
+    misspelt = explain(placing, "never-was")
+    assert (misspelt.returncode, "pod/NAMESPACE/NAME" in misspelt.stderr) == (2, True)
+    away = explain(placing, "default/x", "--recorder", "http://127.0.0.1:1")
+    assert (away.returncode, "cannot be reached" in away.stderr) == (1, True)
+    nowhere = explain(placing, "default/x", "--store", "sqlite:////nowhere/x.db")
+    assert (nowhere.returncode, "cannot open the experience store" in nowhere.stderr) == (1, True)

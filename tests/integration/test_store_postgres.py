@@ -1,0 +1,50 @@
+"""The experience store on a real PostgreSQL: the same contract as on SQLite."""
+
+from collections.abc import Iterator
+
+import pytest
+from placing_builders import an_outcome
+from real_postgres import binaries, postgres
+from sqlalchemy import text
+from store_contract import *  # noqa: F403 - the tests of the contract
+
+from scheduler.edge.store import ExperienceStore, StoreError
+from scheduler.edge.store.engine import connect
+from scheduler.edge.store.schema import metadata
+
+pytestmark = [
+    pytest.mark.skipif(binaries() is None, reason="needs a PostgreSQL server (package postgresql)"),
+    pytest.mark.integration,
+]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with postgres() as address:
+        yield address
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[ExperienceStore]:
+    opened = ExperienceStore(url)
+    opened.open()
+    yield opened
+    opened.close()
+    engine = connect(url)
+    metadata.drop_all(engine)
+    engine.dispose()
+
+
+def test_a_server_that_is_not_there_is_told_with_its_address() -> None:
+    with pytest.raises(StoreError, match=r"cannot open the experience store.*127\.0\.0\.1"):
+        ExperienceStore("postgresql://fairlane@127.0.0.1:1/none").open()
+
+
+def test_a_connection_that_was_cut_is_opened_again(store: ExperienceStore, url: str) -> None:
+    store.write_outcomes([an_outcome()], 1.0)
+    admin = connect(url)
+    with admin.connect() as connection:
+        others = "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()"
+        connection.execute(text(others + " and backend_type = 'client backend'")).all()
+    admin.dispose()
+    assert store.counts()["outcomes"] == 1

@@ -1,0 +1,150 @@
+"""From pods to jobs: recurrence, gangs, requests, hints."""
+
+import math
+from typing import Any
+
+import msgspec
+import pytest
+
+from scheduler.core.jobs import MAX_DATA_NODES, describe, job_class
+from scheduler.core.quantities import duration_s, quantity
+from scheduler.core.wire import Pod
+
+
+def a_pod(
+    annotations: dict[str, str] | None = None,
+    labels: dict[str, str] | None = None,
+    owner: tuple[str, str] | None = None,
+    **more: Any,
+) -> Pod:
+    meta = {
+        "name": "p-x7k2q",
+        "namespace": "team",
+        "uid": "u",
+        "annotations": {f"fairlane.dev/{key}": value for key, value in (annotations or {}).items()},
+        "labels": labels or {},
+        "ownerReferences": [{"kind": owner[0], "name": owner[1], "controller": True}] if owner else [],
+    }
+    spec = {"containers": [{"name": "main", "image": "repo/etl:1@sha256:abc"}], **more}
+    return msgspec.convert({"metadata": meta, "spec": spec}, Pod)
+
+
+def test_job_class_annotation_wins() -> None:
+    assert job_class(a_pod({"job-class": " etl "}, owner=("Job", "x"))) == "etl"
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (("Job", "etl-28412345"), "Job/etl"),
+        (("ReplicaSet", "web-5d59d67564"), "ReplicaSet/web"),
+        (("Workflow", "train-x7k2q"), "Workflow/train"),
+        (("Job", "resnet-50"), "Job/resnet-50"),
+        (("Job", "spark-etl"), "Job/spark-etl"),
+        (("Job", "x7k2q"), "Job/x7k2q"),
+    ],
+)
+def test_runs_of_one_job_share_a_class_whatever_controllers_append(owner: tuple[str, str], name: str) -> None:
+    assert job_class(a_pod(owner=owner)) == f"{name}|repo/etl:1|namespace:team"
+
+
+def test_spark_drivers_and_executors_are_classes_of_their_own() -> None:
+    labels = {"spark-app-name": "etl-9f8e7d6c5b4a", "spark-role": "driver"}
+    assert job_class(a_pod(labels=labels)).startswith("Spark-driver/etl|")
+
+
+def test_user_comes_from_annotation_then_label_then_namespace() -> None:
+    assert describe(a_pod({"user": "ann"}, {"fairlane.dev/user": "bob"})).pod.job.user == "ann"
+    assert describe(a_pod(labels={"fairlane.dev/user": "bob"})).pod.job.user == "bob"
+    assert describe(a_pod()).pod.job.user == "namespace:team"
+
+
+def test_gangs_are_of_one_namespace_and_known_frameworks_name_them() -> None:
+    assert describe(a_pod({"gang": "g"}, {"ray.io/cluster": "r"})).pod.gang == "team/g"
+    ray = describe(a_pod(labels={"ray.io/cluster": "r", "ray.io/node-type": "head"})).pod
+    assert (ray.gang, ray.is_driver, ray.job.framework) == ("team/r", True, "ray")
+    assert describe(a_pod()).pod.gang == ""
+
+
+def test_hints_are_read() -> None:
+    hints = {
+        "input-bytes": "2Gi",
+        "shuffle-bytes": "1e9",
+        "expected-duration": "1h30m",
+        "gang-size": "4",
+        "data-nodes": "a, b,,a",
+        "framework": "Torch",
+    }
+    job = describe(a_pod(hints)).pod.job
+    assert (job.input_bytes, job.shuffle_bytes, job.expected_s) == (2 * 2**30, 1e9, 5400.0)
+    assert (job.gang_size, job.data_nodes, job.framework) == (4, ("a", "b"), "torch")
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        ("input-bytes", "lots"),
+        ("input-bytes", "-5"),
+        ("expected-duration", "soon"),
+        ("expected-duration", "0"),
+        ("gang-size", "0"),
+        ("gang-size", "two"),
+        ("gang-size", "9" * 400),
+        ("framework", "hadoop"),
+        ("data-nodes", ",".join(map(str, range(100)))),
+    ],
+)
+def test_a_hint_that_cannot_be_used_is_complained_of_and_counts_as_not_given(hint: str, value: str) -> None:
+    described = describe(a_pod({hint: value}))
+    assert [complaint.annotation for complaint in described.complaints] == [f"fairlane.dev/{hint}"]
+    job = described.pod.job
+    assert math.isnan(job.input_bytes)
+    assert (job.gang_size, job.framework) == (1, "batch")
+    assert len(job.data_nodes) <= MAX_DATA_NODES
+
+
+def test_requests_are_counted_as_kube_scheduler_does() -> None:
+    def needing(cpu: str, **more: Any) -> dict[str, Any]:
+        return {"name": "c", "resources": {"requests": {"cpu": cpu, "nvidia.com/gpu": "1"}}, **more}
+
+    spec = {
+        "containers": [needing("1"), needing("500m")],
+        "initContainers": [needing("1"), needing("250m", restartPolicy="Always")],
+        "overhead": {"cpu": "100m"},
+    }
+    job = describe(a_pod(**spec)).pod.job
+    assert job.cpu == pytest.approx(1.85)
+    assert job.gpu == 3.0
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2", 2.0),
+        ("500m", 0.5),
+        ("1.5Gi", 1.5 * 2**30),
+        ("1e3", 1e3),
+        ("1E", 1e18),
+        ("-1k", -1e3),
+        (".5", 0.5),
+    ],
+)
+def test_quantities(text: str, value: float) -> None:
+    assert quantity(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["", "m", "1 Gi", "1GiB", "0x10", "nan", "inf", "1e999", "1e9999"])
+def test_what_is_no_quantity_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"quantity|large"):
+        quantity(text)
+
+
+@pytest.mark.parametrize(("text", "value"), [("90", 90.0), ("90s", 90.0), ("1h30m", 5400.0), ("1.5m", 90.0)])
+def test_durations(text: str, value: float) -> None:
+    assert duration_s(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["", "-5", "0", "1d", "s", "1h 30m", "1e99", "nan"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"duration|seconds"):
+        duration_s(text)

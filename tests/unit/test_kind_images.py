@@ -1,0 +1,40 @@
+"""Images of the kind cluster: their tags follow their inputs, their contents the lock file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from testbed.kind import images
+
+
+def test_a_tag_follows_every_name_and_content(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("1")
+    first = images.digest([tmp_path])
+    (tmp_path / "a.py").write_text("2")
+    second = images.digest([tmp_path])
+    (tmp_path / "a.py").rename(tmp_path / "b.py")
+    assert len({first, second, images.digest([tmp_path])}) == 3
+
+
+def test_compiled_files_do_not_change_a_tag(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("1")
+    before = images.digest([tmp_path])
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "a.pyc").write_text("x")
+    assert images.digest([tmp_path]) == before
+
+
+def test_every_dependency_is_locked() -> None:
+    locked = {line.split("==")[0] for line in images._locked_versions()}
+    wanted = {images._name(one) for one in images._requirements()}
+    assert {one.replace("_", "-") for one in wanted} <= {one.replace("_", "-").lower() for one in locked}
+
+
+def test_the_probes_image_has_all_that_the_probe_imports() -> None:
+    listing = "import scheduler.cli.probe, sys; print(*{name.split('.')[0] for name in sys.modules})"
+    words = [sys.executable, "-c", listing]
+    loaded = subprocess.run(words, cwd=images.ROOT, capture_output=True, text=True, check=True).stdout.split()
+    ours = {one.replace("-", "_") for one in map(images._name, images._requirements())}
+    assert (ours & set(loaded)) <= {one.replace("-", "_") for one in images.PROBE_NEEDS}

@@ -1,0 +1,146 @@
+"""Score tables: made from predictions, corrected for bindings, estimated before they are there."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from placing_builders import JOB, NODES, a_basis, a_snapshot, a_table, a_view
+
+from model.features import build
+from model.placement import Job, NodeFacts
+from model.schema import POSITION
+from scheduler.core.estimate import NOBODY, adapted, estimated_table, exact_rows, warm
+from scheduler.core.scoring import (
+    CORRECTED_AT_ONCE,
+    bring_up_to_date,
+    settle_unmeasured,
+    sigma_of,
+    table_from_model,
+    table_from_prior,
+    tie_break_of,
+)
+from scheduler.core.types import Corrections, Fallback, Prediction, key_of, positions_of
+
+
+def test_a_table_keeps_the_models_times_and_width() -> None:
+    table = a_table((10.0, 20.0, 30.0, 40.0))
+    assert np.exp(table.p50).tolist() == pytest.approx([10.0, 20.0, 30.0, 40.0])
+    assert sigma_of(table) == pytest.approx(np.full(4, np.log(1.1 / 0.9) / 2.5631), rel=1e-3)
+    assert table.from_model
+
+
+@pytest.mark.parametrize(
+    "bad", [[10.0, 20.0, 30.0], [10.0, 20.0, 30.0, float("nan")], [10.0, 20.0, 30.0, 0.0]]
+)
+def test_an_answer_that_makes_no_sense_is_refused(bad: list[float]) -> None:
+    times = np.array(bad)
+    with pytest.raises(ValueError, match="the predictor answered"):
+        table_from_model(a_basis(), Prediction(times, times, times, "m"), "t", 0.0)
+
+
+def test_a_prior_table_says_why_and_is_unsure() -> None:
+    table = table_from_prior(a_basis(), Fallback.PREDICTOR_DOWN, "t", 0.0)
+    assert not table.from_model
+    assert table.reason is Fallback.PREDICTOR_DOWN
+    assert (sigma_of(table) > 0.5).all()
+
+
+def test_an_unmeasured_node_is_neither_best_nor_worst() -> None:
+    log_s = np.log([5.0, 10.0, 20.0, 40.0])
+    measured = np.array([False, True, True, True])
+    settled = settle_unmeasured(log_s, measured)
+    assert np.exp(settled).tolist() == pytest.approx([20.0, 10.0, 20.0, 40.0])
+    assert settle_unmeasured(log_s, ~np.ones(4, dtype=bool)) is log_s
+
+
+def test_a_node_without_readings_is_not_ranked_first() -> None:
+    snapshot = a_snapshot(("a", "b", "c"))  # telemetry does not know d
+    table = table_from_prior(a_basis(Job("x"), snapshot), Fallback.NO_PREDICTOR, "t", 0.0)
+    assert table.measured.tolist() == [True, True, True, False]
+    assert table.ranked[3] >= np.median(table.ranked[:3])
+
+
+def test_a_network_heavy_pod_bound_since_makes_its_node_slower() -> None:
+    table = a_table((10.0, 10.5, 20.0, 40.0))
+    corrections = Corrections.none(table)
+    crowded = NodeFacts(zone="z", allocatable_cpu=8.0, requested_cpu=1.0, residents=1, network_heavy=1)
+    bring_up_to_date(corrections, table, ["a"], a_view(a=crowded), version=7)
+    assert corrections.shift[0] > 0.05
+    assert corrections.shift[1:].tolist() == [0.0, 0.0, 0.0]
+    assert corrections.view_version == 7
+    assert corrections.rows[0][POSITION["residents_network_heavy"]] == 1.0
+
+
+def test_a_full_cpu_bound_since_makes_its_node_slower() -> None:
+    table = a_table(basis=a_basis(Job("cpu-bound", cpu=4.0)))
+    corrections = Corrections.none(table)
+    bring_up_to_date(
+        corrections, table, ["b"], a_view(b=NodeFacts(zone="z", allocatable_cpu=8.0, requested_cpu=8.0)), 1
+    )
+    assert corrections.shift[1] > 0.2
+
+
+def test_a_pod_that_left_gives_the_node_back_exactly() -> None:
+    table = a_table()
+    corrections = Corrections.none(table)
+    busy = a_view(a=NodeFacts(zone="z", allocatable_cpu=8.0, requested_cpu=4.0, residents=1, network_heavy=1))
+    bring_up_to_date(corrections, table, ["a"], busy, 1)
+    bring_up_to_date(corrections, table, ["a"], a_view(), 2)
+    assert corrections.shift.tolist() == [0.0] * 4
+
+
+def test_one_call_corrects_a_bounded_number_of_nodes_newest_first() -> None:
+    nodes = tuple(f"n{i}" for i in range(2 * CORRECTED_AT_ONCE))
+    table = a_table()
+    many = replace(table, nodes=nodes, index={node: i % 4 for i, node in enumerate(nodes)})
+    corrections = Corrections.none(table)
+    bring_up_to_date(corrections, many, nodes, {}, 1)
+    assert corrections.view_version == 1
+
+
+def test_ties_are_broken_differently_for_different_pods() -> None:
+    table = a_table()
+    firsts = {int(np.argmin(tie_break_of(table, f"pod-{i}"))) for i in range(50)}
+    assert firsts == {0, 1, 2, 3}
+    assert tie_break_of(table, "x").tolist() == tie_break_of(table, "x").tolist()
+
+
+def test_an_estimate_from_a_draft_knows_where_the_data_is_near() -> None:
+    snapshot = a_snapshot(throughput={("d", "b"): 1e9, ("d", "a"): 1e6})
+    draft = a_basis(NOBODY, snapshot)
+    warm(draft)
+    table = estimated_table(draft, JOB, "t", 0.0)
+    exact = table_from_prior(a_basis(JOB, snapshot), Fallback.MISS, "t", 0.0)
+    assert np.argsort(table.p50).tolist() == np.argsort(exact.p50).tolist()
+    assert table.p50 == pytest.approx(exact.p50, abs=0.02)
+    assert table.reason is Fallback.MISS
+
+
+def test_an_estimate_moves_the_gang_towards_its_newest_member() -> None:
+    snapshot = a_snapshot(throughput={("c", "b"): 1e9, ("b", "c"): 1e9, ("c", "a"): 1e6, ("a", "c"): 1e6})
+    job = Job("shuffle", shuffle_bytes=2e9, gang_size=2)
+    table = a_table((10.0, 10.0, 10.0, 10.0), a_basis(job, snapshot))
+    placed = replace(job, peer_nodes=("c",))
+    corrections = adapted(table, Corrections.none(table), placed)
+    assert corrections.shift[1] < corrections.shift[3] < corrections.shift[0]
+
+
+def test_rows_for_the_record_are_those_that_training_would_build() -> None:
+    snapshot, job = a_snapshot(), replace(JOB, peer_nodes=("c",))
+    table = a_table(basis=a_basis(JOB, snapshot))
+    corrections = adapted(table, Corrections.none(table), job)
+    assert corrections.estimated is not None
+    rows = exact_rows(corrections.estimated, job, NODES, snapshot, a_view())
+    exact = build(job, NODES, snapshot, a_view())
+    assert np.allclose(rows, exact, equal_nan=True, rtol=1e-6)
+
+
+def test_jobs_that_differ_only_in_gang_or_history_share_a_key() -> None:
+    assert key_of(replace(JOB, gang="g")) == key_of(replace(JOB, gang="h"))
+    assert key_of(replace(JOB, shuffle_bytes=float("nan"))) == key_of(JOB)
+    assert key_of(replace(JOB, peer_nodes=("b", "a"))) == key_of(replace(JOB, peer_nodes=("a", "b")))
+    assert key_of(replace(JOB, data_nodes=("a",))) != key_of(JOB)
+
+
+def test_positions_of_unknown_nodes_are_negative() -> None:
+    assert positions_of({"a": 0, "b": 1}, ["b", "x", "a"]).tolist() == [1, -1, 0]
