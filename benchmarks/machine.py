@@ -49,16 +49,16 @@ def machine() -> dict[str, Any]:
     }
 
 
-def cpu_s(pid: int) -> float:
-    """CPU time of the process and its living children so far, in seconds; 0 once it is gone."""
+def cpu_s(pid: int, children: bool = True) -> float:
+    """CPU time of the process, and of its living children, so far, in seconds; 0 once it is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        started = Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if children else []
     except OSError:
         return 0.0
     fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces
     own_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return own_s + sum(cpu_s(int(child)) for child in children)
+    return own_s + sum(cpu_s(int(child)) for child in started)
 
 
 def busy_s() -> float:

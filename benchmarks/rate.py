@@ -249,9 +249,10 @@ class _Counters:
         """`metrics` are the scheduler's own: a paused one cannot be asked."""
         names = [*SHARED, *(process.name for process in at.ours)]
         pids = {name: at.cluster.process(name).pid or 0 for name in names}
-        pids |= {"kube-scheduler": scheduler.pid, "benchmark": os.getpid()}
+        pids |= {"kube-scheduler": scheduler.pid}
         return cls(
-            {name: cpu_s(pid) for name, pid in pids.items()},
+            {name: cpu_s(pid) for name, pid in pids.items()}
+            | {"benchmark": cpu_s(os.getpid(), children=False)},
             busy_s(),
             histogram(metrics, ALGORITHM),
             histogram(metrics, EXTENSION_POINTS, {"extension_point": "Score"}),

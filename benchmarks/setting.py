@@ -106,6 +106,8 @@ def _lacks(told: dict[str, Any], pods: int, tables: int) -> str:
         return f"{told['pods']} pods are known instead of {pods}"
     if (told["epoch_age_s"] or 0.0) > 3 * EPOCH_S:
         return f"telemetry is {told['epoch_age_s']} s old: {told['telemetry_failure']}"
+    if told["predictor_failure"]:
+        return str(told["predictor_failure"])
     if told["tables_waiting"] or told["tables"] < tables:
         return f"{told['tables']} tables are made, {told['tables_waiting']} wait"
     return ""

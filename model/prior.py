@@ -6,8 +6,10 @@
               times, counted as `class_runs` observations) shrunk by one pseudo-run to
               the hinted duration, else to the user's history, else to
               CPU_S + transfer_median_s + ROUNDS * RTT
-    network   log(1 - w + w * transfer_ratio): the share w of the run that is
-              transfer grows with the candidate's transfer time; w is
+    network   log(1 - w + w * transfer_ratio * (1 + MOVING * heavy)): the share w
+              of the run that is transfer grows with the candidate's transfer
+              time, and with its `heavy` network-heavy residents, each of which
+              moves data for the part MOVING of its time; w is
               transfer_median_s / base_s where volumes are hinted, else
               SHARE_BY_DEFAULT
     load      USE_WEIGHT * (cpu use - TYPICAL_USE)
@@ -35,6 +37,7 @@ ROUNDS = 200.0
 SHARE_BY_DEFAULT = 0.3
 SHARE_AT_MOST = 0.9
 RATIO_AT_MOST = 50.0
+MOVING = 0.5
 TYPICAL_USE = 0.4
 USE_WEIGHT = 0.3
 LEAST_S = 0.1
@@ -108,7 +111,8 @@ def _network(features: Floats, log_base: Floats) -> Floats:
     hinted = _column(features, "transfer_median_s") / base_s
     share = np.clip(_known(hinted, otherwise=SHARE_BY_DEFAULT), 0.0, SHARE_AT_MOST)
     ratio = np.clip(_known(_column(features, "transfer_ratio"), otherwise=1.0), 0.0, RATIO_AT_MOST)
-    return np.asarray(np.log(1.0 - share + share * ratio), dtype=np.float64)
+    sharing = 1.0 + MOVING * _known(_column(features, "residents_network_heavy"), otherwise=0.0)
+    return np.asarray(np.log(1.0 - share + share * ratio * sharing), dtype=np.float64)
 
 
 def _load(features: Floats) -> Floats:

@@ -176,7 +176,7 @@ def _revived(
 def _booster(files: Mapping[str, bytes], name: str) -> lgb.Booster | None:
     if name not in files:
         return None
-    return lgb.Booster(params={"verbosity": -1}, model_str=files[name].decode())
+    return lgb.Booster(model_str=files[name].decode())
 
 
 def _try_out(model: PublishedModel) -> None:

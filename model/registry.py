@@ -78,7 +78,7 @@ class Registry:
         Raises RegistryError when the pointer or the store is not readable.
         """
         pointer = self._pointer()
-        return None if pointer is None else str(pointer["version"])
+        return None if pointer is None else pointer["version"]
 
     def versions(self) -> list[str]:
         """Complete versions, oldest first."""
@@ -97,8 +97,7 @@ class Registry:
             if found is None:
                 raise RegistryError(f"registry {self.url}: no model was published yet")
             return found.model
-        pointer = self._pointer()
-        expected = pointer["manifest_sha256"] if pointer and pointer.get("version") == version else None
+        expected = self._expected_manifest(version)
         with self._told(f"load version {version}"):
             files = self._verified(version, expected)
             try:
@@ -130,7 +129,15 @@ class Registry:
         others = [name for name in reversed(self.versions()) if name != latest]
         return others if latest is None else [latest, *others]
 
-    def _pointer(self) -> dict[str, Any] | None:
+    def _expected_manifest(self, version: str) -> str | None:
+        """The manifest's checksum as the pointer has it; older versions vouch for themselves."""
+        try:
+            pointer = self._pointer()
+        except RegistryError:
+            return None
+        return pointer["manifest_sha256"] if pointer is not None and pointer["version"] == version else None
+
+    def _pointer(self) -> dict[str, str] | None:
         with self._told("read the pointer to the latest version"):
             try:
                 pointer = json.loads(self._fs.cat_file(self._path(LATEST)))

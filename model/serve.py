@@ -52,10 +52,11 @@ class ServerSettings:
 
 
 class Answers(PredictorServicer):
-    """The Predictor service; `model` is None until one was loaded."""
+    """The Predictor service; `model` is None until one was loaded, and `problem` may say why."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self.model: PublishedModel | None = None
+        self.problem = ""
         self._pool = pool
         self._under_way = 0
 
@@ -99,9 +100,8 @@ class Answers(PredictorServicer):
                 "run both from the same release",
             )
         if self.model is None:
-            await context.abort(
-                grpc.StatusCode.UNAVAILABLE, "no model was published yet: run `fairlane train --registry`"
-            )
+            why = self.problem or "no model was published yet: run `fairlane train --registry`"
+            await context.abort(grpc.StatusCode.UNAVAILABLE, why)
         assert self.model is not None
         return self.model
 
@@ -162,7 +162,6 @@ class PredictorServer:
         self._health = HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._watch: asyncio.Task[None] | None = None
-        self._problem = ""
         self.port = 0
 
     async def start(self) -> None:
@@ -214,18 +213,19 @@ class PredictorServer:
         current = self._answers.model
         latest = self._registry.latest()
         if current is not None and current.info.version == latest:
-            self._problem = ""
+            self._answers.problem = ""
             return None
         found = self._registry.newest_usable(self._settings.threads)
         if found is None:
+            self._answers.problem = ""
             return None
         self._told_once("; ".join(found.passed_over))
         return None if current is not None and current.info.version == found.model.info.version else found
 
     def _told_once(self, problem: str) -> None:
-        if problem and problem != self._problem:
+        if problem and problem != self._answers.problem:
             log.warning("%s", problem)
-        self._problem = problem
+        self._answers.problem = problem
 
     async def _keep_looking(self) -> None:
         while True:

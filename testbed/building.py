@@ -48,8 +48,7 @@ class GoMain:
         go, environment = toolchain(cache, progress)
         folder = GO_FOLDER / self.folder
         with progress.task(f"downloading the modules of {name}"):
-            _run([go, "mod", "download"], environment, folder)
-        packages = _run([go, "list", "-deps", self.package], environment, folder).splitlines()
+            packages = _run([go, "list", "-deps", self.package], environment, folder).splitlines()
         command = [go, "build", "-v", "-o", str(target), "-ldflags", self.link_flags, self.package]
         with progress.task(f"building {name}", total=len(packages)) as task:
             _run(command, environment, folder, task)

@@ -29,9 +29,9 @@ find_python() {
 # Runs apt-get as root, or fails.
 apt_as_root() {
   if [ "$(id -u)" = 0 ]; then
-    DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" >&2
+    DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" >/dev/null
   else
-    sudo -n env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" >&2
+    sudo -n env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" >/dev/null
   fi
 }
 

@@ -89,15 +89,15 @@ def rank(
     best = _first(log_s, tie_break, known)
     width = tie_width(float(sigma[best]))
     explorable, propensity = _propensities(log_s, known, best, exploration)
-    explored = draws[0] < exploration.rate
-    top = _drawn(explorable, propensity, best, exploration.rate, draws[1]) if explored else best
+    drawing = draws[0] < exploration.rate
+    top = _drawn(explorable, propensity, best, exploration.rate, draws[1]) if drawing else best
     others = _best_others(log_s, tie_break, known, top, max_listed - 1)
     scores = score(log_s[others] - log_s[best], width)
     listed = scores > 0
     return Ranking(
         order=np.concatenate([np.array([top], dtype=np.intp), others[listed]]),
         scores=(BEST, *scores[listed].tolist()),
-        explored=explored,
+        explored=top != best,
         explorable=explorable,
         propensity=propensity,
         tie_width=width,

@@ -7,9 +7,8 @@ the time is shifted by
     log_prior(projected row) - log_prior(row of the table)
 
 where the projected row is what telemetry would read with the new residents:
-a CPU use raised by the share of the cores requested since, and transfers that
-share the link with the network-heavy residents of now instead of then,
-(1 + heavy_now) / (1 + heavy_then).
+their counts (the prior lets transfers share the link with the network-heavy
+ones), and a CPU use raised by the share of the cores requested since.
 """
 
 from __future__ import annotations
@@ -36,8 +35,6 @@ CORRECTED_AT_ONCE = 64
 
 _CPU_USE = [POSITION[name] for name in NAMES if name.startswith("cpu_use") and "slope" not in name]
 _REQUESTED = POSITION["requested_cpu_ratio"]
-_HEAVY = POSITION["residents_network_heavy"]
-_TRANSFERS = [POSITION[name] for name in ("input_s", "shuffle_s", "transfer_ratio")]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,9 +186,7 @@ def bring_up_to_date(
 
 def projected(then: Floats, now: Floats) -> Floats:
     """Rows as telemetry would read them with the residents of `now`, from the readings of `then`."""
-    rows = then.copy()
+    rows = now.copy()
     requested = np.nan_to_num(now[:, _REQUESTED] - then[:, _REQUESTED])
     rows[:, _CPU_USE] = np.clip(rows[:, _CPU_USE] + requested[:, None], 0.0, None)
-    sharing = np.nan_to_num((1.0 + now[:, _HEAVY]) / (1.0 + then[:, _HEAVY]), nan=1.0)
-    rows[:, _TRANSFERS] *= sharing[:, None]
     return rows

@@ -219,8 +219,9 @@ class Ranking:
     """The answer to one prioritize call, before it is put on the wire.
 
     `order` are positions (in whatever the caller counts) of the listed nodes,
-    best first, `scores` their integers 0..10. `propensity` is the probability
-    with which each node of `explorable` would have been put first.
+    best first, `scores` their integers 0..10; `explored` says that the first is
+    not the predicted best. `propensity` is the probability with which each node
+    of `explorable` would have been put first.
     """
 
     order: Indices

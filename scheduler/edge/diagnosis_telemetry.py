@@ -139,9 +139,11 @@ def _remedy(facts: Facts, row: Coverage) -> str:
         return (
             f"{' and '.join(row.sources)} tells it for the others: does it run on these nodes, is it scraped?"
         )
-    return " Or: ".join(
-        sources[report.source].install for report in reports if sources[report.source].install
-    )
+    offering = [report.source for report in reports]
+    there = {report.source for report in facts.reports if report.known}
+    if set(offering) <= there:
+        return f"{' and '.join(offering)} is read but does not tell it: is that part of it switched on?"
+    return " Or: ".join(sources[name].install for name in offering if sources[name].install)
 
 
 def _error(_facts: Facts, report: ReadingReport, source: Source) -> str:

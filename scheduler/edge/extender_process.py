@@ -35,10 +35,10 @@ from scheduler.edge.prioritizer import LATENCY_BUCKETS_S, Prioritizer
 from scheduler.edge.recorder_client import RecorderClient
 from scheduler.edge.score_tables import ScoreTables
 from scheduler.edge.table_maker import TableMaker
-from scheduler.edge.telemetry import TelemetryPoller
+from scheduler.edge.telemetry_process import IsolatedPoller
 
 SWITCH_INTERVAL_S = 0.0005
-"""Rows are built and telemetry is read in threads; a call must not wait 5 ms (the default) for its turn."""
+"""Feature rows are built in threads; a call must not wait 5 ms (the default) for its turn."""
 GARBAGE_THRESHOLDS = (50_000, 20, 50)
 """Pods and nodes are held in structs without cycles; collecting seldom keeps the slowest calls fast."""
 
@@ -63,7 +63,7 @@ class Extender(Collector):
             self.tables, self.cluster, self._snapshot, self.histories, predictor, own, time.time, _new_id
         )
         self.watch = ClusterWatch(kube, self.cluster, self.maker.on_pod)
-        self.poller = TelemetryPoller(settings, self.watch.identities)
+        self.poller = IsolatedPoller(settings, self.watch.identities)
         self.decisions = DecisionLog(recorder, own.decision_buffer, own.decision_batch, own.flush_s)
         self.prioritizer = Prioritizer(
             self.cluster,

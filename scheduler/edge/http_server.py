@@ -23,15 +23,62 @@ CONNECTIONS_MAX = 512
 KEEP_ALIVE_S = 120.0
 
 
+class WholeAnswers(asyncio.Transport):
+    """A transport that sends the head of an answer together with its body: one write, one packet."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._transport = transport
+        self._head = b""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send, or keep if it is the head of an answer; what follows it sends both."""
+        if not self._head and data[:9] == b"HTTP/1.1 " and data[9:12] != b"100":
+            self._head = bytes(data)
+        else:
+            self._transport.write(self._head + bytes(data))
+            self._head = b""
+
+    def flush(self) -> None:
+        """Send a head whose answer has no body."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        """Send what is kept and close."""
+        self.flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    def is_closing(self) -> bool:
+        """True once the connection is being closed."""
+        return self._transport.is_closing()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """What the transport below knows."""
+        return self._transport.get_extra_info(name, default)
+
+    def pause_reading(self) -> None:
+        """Take no more requests for now."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take requests again."""
+        self._transport.resume_reading()
+
+
 class BoundedProtocol(HttpToolsProtocol):
-    """Ends connections whose request head is too slow or too long."""
+    """Ends connections whose request head is too slow or too long; answers in one write."""
 
     _head_bytes = 0
     _head_timer: TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected; its first request may take as long as any later one."""
-        super().connection_made(transport)
+        super().connection_made(WholeAnswers(transport))
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
@@ -56,6 +103,12 @@ class BoundedProtocol(HttpToolsProtocol):
         """The head is complete."""
         self._stop_timer()
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """The app has answered."""
+        if isinstance(self.transport, WholeAnswers):
+            self.transport.flush()
+        super().on_response_complete()
 
     def _awaits_head(self) -> bool:
         """No request is under way."""

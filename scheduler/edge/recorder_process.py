@@ -118,6 +118,8 @@ class Recorder(Collector):
         yield counter(f"{name}_outcomes_dropped", "Changes of pods given up.", stats.dropped)
         yield counter(f"{name}_store_failures", "Writes that failed and were tried again.", stats.failures)
         yield gauge(f"{name}_store_writable", "Whether the last write succeeded.", not stats.failure)
+        undecided = self._rows.get("undecided", 0)
+        yield gauge(f"{name}_pods_undecided", "Pods of ours bound without a recorded decision.", undecided)
         yield counter(f"{name}_pruned_rows", "Rows deleted by retention.", stats.pruned)
         ended = {state: float(count) for state, count in stats.ended.items() if state}
         yield counters(f"{name}_pods_ended", "Pods of ours that ended, by end state.", "state", ended)

@@ -68,7 +68,7 @@ class _Wanted:
 
 
 class TableMaker:
-    """Fills `tables`; `want` and `make_now` ask, `run` makes."""
+    """Fills `tables`; `want` asks for one, `estimate` has one at once, `run` makes them."""
 
     def __init__(
         self,

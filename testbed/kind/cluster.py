@@ -95,6 +95,7 @@ class KindCluster:
             self.progress.say(f"cluster {self.name} is up already")
         else:
             self._create()
+        self.docker.weigh()
         self._wait_ready()
         self._label_nodes()
 

@@ -56,6 +56,9 @@ def e2e(
     finally:
         if not keep:
             cluster.down()
+    if not outcome.decisions:
+        typer.echo("fairlane e2e: no decision could be measured", err=True)
+        raise typer.Exit(1)
     facts = {"seed": seed, "plan": asdict(plan), "minutes": round((time.monotonic() - started_s) / 60, 1)}
     paths = report.write(folder, outcome, facts)
     console = Console(highlight=False)

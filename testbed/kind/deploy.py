@@ -21,7 +21,7 @@ from testbed.kind.cluster import KindCluster
 from testbed.kind.images import HERE
 from testbed.kind.shell import CommandError
 
-ROLLOUT_S_MAX = 150
+ROLLOUT_S_MAX = 300
 TRAIN_S_MAX = 300.0
 REFUSED = (3, 5)
 """Exit codes of `fairlane train` for too few examples and for a model that is no better."""

@@ -85,8 +85,14 @@ class EndToEnd:
         self._random = random.Random(seed)
 
     async def run(self) -> Outcome:
-        """All steps."""
-        await asyncio.to_thread(self._prepare)
+        """All steps; the links are as before afterwards."""
+        try:
+            await asyncio.to_thread(self._prepare)
+            return await self._steps()
+        finally:
+            await asyncio.to_thread(self._links.remove)
+
+    async def _steps(self) -> Outcome:
         async with self._runs() as runs:
             await self._collect(runs)
         table = await self._examples()
@@ -95,9 +101,8 @@ class EndToEnd:
         await self._ready()
         async with self._runs() as runs:
             decisions = await self._compare(runs)
-        return Outcome(
-            decisions, await asyncio.to_thread(self._without_network, table), len(table), published
-        )
+        blind = await asyncio.to_thread(self._without_network, table)
+        return Outcome(decisions, blind, len(table), published)
 
     @asynccontextmanager
     async def _runs(self) -> AsyncIterator[Runs]:
@@ -121,7 +126,7 @@ class EndToEnd:
 
     async def _collect(self, runs: Runs) -> None:
         states = schedule(self._seed, self._cluster.workers)
-        gangs = self._gang_jobs()
+        gangs = self._gang_jobs() if self._plan.collect_gangs else []
         for number in range(self._plan.collect_states):
             state = await self._next(states)
             count = await self._transfers_for(runs, state, self._plan.collect_window_s)
@@ -129,8 +134,12 @@ class EndToEnd:
         for number in range(self._plan.collect_gangs):
             await self._next(states)
             kind, run = gangs[number % len(gangs)]
-            nodes, seconds = await run(runs, runs.name(f"collect-{kind}"))
-            self._say(f"collected a {kind} gang on {', '.join(nodes)}: {seconds:.1f} s")
+            try:
+                nodes, seconds = await run(runs, runs.name(f"collect-{kind}"))
+                self._say(f"collected a {kind} gang on {', '.join(nodes)}: {seconds:.1f} s")
+            except JobError as error:
+                self._say(f"not collected: {error}")
+            await runs.clear()
 
     async def _next(self, states: Iterator[State]) -> State:
         state = next(states)
@@ -147,8 +156,11 @@ class EndToEnd:
             while time.monotonic() < ends_s:
                 target_s = self._random.uniform(1.0, 10.0)
                 job = runs.transfer(transfer_bytes(state, self._random, target_s))
-                await runs.one(job, runs.name("collect"), Place(OURS))
-                done += 1
+                try:
+                    await runs.one(job, runs.name("collect"), Place(OURS))
+                    done += 1
+                except JobError as error:
+                    self._say(f"not collected: {error}")
             return done
 
         return sum(await asyncio.gather(*(one_after_the_other() for _ in range(IN_FLIGHT))))
@@ -184,28 +196,40 @@ class EndToEnd:
             await asyncio.sleep(2.0)
 
     async def _compare(self, runs: Runs) -> list[Decision]:
-        plan, decisions = self._plan, []
+        decisions: list[Decision] = []
         states = schedule(self._seed + 1000, self._cluster.workers)
-        for number in range(plan.transfers):
+        plan = self._plan
+        todo = (
+            [self._transfer] * plan.transfers + [self._gang] * plan.allreduces + [self._spark] * plan.shuffles
+        )
+        for number, decide in enumerate(todo, 1):
             state = await self._next(states)
-            job = runs.transfer(transfer_bytes(state, self._random))
-            decision = await runs.transfer_decision(job, state)
-            decisions.append(await self._with_receipt(decision))
-            self._tell(decisions[-1], number + 1, plan.transfers)
-        for number in range(plan.allreduces):
-            decisions.append(await runs.allreduce_decision(self._allreduce(), await self._next(states)))
-            self._tell(decisions[-1], number + 1, plan.allreduces)
-        for number in range(plan.shuffles):
-            decisions.append(await runs.shuffle_decision(self._shuffle(), await self._next(states)))
-            self._tell(decisions[-1], number + 1, plan.shuffles)
+            try:
+                decisions.append(await decide(runs, state))
+                self._tell(decisions[-1], number, len(todo))
+            except JobError as error:
+                self._say(f"decision {number} of {len(todo)} is lost: {error}")
+                await runs.clear()
         return decisions
+
+    async def _transfer(self, runs: Runs, state: State) -> Decision:
+        job = runs.transfer(transfer_bytes(state, self._random))
+        return await self._with_receipt(await runs.transfer_decision(job, state))
+
+    async def _gang(self, runs: Runs, state: State) -> Decision:
+        return await runs.allreduce_decision(self._allreduce(), state)
+
+    async def _spark(self, runs: Runs, state: State) -> Decision:
+        return await runs.shuffle_decision(self._shuffle(), state)
 
     def _tell(self, decision: Decision, number: int, count: int) -> None:
         times = ", ".join(
             f"{'+'.join(_short(n) for n in choice)} {s:.1f}" for choice, s in sorted(decision.seconds.items())
         )
         ours, default = ("+".join(map(_short, c)) for c in (decision.ours, decision.default))
-        self._say(f"{decision.kind} {number} of {count}: ours {ours}, default {default}; seconds: {times}")
+        self._say(
+            f"decision {number} of {count}, {decision.kind}: ours {ours}, default {default}; seconds: {times}"
+        )
 
     async def _with_receipt(self, decision: Decision) -> Decision:
         """The decision with what our extender was recorded to know of the candidates."""

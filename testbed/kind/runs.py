@@ -47,6 +47,10 @@ class Runs:
         self._number += 1
         return f"{kind}-{self._number:03d}"
 
+    async def clear(self) -> None:
+        """Take away every job that was run."""
+        await self._pods.delete_all()
+
     async def one(self, job: Transfer, name: str, place: Place) -> float:
         """Run one transfer; its seconds, by its own clock."""
         await self._pods.create(job.manifest(name, place))
@@ -67,7 +71,7 @@ class Runs:
         seconds: dict[Choice, float] = {
             (node,): s for node, s in zip([ours, *others], [ours_s, *others_s], strict=True)
         }
-        await self._pods.delete_all()
+        await self.clear()
         return Decision("transfer", name, state, (ours,), (default,), seconds)
 
     async def allreduce(self, job: AllReduce, name: str, places: Sequence[Place]) -> tuple[Choice, float]:
@@ -85,13 +89,13 @@ class Runs:
         name = self.name("allreduce")
         default = await self._dry_gang([job.worker(f"{name}-d", rank, "", Place(DEFAULT)) for rank in (1, 2)])
         ours, _ = await self.allreduce(job, name, [Place(OURS)] * 2)
-        await self._pods.delete_all()
+        await self.clear()
         seconds = {}
         for number, pair in enumerate(self._pairs()):
             _, seconds[pair] = await self.allreduce(
                 job, f"{name}-t{number}", [_pinned(node) for node in pair]
             )
-            await self._pods.delete_all()
+            await self.clear()
         return Decision("allreduce", name, state, ours, default, seconds)
 
     async def shuffle(
@@ -113,11 +117,11 @@ class Runs:
             [like.worker(f"{name}-d", rank, "", Place(DEFAULT)) for rank in (1, 2)]
         )
         ours, _ = await self.shuffle(job, name, OURS)
-        await self._pods.delete_all()
+        await self.clear()
         seconds = {}
         for number, pair in enumerate(self._pairs()):
             _, seconds[pair] = await self.shuffle(job, f"{name}-t{number}", DEFAULT, pair)
-            await self._pods.delete_all()
+            await self.clear()
         return Decision("spark", name, state, ours, default, seconds)
 
     def _pairs(self) -> list[Choice]:

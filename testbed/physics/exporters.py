@@ -84,15 +84,20 @@ class Measurements:
         self._next_peer = 0
         self._silent_until = np.zeros(count)
 
-    def measure(self, state: State, now_s: float, wall_s: float) -> None:
-        """One round: ping to all, the probe's transfer to the next few peers."""
+    def measure(self, state: State, readers: Floats, now_s: float, wall_s: float) -> None:
+        """One round: ping to all, the probe's transfer to the next few peers.
+
+        A probe transfer shares the receiving link with the `readers` (running
+        transfers per node), as a real one would.
+        """
         count = len(self._world.nodes)
         rtt = state.rtt * self._lognormal(RTT_NOISE, (count, count))
         lost = self._rng.random((count, count)) < LOST_ROUND
         for offset in range(PROBE_PEERS):
             source = np.arange(count)
             target = (source + 1 + (self._next_peer + offset) % max(count - 1, 1)) % count
-            seconds = PROBE_BYTES / state.rate[source, target]
+            share = state.receive[target] / (readers[target] + 1)
+            seconds = PROBE_BYTES / np.minimum(state.rate[source, target], share)
             self._transfer[source, target] = seconds * self._lognormal(RATE_NOISE, count)
             self._measured_at[source, target] = wall_s
         self._next_peer = (self._next_peer + PROBE_PEERS) % max(count - 1, 1)

@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 
 from scheduler.edge.kube import STRATEGIC_PATCH, Changed, KubeClient, KubeError, Listed
 from testbed.physics import exporters
-from testbed.physics.jobs import TICK_S, JobSpec, Run, advance, run_s_on_every_node
+from testbed.physics.jobs import TICK_S, JobSpec, Run, advance, flows, run_s_on_every_node
 from testbed.physics.world import NodeSpec, World
 
 JOB_ANNOTATION = "testbed.fairlane.dev/job"
@@ -189,7 +189,8 @@ class Physics:
             if self.world.nodes:
                 self._step(now_s, now_s - last_s)
                 if now_s - round_s >= exporters.ROUND_S:
-                    self.measurements.measure(self.world.at(now_s), now_s, time.time())
+                    readers = flows(list(self._runs.values()), len(self.world.nodes)).readers
+                    self.measurements.measure(self.world.at(now_s), readers, now_s, time.time())
                     round_s = now_s
             last_s = now_s
 

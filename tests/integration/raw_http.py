@@ -80,8 +80,9 @@ def wire(port: int) -> Iterator[Wire]:
 
 def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
     """A whole request."""
-    given = {"host": "x", "content-length": str(len(body)), **headers}
-    lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in given.items()]
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    sent = {"host": "x", "content-length": str(len(body)), **given}
+    lines = [f"{name}: {value}\r\n" for name, value in sent.items()]
     return f"{method} {path} HTTP/1.1\r\n{''.join(lines)}\r\n".encode() + body
 
 

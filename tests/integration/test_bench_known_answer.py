@@ -6,7 +6,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from statistics import median
 
 import numpy as np
 import pytest
@@ -29,9 +28,9 @@ from testbed.cluster import Cluster
 from testbed.layout import Options
 from testbed.nodes import data_node_names, worker_names
 
-DELAY_MS = 5.0
+DELAY_S = 0.02
 REQUEST = message(b"POST /scheduler/prioritize HTTP/1.1\r\nHost: stub", b'{"Pod":{},"NodeNames":[]}')
-CALLS = 60
+CALLS = 40
 SLOW_MS, PODS = 40.0, 40
 
 Serve = Callable[..., int]
@@ -54,22 +53,27 @@ def serving() -> Iterator[Serve]:
         listening.close()
 
 
+def usual(durations_s: list[float]) -> float:
+    """The lower quartile: a busy machine delays many calls, and hastens none."""
+    return sorted(durations_s)[len(durations_s) // 4]
+
+
 def test_the_client_measures_the_delay_that_is_there(serving: Serve) -> None:
-    port = serving(serve, DELAY_MS / 1000.0)
+    port = serving(serve, DELAY_S)
     durations_s = replay(f"http://127.0.0.1:{port}", [REQUEST], CALLS)
     assert len(durations_s) == CALLS
-    assert min(durations_s) >= DELAY_MS / 1000.0
-    assert median(durations_s) < 2 * DELAY_MS / 1000.0
+    assert min(durations_s) >= DELAY_S
+    assert usual(durations_s) < 1.5 * DELAY_S
 
 
 def test_the_pass_through_measures_the_same_delay_and_keeps_the_bytes(serving: Serve) -> None:
-    port = serving(passthrough.serve, serving(serve, DELAY_MS / 1000.0), Recording())
+    port = serving(passthrough.serve, serving(serve, DELAY_S), Recording())
     url = f"http://127.0.0.1:{port}"
     outside_s = replay(url, [REQUEST], CALLS)
     taken = recorded(url)
     assert taken.requests == [REQUEST] * CALLS
-    assert min(taken.durations_s) >= DELAY_MS / 1000.0
-    assert median(taken.durations_s) <= median(outside_s) < 2 * DELAY_MS / 1000.0
+    assert min(taken.durations_s) >= DELAY_S
+    assert usual(taken.durations_s) <= usual(outside_s) < 1.5 * DELAY_S
     assert recorded(url).durations_s == []
 
 

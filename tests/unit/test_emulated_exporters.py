@@ -14,7 +14,7 @@ WORLD = World(1, [NodeSpec(f"n{i}", f"site-{i % 2}", "5g") for i in range(4)])
 def measured(rounds: int = 3) -> exporters.Measurements:
     found = exporters.Measurements(WORLD, np.random.default_rng(0))
     for number in range(rounds):
-        found.measure(WORLD.at(number), number, 1000.0 + number)
+        found.measure(WORLD.at(number), np.zeros(4), number, 1000.0 + number)
     return found
 
 
@@ -55,10 +55,19 @@ def test_counters_grow_with_the_load() -> None:
 
 def test_readings_are_near_the_truth_but_not_the_truth() -> None:
     found = measured(1)
-    found.measure(WORLD.at(0), 0, 1.0)
+    found.measure(WORLD.at(0), np.zeros(4), 0, 1.0)
     published = found.published
     assert published is not None
     ratio = published.rtt / WORLD.at(0).rtt
     known = ratio[np.isfinite(ratio)]
     assert 0.7 < known.min() < known.max() < 1.3
     assert not np.allclose(known, 1.0)
+
+
+def test_a_probe_shares_the_link_with_running_transfers() -> None:
+    quiet, busy = (exporters.Measurements(WORLD, np.random.default_rng(0)) for _ in range(2))
+    quiet.measure(WORLD.at(0), np.zeros(4), 0, 1.0)
+    busy.measure(WORLD.at(0), np.full(4, 9.0), 0, 1.0)
+    assert quiet.published is not None
+    assert busy.published is not None
+    assert np.nanmedian(busy.published.transfer / quiet.published.transfer) > 2

@@ -144,7 +144,7 @@ class ExperienceStore:
         return Placement(reading.outcome_of(outcome), record, table)
 
     def counts(self) -> dict[str, int]:
-        """Rows kept by table, and the completions that can be trained on."""
+        """Rows kept by table, `examples` that can be trained on, `undecided` pods placed without us."""
         with told("count rows"), self._engine.connect() as connection:
             return reading.counts(connection)
 

@@ -5,16 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Column, Connection, Select, Table, case, func, select
+from sqlalchemy import Column, Connection, Select, Table, case, exists, func, select
 
 from model.placement import RunHistory
 from model.schema import NAMES, SCHEMA_VERSION
 from scheduler.core.histories import RUNS_USED, summed_up
 from scheduler.core.outcomes import EndState, Outcome
 from scheduler.core.records import read_rows
+from scheduler.core.types import SCHEDULER_NAME
 from scheduler.edge.store.schema import decisions, outcomes, score_tables
 
 _COMPLETED = (outcomes.c.end_state == EndState.SUCCEEDED, outcomes.c.run_s > 0)
+_UNDECIDED = (
+    select(func.count())
+    .select_from(outcomes)
+    .where(
+        outcomes.c.scheduler == SCHEDULER_NAME,
+        # decisions that are older were pruned
+        outcomes.c.bound_at_s > select(func.coalesce(func.min(decisions.c.at_s), 0.0)).scalar_subquery(),
+        ~exists().where(decisions.c.pod_uid == outcomes.c.pod_uid),
+    )
+)
 
 
 def examples(connection: Connection) -> pd.DataFrame:
@@ -96,12 +107,15 @@ def _outcome(row: Any) -> Outcome:
 
 
 def counts(connection: Connection) -> dict[str, int]:
-    """Rows kept by table, and the completions that can be trained on."""
+    """Rows kept by table, the completions that can be trained on, and the pods placed without us.
+
+    `undecided` are pods that our kube-scheduler bound without a recorded
+    decision: it has one feasible node, or the extender was away.
+    """
     found = {
         table.name: connection.scalar(select(func.count()).select_from(table))
         for table in (decisions, outcomes, score_tables)
     }
     trainable = select(func.count()).select_from(decisions).where(decisions.c.log_error.is_not(None))
-    return {name: int(rows or 0) for name, rows in found.items()} | {
-        "examples": int(connection.scalar(trainable) or 0)
-    }
+    found |= {"examples": connection.scalar(trainable), "undecided": connection.scalar(_UNDECIDED)}
+    return {name: int(rows or 0) for name, rows in found.items()}

@@ -1,12 +1,14 @@
 """Takes out of the image what training never loads: Debian's PyTorch drags in video, maps and widgets.
 
-Trains a little, then removes every large library that is not mapped into this process.
+Trains a little, then removes every large library that came with PyTorch (trim.py LIST: what was there
+before) and is not mapped into this process.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import torch
@@ -36,17 +38,18 @@ def mapped() -> set[Path]:
     return {Path(line.split()[-1]).resolve() for line in lines if "/" in line}
 
 
-def unused() -> list[Path]:
-    """Large libraries that training did not load."""
+def unused(before: set[str]) -> list[Path]:
+    """Large libraries that came later than those of `before` and that training did not load."""
     needed = mapped()
     files = [file for file in LIBRARIES.rglob("*.so*") if file.is_file() and not file.is_symlink()]
-    return [file for file in files if file.stat().st_size > LARGE_BYTES and file.resolve() not in needed]
+    later = [file for file in files if str(file) not in before and file.stat().st_size > LARGE_BYTES]
+    return [file for file in later if file.resolve() not in needed]
 
 
 def main() -> None:
     """Train, then remove."""
     train_a_little()
-    for file in unused():
+    for file in unused(set(Path(sys.argv[1]).read_text().split())):
         file.unlink()
     for folder in UNUSED_FOLDERS:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,313 @@
+"""The model server as a process: answers, refusals, damage, and a model that changes under load."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from recorded_runs import feature_rows, small_model
+
+from model.features import NAMES, SCHEMA_VERSION
+from model.proto import predictor_pb2 as pb
+from model.proto.predictor_pb2_grpc import PredictorStub
+from model.published import PublishedModel
+from model.registry import Registry
+from scheduler.edge.predictions import PredictionClient, PredictionError
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+PATIENCE_S = 150.0
+
+
+class Running:
+    """A predictor process on a registry of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.registry = Registry(str(folder / "models"), keep=50)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, port: int = 0) -> str:
+        """Start it, wait until it listens, and return its address."""
+        port_file = self.folder / "port"
+        port_file.unlink(missing_ok=True)
+        options = ["--registry", self.registry.url, "--port", str(port), "--port-file", str(port_file)]
+        command = [sys.executable, "-m", "scheduler.cli.main", "predictor", *options, "--poll-s", "0.1"]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stderr=log, stdout=log)
+        deadline = time.monotonic() + PATIENCE_S
+        while not port_file.exists():
+            assert self.process.poll() is None, self.log()
+            assert time.monotonic() < deadline, "the predictor does not listen"
+            time.sleep(0.05)
+        return f"127.0.0.1:{port_file.read_text().strip()}"
+
+    def end(self, number: int) -> int:
+        """Send a signal and wait for the end."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE_S)
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Running]:
+    server = Running(folder)
+    try:
+        yield server
+    finally:
+        if server.process is not None and server.process.poll() is None:
+            server.end(signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def model() -> PublishedModel:
+    return small_model()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory, model: PublishedModel) -> Iterator[str]:
+    """A predictor with one published model, shared by the tests that leave it as it is."""
+    with running(tmp_path_factory.mktemp("predictor")) as server:
+        server.registry.publish(model)
+        yield server.start()
+
+
+@pytest.fixture
+async def channel(address: str) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(address) as opened:
+        yield opened
+
+
+def names(count: int) -> list[str]:
+    return [f"node-{i}" for i in range(count)]
+
+
+async def answered(client: PredictionClient, version: str | None = None) -> None:
+    """Wait until the server answers, with that version if one is given."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            if version in (None, (await client.current_model()).version):
+                return
+        except PredictionError:
+            pass
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"no answer from model {version}")
+
+
+async def test_it_answers_what_the_model_says(address: str, model: PublishedModel) -> None:
+    features = feature_rows(5)
+    async with PredictionClient(address, 10) as client:
+        told = await client.predict(names(5), features, contributions=True)
+        about = await client.current_model()
+    expected = model.predict_quantiles(features)
+    assert np.stack([told.p10_s, told.p50_s, told.p90_s], axis=1) == pytest.approx(expected)
+    assert told.contributions is not None
+    assert told.contributions.sum(axis=1) == pytest.approx(np.log(expected[:, 1]))
+    assert told.model_version == about.version
+    assert (about.schema_version, about.examples, about.trained_at_s) == (SCHEMA_VERSION, 160, 2e9)
+
+
+async def test_no_nodes_are_no_error(address: str) -> None:
+    async with PredictionClient(address, 10) as client:
+        assert len((await client.predict([], np.zeros((0, len(NAMES))))).p50_s) == 0
+
+
+async def test_five_thousand_nodes_fit_in_one_call(address: str) -> None:
+    features = np.repeat(feature_rows(1), 5000, axis=0)
+    async with PredictionClient(address, 30) as client:
+        told = await client.predict(names(5000), features, contributions=True)
+    assert len(told.p50_s) == 5000
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "said"),
+    [
+        (pb.PredictRequest(schema_version=99), "FAILED_PRECONDITION", "feature schema 99"),
+        (
+            pb.PredictRequest(schema_version=SCHEMA_VERSION, nodes=["a"], features=b"123"),
+            "INVALID_ARGUMENT",
+            "features have 3 bytes",
+        ),
+        (
+            pb.PredictRequest(schema_version=SCHEMA_VERSION, nodes=["a"] * 20_001),
+            "INVALID_ARGUMENT",
+            "at most 20000",
+        ),
+        (
+            pb.PredictRequest(
+                schema_version=SCHEMA_VERSION, nodes=["a"], features=np.full(len(NAMES), np.inf).tobytes()
+            ),
+            "INVALID_ARGUMENT",
+            "infinite",
+        ),
+    ],
+)
+async def test_a_wrong_request_is_refused_with_the_reason(
+    channel: grpc.aio.Channel, request_: pb.PredictRequest, code: str, said: str
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await PredictorStub(channel).Predict(request_, timeout=10)
+    assert refused.value.code().name == code
+    assert said in str(refused.value.details())
+
+
+async def test_bytes_that_are_no_message_harm_nothing(channel: grpc.aio.Channel, address: str) -> None:
+    raw = channel.unary_unary("/fairlane.predictor.v1.Predictor/Predict")
+    with pytest.raises(grpc.aio.AioRpcError):
+        await raw(b"\xff\xff\xff rubbish", timeout=10)
+    async with PredictionClient(address, 10) as client:
+        assert len((await client.predict(["a"], feature_rows(1))).p50_s) == 1
+
+
+async def test_a_message_too_large_is_refused_with_the_limit(address: str) -> None:
+    options = [("grpc.max_send_message_length", -1)]
+    async with grpc.aio.insecure_channel(address, options=options) as channel:
+        request = pb.PredictRequest(schema_version=SCHEMA_VERSION, features=bytes(65 * 1024 * 1024))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await PredictorStub(channel).Predict(request, timeout=30)
+    assert refused.value.code().name == "RESOURCE_EXHAUSTED"
+
+
+async def test_a_deadline_is_kept(address: str) -> None:
+    features = np.repeat(feature_rows(1), 5000, axis=0)
+    async with PredictionClient(address, 0.002) as client:
+        with pytest.raises(PredictionError) as late:
+            await client.predict(names(5000), features, contributions=True)
+    assert late.value.code == "DEADLINE_EXCEEDED"
+
+
+async def test_features_of_the_wrong_shape_are_not_even_sent() -> None:
+    async with PredictionClient("127.0.0.1:1", 1) as client:
+        with pytest.raises(PredictionError, match="shape"):
+            await client.predict(["a"], np.zeros((1, 2)))
+
+
+async def test_nobody_listening_is_one_clear_error() -> None:
+    async with PredictionClient("127.0.0.1:1", 1) as client:
+        with pytest.raises(PredictionError, match=r"predictor 127\.0\.0\.1:1"):
+            await client.predict(["a"], feature_rows(1))
+
+
+async def test_the_services_can_be_discovered(channel: grpc.aio.Channel) -> None:
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    asked = reflection_pb2.ServerReflectionRequest(list_services="")
+    [reply] = [one async for one in stub.ServerReflectionInfo(iter([asked]), timeout=10)]
+    found = {service.name for service in reply.list_services_response.service}
+    assert {"fairlane.predictor.v1.Predictor", "grpc.health.v1.Health"} <= found
+
+
+async def health(address: str) -> str:
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        reply = await stub.Check(
+            health_pb2.HealthCheckRequest(service="fairlane.predictor.v1.Predictor"), timeout=10
+        )
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status))
+
+
+async def test_without_a_model_it_is_not_serving_until_one_is_published(
+    tmp_path: Path, model: PublishedModel
+) -> None:
+    with running(tmp_path) as server:
+        address = server.start()
+        assert await health(address) == "NOT_SERVING"
+        async with PredictionClient(address, 10) as client:
+            with pytest.raises(PredictionError, match="no model was published yet"):
+                await client.predict(["a"], feature_rows(1))
+            server.registry.publish(model)
+            await answered(client)
+        assert await health(address) == "SERVING"
+
+
+async def test_a_newer_model_takes_over_without_a_failed_call(tmp_path: Path) -> None:
+    models = [small_model(seed) for seed in range(2)]
+    with running(tmp_path) as server:
+        server.registry.publish(models[0])
+        address = server.start()
+        seen: set[str] = set()
+        done = asyncio.Event()
+
+        async def ask(client: PredictionClient) -> int:
+            calls = 0
+            while not done.is_set():
+                told = await client.predict(names(20), np.repeat(feature_rows(1), 20, axis=0))
+                seen.add(told.model_version)
+                calls += 1
+            return calls
+
+        async with PredictionClient(address, 20) as client:
+            asking = [asyncio.create_task(ask(client)) for _ in range(4)]
+            for turn in range(6):
+                version = (await asyncio.to_thread(server.registry.publish, models[turn % 2])).info.version
+                await answered(client, version)
+            done.set()
+            calls = sum(await asyncio.gather(*asking))
+    assert len(seen) >= 6
+    assert calls > 50
+
+
+async def test_a_damaged_newest_model_changes_nothing_and_is_told(
+    tmp_path: Path, model: PublishedModel
+) -> None:
+    with running(tmp_path) as server:
+        good = server.registry.publish(model).info.version
+        address = server.start()
+        async with PredictionClient(address, 10) as client:
+            await answered(client, good)
+            broken = server.registry.publish(model).info.version
+            path = tmp_path / "models" / "versions" / broken / "state.json"
+            path.write_bytes(path.read_bytes()[:100])
+            server.end(signal.SIGKILL)  # a fresh start meets the damage for certain
+            server.start(int(address.rsplit(":", 1)[1]))
+            await answered(client, good)
+    assert "truncated or was changed" in server.log()
+
+
+async def test_a_client_finds_a_predictor_that_came_back(tmp_path: Path, model: PublishedModel) -> None:
+    with running(tmp_path) as server:
+        server.registry.publish(model)
+        address = server.start()
+        async with PredictionClient(address, 5) as client:
+            await answered(client)
+            server.end(signal.SIGKILL)
+            with pytest.raises(PredictionError):
+                await client.predict(["a"], feature_rows(1))
+            server.start(int(address.rsplit(":", 1)[1]))
+            await answered(client)
+
+
+def test_it_ends_when_told_to(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        server.start()
+        assert server.end(signal.SIGTERM) == 0
+
+
+def test_a_port_that_is_taken_is_told(address: str, tmp_path: Path) -> None:
+    port = address.rsplit(":", 1)[1]
+    command = [
+        sys.executable,
+        "-m",
+        "scheduler.cli.main",
+        "predictor",
+        "--registry",
+        str(tmp_path),
+        "--port",
+        port,
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert ended.returncode == 1
+    assert "can't listen on" in ended.stderr

@@ -1,0 +1,347 @@
+"""The placing path under a clock of its own: what answers when telemetry, predictor and watch come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from placing_builders import NODES, a_pod, a_snapshot, node_of
+
+from model.snapshot import EMPTY, Floats, TelemetrySnapshot
+from scheduler.config import ExtenderSettings
+from scheduler.core.cluster import Cluster
+from scheduler.core.ranking import NO_EXPLORATION, Exploration
+from scheduler.core.records import Batch, BatchReply, DecisionRecord
+from scheduler.core.types import Fallback, key_of
+from scheduler.edge.decisions import DecisionLog
+from scheduler.edge.histories import Histories
+from scheduler.edge.predictions import PredictionError, Predictions
+from scheduler.edge.prioritizer import Prioritizer
+from scheduler.edge.recorder_client import RecorderError
+from scheduler.edge.score_tables import ScoreTables
+from scheduler.edge.table_maker import TableMaker
+
+EPOCH_S = 15.0
+
+
+class ModelServer:
+    """Predicts that node `best` takes 5 s and every other 10 s; fails while `failure` is set."""
+
+    def __init__(self) -> None:
+        self.best = "c"
+        self.failure = ""
+        self.calls = 0
+
+    async def predict(self, names: Any, features: Floats, contributions: bool = False) -> Predictions:  # noqa: ARG002
+        self.calls += 1
+        if self.failure:
+            raise PredictionError(self.failure)
+        p50 = np.array([5.0 if name == self.best else 10.0 for name in names])
+        return Predictions("m1", p50 * 0.9, p50, p50 * 1.1)
+
+
+class Store:
+    """Keeps the decisions it is sent; refuses while `failure` is set."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.failure: RecorderError | None = None
+        self.missing: list[str] = []
+
+    async def send(self, batch: Batch) -> BatchReply:
+        if self.failure is not None:
+            raise self.failure
+        self.batches.append(batch)
+        missing, self.missing = self.missing, []
+        return BatchReply(len(batch.decisions), missing)
+
+    @property
+    def decisions(self) -> list[DecisionRecord]:
+        return [one for batch in self.batches for one in batch.decisions]
+
+
+class Stage:
+    """The parts of an extender around four nodes, driven step by step."""
+
+    def __init__(self, exploration: Exploration = NO_EXPLORATION, **settings: Any) -> None:
+        self.now_s = 1000.0
+        self.snapshot: TelemetrySnapshot = EMPTY
+        self.model, self.store = ModelServer(), Store()
+        self.cluster = Cluster()
+        self.cluster.set_nodes([node_of(name) for name in NODES])
+        own = ExtenderSettings(**settings)
+        ids = itertools.count()
+        self.tables = ScoreTables(own.max_tables, own.table_idle_s)
+        self.maker = TableMaker(
+            self.tables,
+            self.cluster,
+            lambda: self.snapshot,
+            Histories(None, self.clock),
+            self.model,  # type: ignore[arg-type]
+            own,
+            self.clock,
+            lambda: f"id{next(ids)}",
+        )
+        self.log = DecisionLog(self.store, own.decision_buffer, own.decision_batch, own.flush_s)  # type: ignore[arg-type]
+        self.prioritizer = Prioritizer(
+            self.cluster,
+            self.tables,
+            self.maker,
+            self.log,
+            lambda: self.snapshot,
+            max_listed=own.max_listed,
+            max_epoch_age_s=own.max_epoch_age_s,
+            exploration=exploration,
+            clock=self.clock,
+            draw=lambda: 0.0,
+            new_id=lambda: f"d{next(ids)}",
+        )
+
+    def clock(self) -> float:
+        return self.now_s
+
+    async def epoch(self, **readings: Any) -> None:
+        """A new telemetry snapshot, and time for the tables to follow."""
+        self.now_s += EPOCH_S
+        number = self.snapshot.epoch + 1
+        self.snapshot = a_snapshot(epoch=number, taken_at_s=self.now_s, **readings)
+        await self.maker._begin_epoch()
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Make all tables that are wanted."""
+        while self.maker.waiting:
+            await self.maker._make_safely(self.maker._wanted.next())
+
+    def place(self, uid: str = "u", nodes: tuple[str, ...] = NODES, **annotations: str) -> list[str]:
+        """Nodes listed for a pod, best first."""
+        given = {"job-class": "etl", **{key.replace("_", "-"): text for key, text in annotations.items()}}
+        meta = {
+            "name": uid,
+            "namespace": "team",
+            "uid": uid,
+            "annotations": {f"fairlane.dev/{key}": text for key, text in given.items()},
+        }
+        pod = {"metadata": meta, "spec": {"schedulerName": "fairlane"}}
+        answer = self.prioritizer.prioritize(json.dumps({"Pod": pod, "NodeNames": nodes}).encode())
+        answer.afterwards()
+        return [one["Host"] for one in json.loads(answer.body)]
+
+    def reasons(self) -> dict[str, int]:
+        return {str(reason): count for reason, count in self.prioritizer.stats.reasons.items()}
+
+
+@pytest.fixture
+async def stage() -> Stage:
+    return Stage()
+
+
+async def test_nothing_is_said_before_there_is_telemetry(stage: Stage) -> None:
+    assert stage.place() == []
+    assert stage.reasons() == {Fallback.NO_TELEMETRY: 1}
+
+
+async def test_the_first_call_of_a_class_is_a_miss_answered_by_the_prior_and_the_next_by_the_model(
+    stage: Stage,
+) -> None:
+    await stage.epoch(cpu_use={"a": 0.9, "c": 0.9, "d": 0.9})
+    assert stage.place("1")[0] == "b"
+    await stage.settle()
+    assert stage.place("2")[0] == "c"
+    assert stage.reasons() == {Fallback.MISS: 1, Fallback.NONE: 1}
+
+
+async def test_a_pod_that_waits_in_the_queue_has_its_table_before_kube_scheduler_asks(stage: Stage) -> None:
+    await stage.epoch()
+    waiting = a_pod("early")
+    stage.cluster.set_pod(waiting)
+    stage.maker.on_pod(waiting)
+    await stage.settle()
+    assert key_of(waiting.job) in stage.tables
+
+
+async def test_a_predictor_that_dies_leaves_the_last_table_then_the_prior_then_comes_back(
+    stage: Stage,
+) -> None:
+    quiet = {"cpu_use": {"b": 0.0, "a": 0.9, "c": 0.9, "d": 0.9}}
+    await stage.epoch(**quiet)
+    stage.place()
+    await stage.settle()
+    stage.model.failure = "gone"
+    for _ in range(2):
+        await stage.epoch(**quiet)
+    assert stage.place("stale")[0] == "c"
+    for _ in range(8):  # beyond max_epoch_age_s the last table is no better than none
+        await stage.epoch(**quiet)
+    assert stage.place("prior")[0] == "b"
+    stage.model.failure = ""
+    for _ in range(2):
+        await stage.epoch(**quiet)
+    assert stage.place("back")[0] == "c"
+    expected = [Fallback.MISS, Fallback.STALE_TABLE, Fallback.PREDICTOR_DOWN, Fallback.NONE]
+    assert stage.reasons() == dict.fromkeys(expected, 1)
+
+
+async def test_a_predictor_that_fails_is_not_asked_at_every_turn(stage: Stage) -> None:
+    stage.model.failure = "gone"
+    await stage.epoch()
+    for number in range(20):
+        stage.place(f"u{number}", job_class=f"class-{number}")
+    await stage.settle()
+    assert stage.model.calls == 1
+    assert stage.maker.stats.failure == "gone"
+
+
+async def test_telemetry_that_stops_is_believed_for_a_while_and_no_longer(stage: Stage) -> None:
+    await stage.epoch()
+    stage.place()
+    await stage.settle()
+    stage.now_s += 119.0
+    assert stage.place("old")
+    stage.now_s += 2.0
+    assert stage.place("too old") == []
+    assert stage.reasons()[Fallback.STALE_TELEMETRY] == 1
+    await stage.epoch()
+    assert stage.place("fresh")[0] == "c"
+
+
+async def test_candidates_that_telemetry_does_not_know_get_no_opinion(stage: Stage) -> None:
+    await stage.epoch(nodes=("a", "b"))
+    assert stage.place(nodes=("c", "d")) == []
+    assert stage.reasons() == {Fallback.NO_TELEMETRY: 1}
+
+
+async def test_a_member_of_a_gang_follows_the_one_before_it_before_the_watch_tells(stage: Stage) -> None:
+    near = {("c", "b"): 1e9, ("b", "c"): 1e9}
+    far = {pair: 1e6 for pair in itertools.permutations(NODES, 2) if pair not in near}
+    await stage.epoch(throughput=far | near)
+    gang = {"gang": "g", "gang_size": "2", "shuffle_bytes": "10Gi"}
+    stage.place("warm", **gang | {"gang": "other"})
+    await stage.settle()
+    assert stage.place("1", **gang)[0] == "c"
+    stage.model.best = "nowhere"  # the prior alone decides what follows
+    assert stage.place("2", nodes=("a", "b", "d"), **gang)[0] == "b"
+    assert stage.reasons()[Fallback.PEERS] == 1
+
+
+async def test_a_table_for_the_placed_gang_is_made_after_the_binding(stage: Stage) -> None:
+    await stage.epoch()
+    first, second = (a_pod(uid, gang="team/g") for uid in ("1", "2"))
+    stage.cluster.set_pods([replace(first, node="b"), second])
+    stage.maker.on_pod(replace(first, node="b"))
+    await stage.settle()
+    key = key_of(stage.cluster.job_of(second))
+    assert key.peers == ("b",)
+    assert key in stage.tables
+
+
+async def test_a_failure_of_ours_costs_the_opinion_and_not_the_call(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.epoch()
+    monkeypatch.setattr(stage.tables, "find", lambda *_: 1 / 0)
+    assert stage.place() == []
+    assert stage.reasons() == {Fallback.ERROR: 1}
+
+
+async def test_tables_out_of_use_are_dropped_and_their_number_is_bounded() -> None:
+    small = Stage(max_tables=3)
+    await small.epoch()
+    for number in range(10):
+        small.place(f"u{number}", job_class=f"class-{number}")
+    await small.settle()
+    assert len(small.tables) == 3
+    small.now_s += 601.0
+    await small.epoch()
+    assert len(small.tables) == 0
+
+
+async def test_exploration_puts_another_node_first_and_is_recorded_with_its_propensity() -> None:
+    stage = Stage(Exploration(1.0, everywhere=True))
+    await stage.epoch()
+    stage.place("warm")
+    await stage.settle()
+    assert stage.place("explorer")[:2] == ["a", "c"]  # the draw of 0 takes the first candidate
+    await _recorded(stage, 2)
+    decision = stage.store.decisions[-1]
+    assert decision.explored
+    assert np.frombuffer(decision.propensity, "<f4").tolist() == pytest.approx([0.25] * 4)
+    assert stage.prioritizer.stats.explored >= 1
+
+
+async def test_decisions_name_their_table_and_send_it_once(stage: Stage) -> None:
+    await stage.epoch(cpu_use={"a": 0.5})
+    stage.place("miss")
+    await _recorded(stage, 1)
+    await stage.settle()
+    for number in range(3):
+        stage.place(f"u{number}")
+        await _recorded(stage, 1)
+    tables = [table.table_id for batch in stage.store.batches for table in batch.tables]
+    assert len(tables) == len(set(tables)) == 2
+    assert {decision.table_id for decision in stage.store.decisions} == set(tables)
+
+
+async def test_candidates_that_are_predicted_alike_get_no_opinion(stage: Stage) -> None:
+    await stage.epoch()
+    assert stage.place() == []  # all readings are the same, and only the prior can answer yet
+    assert stage.reasons() == {Fallback.NO_DIFFERENCE: 1}
+
+
+async def test_a_table_that_the_recorder_lost_is_sent_again(stage: Stage) -> None:
+    await stage.epoch()
+    stage.place("miss")
+    await stage.settle()
+    stage.place("1")
+    await _recorded(stage, 1)
+    lost = stage.store.decisions[-1].table_id
+    stage.store.missing = [lost]
+    stage.place("2")
+    await _recorded(stage, 1)
+    stage.place("3")
+    await _recorded(stage, 1)
+    assert [table.table_id for table in stage.store.batches[-1].tables] == [lost]
+
+
+async def test_a_full_buffer_drops_the_oldest_decisions_and_counts_them() -> None:
+    stage = Stage(decision_buffer=3)
+    stage.store.failure = RecorderError(0, "away")
+    for number in range(5):
+        stage.place(f"u{number}")
+    assert not await stage.log.flush()
+    assert (len(stage.log), stage.log.stats.dropped) == (3, 2)
+    stage.store.failure = None
+    assert await stage.log.flush()
+    assert [decision.pod_uid for decision in stage.store.decisions] == ["u2", "u3", "u4"]
+
+
+async def test_decisions_that_the_recorder_will_never_take_do_not_block_the_others(stage: Stage) -> None:
+    stage.place("bad")
+    stage.store.failure = RecorderError(400, "not a batch")
+    assert await stage.log.flush()
+    assert (stage.log.stats.refused, len(stage.log)) == (1, 0)
+
+
+async def test_rows_of_an_estimated_answer_are_recorded_as_training_would_build_them(stage: Stage) -> None:
+    await stage.epoch()
+    stage.place("miss", data_nodes="d", input_bytes="1Gi")  # d itself needs no transfer
+    await _recorded(stage, 1)
+    decision = stage.store.decisions[-1]
+    assert decision.reason == Fallback.MISS
+    assert len(np.frombuffer(decision.corrected, "<u4")) == len(decision.listed)
+
+
+async def _recorded(stage: Stage, least: int) -> None:
+    """Flush until at least so many more decisions are stored."""
+    wanted = len(stage.store.decisions) + least
+    for _ in range(500):
+        await stage.log.flush()
+        if len(stage.store.decisions) >= wanted:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("the decisions were not recorded")
