@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from model.boosting import Recipe
-from model.dataset import Examples
+from model.dataset import Examples, ExamplesError
 from model.design import Known, design_for, estimator_for, matrix_of
 from model.estimator import CompletionTimeEstimator
 from model.evaluate import Evaluation, evaluate
@@ -166,18 +166,23 @@ def compare(measured: Measured, champion: PublishedModel | None, examples: Examp
     return told
 
 
+def require_publishable(examples: Examples) -> None:
+    """Raises ExamplesError for tables other than the feature table: nobody could serve their model."""
+    if not examples.of_fairlane:
+        raise ExamplesError(
+            "only models of the feature table can be published; this table has columns of its own: "
+            "leave out --registry to measure"
+        )
+
+
 def final_model(
     examples: Examples, options: Options, trained_at_s: float, metrics: dict[str, Any]
 ) -> PublishedModel:
     """The model refitted on all examples, ready to publish.
 
-    Raises ValueError for tables other than the feature table: nobody could
-    serve a model of unknown features.
+    Raises ExamplesError for tables other than the feature table.
     """
-    if not examples.of_fairlane:
-        raise ValueError(
-            "only models of the feature table can be published; this table has columns of its own"
-        )
+    require_publishable(examples)
     everything = np.arange(len(examples.frame), dtype=np.intp)
     estimator, _ = fitted(examples, everything, replace(options, split=Split("time")))
     design = design_for(examples, everything, Split("time"), options.without)

@@ -90,7 +90,11 @@ _ALL = (
         Debian(
             "prometheus",
             "usr/bin/prometheus",
-            otherwise=GoMain("prometheus", "github.com/prometheus/prometheus/cmd/prometheus"),
+            otherwise=GoMain(
+                "prometheus",
+                "github.com/prometheus/prometheus/cmd/prometheus",
+                tags="remove_all_sd",  # of the discoveries only file and HTTP, which are always in
+            ),
         ),
         "debian",
         "2.40",

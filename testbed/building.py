@@ -42,14 +42,17 @@ class GoMain:
     folder: str
     package: str
     link_flags: str = "-s -w"
+    tags: str = ""
 
     def fetch(self, target: Path, name: str, cache: Path, progress: Progress) -> None:
         """Build it."""
         go, environment = toolchain(cache, progress)
         folder = GO_FOLDER / self.folder
         with progress.task(f"downloading the modules of {name}"):
-            packages = _run([go, "list", "-deps", self.package], environment, folder).splitlines()
-        command = [go, "build", "-v", "-o", str(target), "-ldflags", self.link_flags, self.package]
+            listed = _run([go, "list", "-deps", f"-tags={self.tags}", self.package], environment, folder)
+        packages = listed.splitlines()
+        command = [go, "build", "-v", "-o", str(target), f"-tags={self.tags}"]
+        command += ["-ldflags", self.link_flags, self.package]
         with progress.task(f"building {name}", total=len(packages)) as task:
             _run(command, environment, folder, task)
         progress.say(f"built {name} in {task.elapsed_s:.0f} s")

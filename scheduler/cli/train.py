@@ -143,10 +143,12 @@ def _run(
     from model.dataset import examples_from
     from model.registry import Registry
     from model.report import as_json as report_of
-    from model.train import measure
+    from model.train import measure, require_publishable
 
     examples = examples_from(table)
     store = None if registry is None else Registry(registry, keep)
+    if store is not None:
+        require_publishable(examples)
     with _progress(hidden=as_json) as told:
         measured = measure(examples, options, told)
     report = report_of(examples, options, measured) | {

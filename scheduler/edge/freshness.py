@@ -69,8 +69,9 @@ def _by_value(freshness: Freshness, step_s: int) -> DatingQueries:
 
 
 def _by_sample(freshness: Freshness, series: str, step_s: int) -> DatingQueries:
-    first = f"min_over_time(timestamp({series})[5m:15s])"
-    learned = f"(timestamp({series}) - {first}) / (count_over_time({series}[5m]) - 1)"
+    # a series that did not exist five minutes ago would seem to be scraped seldom
+    grown = f"300 / count_over_time({series}[5m]) and ({series} offset 5m)"
+    learned = f"({grown}) or 60 / count_over_time({series}[1m])"
     return DatingQueries(
         GridQuery(f"timestamp({series})", step_s, _POINTS),
         GridQuery(_interval(freshness, learned), step_s, 1),
@@ -82,7 +83,7 @@ def _interval(freshness: Freshness, learned: str) -> str:
     if freshness.interval is None:
         return learned
     if isinstance(freshness.interval, str):
-        return f"{learned} or {freshness.interval}"
+        return f"({learned}) or {freshness.interval}"
     return f"vector({freshness.interval:g})"
 
 

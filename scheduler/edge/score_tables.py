@@ -29,7 +29,7 @@ class Entry:
 
 
 class ScoreTables:
-    """At most `max_tables` tables, fewer in a large cluster; one that was not used for `idle_s` may be dropped."""
+    """At most `max_tables` tables, fewer in a large cluster; one not used for `idle_s` may be dropped."""
 
     def __init__(self, max_tables: int, idle_s: float) -> None:
         self._max_tables = max_tables

@@ -31,9 +31,9 @@ from testbed.demo.submission import submitter
 from testbed.progress import Progress
 
 NAMESPACE = "demo"
-EXPLORING = {"rate": 0.6, "temperature": 1000.0, "max_regret": 1e6}
+EXPLORING: dict[str, float | str] = {"rate": 0.6, "scope": "all"}
 """While collecting, most placements are drawn from all nodes alike, the others follow the prior."""
-PREDICTING = {"rate": 0.0}
+PREDICTING: dict[str, float | str] = {"rate": 0.0}
 SWAP_S_MAX = 60.0
 WARM_UP_JOBS, WARM_UP_PACE_S = 24, 0.4
 """Jobs placed before the comparison: a scheduler that just started has no score tables yet."""
@@ -159,7 +159,7 @@ class Demo:
         settings: dict[str, Any] = yaml.safe_load(self.cluster.settings_file.read_text())
         return settings
 
-    def _switch_exploration(self, exploration: dict[str, float]) -> None:
+    def _switch_exploration(self, exploration: dict[str, float | str]) -> None:
         settings = self._settings()
         settings["exploration"] = exploration
         self.cluster.settings_file.write_text(yaml.safe_dump(settings, sort_keys=False))

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(240)
 
 SETTINGS = {
     "epoch_s": 3.0,
-    "extender": {"max_epoch_age_s": 15.0},  # so that the tests see what happens to old telemetry
+    "extender": {"max_epoch_age_s": 20.0},  # so that the tests see what happens to old telemetry
     "predictor": {"reload_s": 1.0},
 }
 
@@ -36,7 +36,7 @@ SETTINGS = {
 def twelve_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A testbed with all processes, and a model that was trained while it started."""
     folder = tmp_path_factory.mktemp("trained")
-    options = Options(nodes=12, sites=3, scrape_interval_s=1.0, settings=SETTINGS)
+    options = Options(nodes=12, sites=3, settings=SETTINGS)
     with ThreadPoolExecutor(1) as background:
         training = background.submit(train, folder / "examples.parquet", folder / "registry")
         with Cluster(options, progress=Progress()) as cluster:

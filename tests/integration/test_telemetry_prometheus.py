@@ -147,8 +147,6 @@ def test_pairs_come_from_the_first_source_and_name_both_nodes(cluster: Cluster) 
     assert eventually(lambda: settled(poller))
     assert eventually(lambda: poller.poll() and rtts(poller) == [0.002, 0.003])
     assert poller.snapshot.pair_readings["loss"].to_node(0).tolist()[1:] == [0.0, 0.0]
-    reports = {(report.source, report.reading): report for report in poller.reports}
-    assert reports[("ping_exporter", "rtt")].known == 6
     ping_first = cluster.poller("ping_exporter", "fairlane_probe")
     assert eventually(lambda: ping_first.poll() and rtts(ping_first) == [0.5, 0.5])
 
@@ -179,6 +177,13 @@ def test_a_series_younger_than_the_range_of_its_rate_is_unknown_not_idle(cluster
     assert eventually(lambda: not math.isnan(seen.append(value(poller, "network_transmit")) or seen[-1]))
     assert seen[-1] == pytest.approx(1e6, rel=0.2)
     assert len(seen) > 1
+
+
+def test_the_interval_of_a_young_series_is_not_learned_too_short(cluster: Cluster) -> None:
+    poller = cluster.poller("ping_exporter")
+    assert eventually(lambda: poller.poll() and poller.reports[0].series == 6)
+    seen = [poller.reports[0].interval_s for _ in range(8) if time.sleep(0.5) is None and poller.poll()]
+    assert all(math.isnan(interval_s) or interval_s >= 0.9 for interval_s in seen)
 
 
 def test_a_counter_reset_is_never_a_negative_rate(cluster: Cluster) -> None:

@@ -187,9 +187,7 @@ def test_ages_of_pairs_are_those_of_the_data_paths() -> None:
 
 
 def test_means_to_all_nodes_fill_unmeasured_pairs() -> None:
-    rtt = pairs(
-        {(s, d): 0.001 if s[0] == d[0] else 0.1 for s in NODES for d in NODES if d not in (s, "b2")}
-    )
+    rtt = pairs({(s, d): 0.001 if s[0] == d[0] else 0.1 for s in NODES for d in NODES if d not in (s, "b2")})
     matrix = build(Job("c"), NODES, snapshot(None, {"rtt": rtt}), ZONES)
     full = (0.001 + 2 * 0.1) / 3
     assert column(matrix, "rtt_all") == pytest.approx([full] * 4, rel=0.3)

@@ -61,7 +61,8 @@ def test_a_series_is_not_touched_by_its_neighbours(rows: list[list[float]]) -> N
 @given(VALUES)
 @settings(max_examples=60, deadline=None)
 def test_slope_is_least_squares_over_what_is_known(values: list[float]) -> None:
-    known = [(STEP_S * i, v) for i, v in enumerate(values) if not math.isnan(v)]
+    inside = values[-20:]  # five minutes hold twenty columns
+    known = [(STEP_S * i, v) for i, v in enumerate(inside) if not math.isnan(v)]
     expected = np.polyfit(*zip(*known, strict=True), 1)[0] if len(known) >= 3 else math.nan
     slope = windows(block(values), READING)["slope_5m"][0]
     assert slope == pytest.approx(expected, rel=1e-6, abs=1e-7, nan_ok=True)
