@@ -43,7 +43,7 @@ class Decision:
     seconds: Mapping[Choice, float]
     candidates: Sequence[Candidate] = ()
     reason: str = ""
-    """Why there was no prediction by a model; empty where there was."""
+    """Why the answer was not simply a fresh prediction of the model (scheduler.core.types.Fallback)."""
 
     @property
     def truth(self) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -77,11 +78,9 @@ def _sentences(decisions: Sequence[Decision]) -> list[str]:
             f"Predicted against measured: median error {median_error(decisions):.1%}, "
             f"p10 to p90 covers {coverage(decisions):.0%}"
         )
-    without_model = [one.reason for one in decisions if one.reason]
-    if without_model:
-        lines.append(
-            f"{len(without_model)} decided without the model: {', '.join(sorted(set(without_model)))}"
-        )
+    reasons = Counter(one.reason or "fresh prediction" for one in decisions if one.candidates)
+    if reasons:
+        lines.append("Answers were: " + ", ".join(f"{n} {reason}" for reason, n in reasons.most_common()))
     return lines
 
 

@@ -159,6 +159,10 @@ class Placing:
             lines = answer.read().decode().splitlines()
         return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
+    def undecided(self) -> int:
+        """How many pods the recorder saw bound without a recorded decision."""
+        return int(self.status("recorder").get("rows", {}).get("undecided", 0))
+
     def model_of(self, name: str) -> str:
         """The model that the recorded decision about a pod came from; empty if there is none (yet)."""
         query = "SELECT model_version FROM decisions WHERE name = ? AND reason = ''"

@@ -125,7 +125,7 @@ async def test_a_killed_extender(placing: Placing) -> None:
     extender.start()
     await placing.until(lambda: placing.bound(names) == BURST)
     assert placing.decided(names) < BURST / 2
-    await placing.until(lambda: placing.status("recorder")["rows"]["undecided"] > BURST / 2)
+    await placing.until(lambda: placing.undecided() > BURST / 2)
 
 
 @contextmanager
