@@ -32,6 +32,8 @@ __all__ = ["PROGRAMS", "BinaryError", "Program", "ensure", "locate"]
 KUBERNETES_VERSION = "1.37.0"
 ETCD_VERSION = "3.7.0"
 KWOK_VERSION = "0.8.0"
+PROMETHEUS_VERSION = "3.13.5"
+"""Where it is built: its Go module counts this as v0.313.5."""
 
 Version = tuple[int, ...]
 
@@ -93,6 +95,7 @@ _ALL = (
             otherwise=GoMain(
                 "prometheus",
                 "github.com/prometheus/prometheus/cmd/prometheus",
+                f"-s -w -X github.com/prometheus/common/version.Version={PROMETHEUS_VERSION}",
                 tags="remove_all_sd",  # of the discoveries only file and HTTP, which are always in
             ),
         ),
@@ -151,7 +154,8 @@ def version_of(program: Program, path: Path) -> Version | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    match = re.search(r"\bv?(\d+(?:\.\d+)+)", told.stdout + told.stderr)
+    first_line = (told.stdout + told.stderr).lstrip().partition("\n")[0]  # the next may tell Go's version
+    match = re.search(r"\bv?(\d+(?:\.\d+)+)", first_line)
     return _numbers(match[1]) if match else None
 
 

@@ -49,7 +49,7 @@ class LazyCommands(TyperGroup):
         """Names in the order of the table."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | TyperGroup | None:  # type: ignore[override]
+    def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | TyperGroup | None:
         """The named sub-command, imported now; None if there is none of that name."""
         entry = COMMANDS.get(cmd_name)
         if entry is None:

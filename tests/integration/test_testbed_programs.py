@@ -85,6 +85,11 @@ def test_a_program_too_old_on_the_path_is_passed_over(put: Put) -> None:
     assert locate(_program(Scripted())) is None
 
 
+def test_only_the_first_line_tells_the_version_the_next_may_be_of_the_compiler(put: Put) -> None:
+    put("path", "\necho built with 1.26.8")
+    assert locate(_program(Scripted())) is None
+
+
 @pytest.mark.usefixtures("put")
 def test_what_is_missing_is_obtained_once_and_kept(tmp_path: Path) -> None:
     source = Scripted()
