@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from pathlib import Path
 from types import FrameType
@@ -17,8 +18,10 @@ from testbed.layout import Options
 from testbed.progress import Progress
 
 EPOCH_S = 3.0
+LOG_WIDTH = 130
+"""Columns of what is printed where there is no terminal."""
 app = typer.Typer(rich_markup_mode=None)
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 
 @app.command()
