@@ -82,7 +82,7 @@ class Answers(PredictorServicer):
         finally:
             self._under_way -= 1
 
-    async def CurrentModel(self, request: Any, context: Context) -> Any:
+    async def CurrentModel(self, request: Any, context: Context) -> Any:  # noqa: ARG002
         """Version and training window of the model that answers."""
         info = (await self._usable(SCHEMA_VERSION, context)).info
         return pb.CurrentModelReply(

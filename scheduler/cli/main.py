@@ -45,11 +45,11 @@ COMMANDS: dict[str, Entry] = {
 class LazyCommands(TyperGroup):
     """Loads a sub-command's module when the sub-command is asked for."""
 
-    def list_commands(self, ctx: object) -> list[str]:
+    def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002
         """Names in the order of the table."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | TyperGroup | None:
+    def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | TyperGroup | None:  # noqa: ARG002
         """The named sub-command, imported now; None if there is none of that name."""
         entry = COMMANDS.get(cmd_name)
         if entry is None:
@@ -59,7 +59,7 @@ class LazyCommands(TyperGroup):
         command.name = cmd_name
         return command  # type: ignore[return-value]
 
-    def format_commands(self, ctx: object, formatter: object) -> None:
+    def format_commands(self, ctx: object, formatter: object) -> None:  # noqa: ARG002
         """List the sub-commands from the table, without importing any."""
         with formatter.section("Commands"):  # type: ignore[attr-defined]
             formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])  # type: ignore[attr-defined]

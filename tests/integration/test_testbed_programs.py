@@ -31,7 +31,7 @@ class Scripted:
     fails: bool = False
     asked: list[str] = field(default_factory=list)
 
-    def fetch(self, target: Path, name: str, cache: Path, progress: Progress) -> None:
+    def fetch(self, target: Path, name: str, cache: Path, progress: Progress) -> None:  # noqa: ARG002
         self.asked.append(name)
         time.sleep(0.2)
         if self.fails:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed.physics.jobs import TICK_S, JobSpec, Run, advance, run_s_on_every_node
+from testbed.physics.jobs import TICK_S, JobSpec, Run, advance, compute_speed, run_s_on_every_node
 from testbed.physics.world import NodeSpec, World
 
 WORKERS = [NodeSpec(f"node-{site}-{i}", f"site-{site}", "5g") for site in "ab" for i in range(2)]
@@ -86,3 +87,12 @@ def test_a_gang_member_waits_for_its_slowest_peer() -> None:
 
 def test_stores_run_no_jobs() -> None:
     assert set(run_s_on_every_node(world(), JOB, 0, [])) == {spec.name for spec in WORKERS}
+
+
+def test_a_job_computes_slower_on_busy_cores() -> None:
+    on = world()
+    state = on.at(0)
+    idle = replace(state, cpu_load=np.zeros_like(state.cpu_load))
+    busy = replace(state, cpu_load=np.full_like(state.cpu_load, 0.8))
+    alone = np.ones(len(on.nodes))
+    assert (compute_speed(on, busy, alone) < 0.5 * compute_speed(on, idle, alone)).all()
