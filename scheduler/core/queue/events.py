@@ -206,12 +206,16 @@ class PodStarted:
 
 @dataclass(frozen=True, slots=True)
 class PodEnded:
-    """A pod of a gang ended; `lost`: evicted, deleted or gone with its node; a replacement may come."""
+    """A pod of a gang ended; `lost`: evicted, deleted or gone with its node; a replacement may come.
+
+    `started_s`: when it was bound, for the case that its start was never reported.
+    """
 
     uid: str
     pod: str
     at_s: float | None = None
     lost: bool = False
+    started_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,10 +229,11 @@ class GangStarted:
 
 @dataclass(frozen=True, slots=True)
 class GangEnded:
-    """The last pod of a gang ended."""
+    """The last pod of a gang ended; `started_s` for the case that its start was never reported."""
 
     uid: str
     at_s: float | None = None
+    started_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

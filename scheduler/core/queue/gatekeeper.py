@@ -2,39 +2,201 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from scheduler.core.queue.actions import Action
-from scheduler.core.queue.events import Event
+from scheduler.core.queue import checkpoint, invariants, lifecycle, receipts
+from scheduler.core.queue.actions import Action, Report, Trouble
+from scheduler.core.queue.book import Book
+from scheduler.core.queue.configuring import configure
+from scheduler.core.queue.events import (
+    Event,
+    ForeignUsage,
+    GangArrived,
+    GangChanged,
+    GangEnded,
+    GangFound,
+    GangStarted,
+    GangWithdrawn,
+    Listed,
+    NodeRemoved,
+    NodeSet,
+    PodEnded,
+    PodStarted,
+    Promoted,
+    QueueConfigured,
+    QueuePaused,
+    QueueResumed,
+    ReleaseDone,
+    ReleaseFailed,
+    ReleaseHalfFailed,
+    Tick,
+    Unschedulable,
+    WeightSet,
+)
+from scheduler.core.queue.fair_clock import FairClock
+from scheduler.core.queue.receipts import GangReceipt
+from scheduler.core.queue.releasing import release_what_fits
 from scheduler.core.queue.settings import QueueSettings
+from scheduler.core.queue.timeouts import pass_time
+
+CLOCK_BACK_S = 1.0
+"""A clock that steps back further than this is worth a report."""
 
 
 class Gatekeeper:
     """Opens the gates of gangs in fair order while the cluster has room.
 
-    `handle` is the only way in; everything else only reads.
+    `handle` is the only way in; everything else only reads. `clock` makes the
+    clock of a level from its lag limit; tests put broken ones in its place.
     """
 
-    def __init__(self, settings: QueueSettings) -> None:
-        raise NotImplementedError
+    def __init__(self, settings: QueueSettings, clock: Callable[[float], FairClock] = FairClock) -> None:
+        self._book = Book(settings, clock)
+        self._gains_seen = -1
+        self._events = 0
 
     def handle(self, event: Event, now_s: float) -> list[Action]:
-        """Take note of what happened and say what to do now."""
-        raise NotImplementedError
+        """Take note of what happened and say what to do now.
+
+        `now_s` is seconds on any steady scale; a step back counts as no time
+        passed. Raises `InvariantBroken` when a full check finds a contradiction.
+        """
+        book = self._book
+        actions: list[Action] = self._go_on(now_s)
+        actions += _HANDLERS[type(event)](book, event)
+        actions += pass_time(book)
+        actions += release_what_fits(book, self._gains_seen)
+        self._gains_seen = book.capacity.gains
+        self._events += 1
+        every = book.settings.invariants_every
+        if every and self._events % every == 0:
+            self.check_invariants()
+        return actions
 
     def check_invariants(self) -> None:
         """Raise `InvariantBroken` with the property's name when the state contradicts itself."""
-        raise NotImplementedError
+        invariants.check(self._book)
 
-    def dump(self) -> Mapping[str, object]:
-        """The whole state for people and metrics; changing it changes nothing here."""
-        raise NotImplementedError
+    def dump(self) -> receipts.QueueView:
+        """The flows with their shares, and counts, for people and metrics; a copy."""
+        return receipts.view(self._book)
 
-    def export(self) -> dict[str, object]:
+    def explain(self, uid: str) -> GangReceipt | None:
+        """Why a gang waits, or what was decided about it; None for one that is not known."""
+        return receipts.explain(self._book, uid)
+
+    def export(self) -> dict[str, Any]:
         """What must survive a restart (JSON-able): virtual times, meters, ledger of charges, past runs."""
-        raise NotImplementedError
+        return checkpoint.export(self._book)
 
     @classmethod
-    def revive(cls, settings: QueueSettings, state: Mapping[str, object]) -> Gatekeeper:
-        """A gatekeeper from an export. Then send nodes, GangArrived and GangFound of all pods, and Listed."""
-        raise NotImplementedError
+    def revive(
+        cls,
+        settings: QueueSettings,
+        state: Mapping[str, Any],
+        clock: Callable[[float], FairClock] = FairClock,
+    ) -> Gatekeeper:
+        """A gatekeeper from an export. Then send nodes, GangArrived and GangFound of all pods, and Listed.
+
+        Raises `ValueError` when the state is of another version or not ours.
+        """
+        keeper = cls(settings, clock)
+        checkpoint.revive(keeper._book, state)
+        return keeper
+
+    def _go_on(self, now_s: float) -> list[Action]:
+        book = self._book
+        back_s = book.now_s - now_s
+        book.now_s = max(book.now_s, now_s)
+        book.order.advance(book.now_s)
+        if back_s > CLOCK_BACK_S:
+            return [
+                Report(
+                    "", Trouble.CLOCK_BACK, f"the clock stepped back by {back_s:.1f} s; it stands meanwhile"
+                )
+            ]
+        return []
+
+
+def _node_set(book: Book, event: NodeSet) -> list[Action]:
+    book.capacity.set_node(event.node)
+    return []
+
+
+def _node_removed(book: Book, event: NodeRemoved) -> list[Action]:
+    book.capacity.remove_node(event.name)
+    return []
+
+
+def _foreign_usage(book: Book, event: ForeignUsage) -> list[Action]:
+    book.capacity.set_foreign(event.node, event.requests)
+    return []
+
+
+def _weight_set(book: Book, event: WeightSet) -> list[Action]:
+    if not 0 < event.weight < float("inf"):
+        sentence = f"weight {event.weight} of {'/'.join(event.path)} is not above 0; the old one stays"
+        return [Report("", Trouble.REFUSED, sentence)]
+    book.weights[event.path] = event.weight
+    book.order.reweigh(event.path, event.weight, book.now_s)
+    book.look_again = True
+    return []
+
+
+def _configured(book: Book, event: QueueConfigured) -> list[Action]:
+    return configure(book, event.settings)
+
+
+def _paused(book: Book, event: QueuePaused) -> list[Action]:
+    del event
+    book.paused = True
+    return []
+
+
+def _resumed(book: Book, event: QueueResumed) -> list[Action]:
+    del event
+    book.paused, book.look_again = False, True
+    return []
+
+
+def _promoted(book: Book, event: Promoted) -> list[Action]:
+    record = book.gangs.get(event.uid)
+    if record is None or not record.waits:
+        return [Report(event.uid, Trouble.REFUSED, "it does not wait, so it cannot be put first")]
+    book.promoted[event.uid] = None
+    book.look_again = True
+    return []
+
+
+def _tick(book: Book, event: Tick) -> list[Action]:
+    del event
+    book.watched_s = book.now_s
+    book.look_again = True
+    return []
+
+
+_HANDLERS: dict[type, Callable[[Book, Any], list[Action]]] = {
+    GangArrived: lifecycle.arrived,
+    GangChanged: lifecycle.arrived,
+    GangWithdrawn: lifecycle.withdrawn,
+    GangFound: lifecycle.found,
+    Listed: lifecycle.listed,
+    ReleaseDone: lifecycle.release_done,
+    ReleaseFailed: lifecycle.release_failed,
+    ReleaseHalfFailed: lifecycle.release_half_failed,
+    PodStarted: lifecycle.pod_started,
+    PodEnded: lifecycle.pod_ended,
+    GangStarted: lifecycle.gang_started,
+    GangEnded: lifecycle.gang_ended,
+    Unschedulable: lifecycle.unschedulable,
+    NodeSet: _node_set,
+    NodeRemoved: _node_removed,
+    ForeignUsage: _foreign_usage,
+    WeightSet: _weight_set,
+    QueueConfigured: _configured,
+    QueuePaused: _paused,
+    QueueResumed: _resumed,
+    Promoted: _promoted,
+    Tick: _tick,
+}

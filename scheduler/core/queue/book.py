@@ -1,0 +1,276 @@
+"""Charges: what a gang owes from its release to its settlement, and the room it takes meanwhile.
+
+Each step keeps the order of release, the room taken and the gang's record in
+agreement; what happened and what to do about it is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from scheduler.core.queue.actions import ReleaseGang, ReleaseReceipt, Report, Settled
+from scheduler.core.queue.capacity import Placement
+from scheduler.core.queue.events import Estimate, Gang, GangPod
+from scheduler.core.queue.fair_clock import FairClock
+from scheduler.core.queue.fair_order import Place
+from scheduler.core.queue.gangs import GangRecord, Phase
+from scheduler.core.queue.settings import QueueSettings
+from scheduler.core.queue.waiting import ENDED_KEPT, WaitingRoom
+
+_NOTHING = 1e-12
+
+
+@dataclass(slots=True)
+class Restored:
+    """An open charge from a checkpoint whose gang was not seen since. As in `GangRecord`."""
+
+    place: Place
+    estimate: Estimate
+    group: str
+    job_class: str
+    share: float
+    charged_work: float
+    used_work: float
+    held_share: float
+    counted_s: float
+    released_s: float
+    started_s: float | None
+    tag: float
+    position: int
+    backfilled: bool
+    pods: tuple[str, ...]
+
+
+class Book(WaitingRoom):
+    """The queue's state with the steps of released gangs."""
+
+    def __init__(self, settings: QueueSettings, clock: Callable[[float], FairClock] = FairClock) -> None:
+        super().__init__(settings, clock)
+        self.restored: dict[str, Restored] = {}
+
+    def release(
+        self, record: GangRecord, placement: Placement, *, tag: float, backfilled: bool
+    ) -> ReleaseGang:
+        """Charge a waiting gang, take room for it, and open its gates."""
+        self._count_waiting(record, -1)
+        self.order.charge(record.place, self.now_s)
+        self._begin(record, self.now_s, record.place.work)
+        record.tag, record.backfilled = tag, backfilled
+        for pod in record.wanted():
+            self.capacity.put(pod.uid, placement[pod.uid], pod.shape.requests)
+        return self.open(record, list(record.gang.pods), placement)
+
+    def adopt(self, record: GangRecord, released_s: float, work: float) -> None:
+        """Charge a gang that was found released; one that waits here stops waiting."""
+        waited = record.waits
+        if waited:
+            self._count_waiting(record, -1)
+        self.infeasible.pop(record.gang.uid, None)
+        if not waited and math.isfinite(work) and work >= 0:
+            record.place = Place(
+                record.place.uid, record.place.path, record.place.job, record.place.arrived_s, work
+            )
+        self.order.charge(record.place, self.now_s, waited=waited)
+        self._begin(record, released_s if math.isfinite(released_s) else self.now_s, record.place.work)
+
+    def open(
+        self, record: GangRecord, pods: list[GangPod], placement: Placement, *, completing: bool = False
+    ) -> ReleaseGang:
+        """Ask to open the gates of these pods of a charged gang."""
+        record.asked.update(pod.uid for pod in pods)
+        self.set_deadline(record)
+        receipt = ReleaseReceipt(
+            self.now_s,
+            record.charged_work,
+            record.share,
+            record.tag,
+            record.position,
+            record.estimate,
+            {pod.uid: placement[pod.uid] for pod in pods},
+            record.backfilled,
+        )
+        uids = tuple(pod.uid for pod in pods)
+        return ReleaseGang(record.gang.uid, record.gang.flow, uids, receipt, completing)
+
+    def start(self, record: GangRecord, pod: GangPod, node: str, at_s: float) -> None:
+        """A pod of a charged gang is bound to a node."""
+        if pod.uid in record.started or pod.uid in record.ended:
+            return
+        at_s = min(at_s, self.now_s)
+        record.asked.add(pod.uid)
+        record.open.add(pod.uid)
+        record.count_until(self.now_s)
+        change = record.bind(pod, at_s, self.settings.reference)
+        late = change * (self.now_s - at_s)
+        record.used_work += late
+        self.order.hold(record.place.path, change, 1, late, self.now_s)
+        if node:
+            self.capacity.put(pod.uid, node, pod.shape.requests, planned=False)
+        if record.started_s is None:
+            record.started_s, record.phase = at_s, Phase.RUNNING
+            self.ends.put(record.gang.uid, (at_s + record.estimate.p90_s,))
+        self.look_out(record)
+
+    def stop(self, record: GangRecord, pod: GangPod, at_s: float) -> None:
+        """A pod of a charged gang has ended; it gives its room back."""
+        if pod.uid in record.ended:
+            return
+        self.capacity.drop(pod.uid)
+        if pod.uid not in record.started:
+            record.ended.add(pod.uid)
+            return
+        at_s = min(max(at_s, record.started[pod.uid]), self.now_s)
+        record.count_until(self.now_s)
+        change = record.unbind(pod, self.settings.reference)
+        late = change * (self.now_s - at_s)
+        record.used_work = max(0.0, record.used_work + late)
+        self.order.hold(record.place.path, change, -1, late, self.now_s)
+        self.look_out(record)
+
+    def settle(self, record: GangRecord, at_s: float, *, vanished: bool = False) -> Settled:
+        """A charged gang is done with: what it used replaces its charge; its record is gone."""
+        ran_to_end = record.all_ended() and record.started_s is not None and not vanished
+        for pod in record.wanted():
+            if pod.uid in record.pods:
+                self.stop(record, pod, at_s)
+            self.capacity.drop(pod.uid)
+        self.order.settle(record.place, record.used_work, self.now_s)
+        path, gang = record.place.path, record.gang
+        self.received[path] = self.received.get(path, 0.0) + record.used_work
+        self._vacate(record)
+        finished_s = max(min(at_s, self.now_s), record.started_s or -math.inf)
+        if ran_to_end and record.started_s is not None:
+            self.runs.ended(gang, max(0.0, finished_s - record.started_s))
+        self._drop(record)
+        self._bury(gang.uid, frozenset(record.pods))
+        return Settled(
+            gang.uid,
+            gang.flow,
+            record.place.job[1],
+            gang.group,
+            gang.job_class,
+            gang.arrived_s,
+            record.released_s,
+            record.started_s,
+            finished_s,
+            record.share,
+            record.charged_work,
+            record.used_work,
+            record.estimate,
+            record.backfilled,
+            vanished,
+        )
+
+    def charge_overrun(self, record: GangRecord) -> None:
+        """A running gang that has used more than its charge pays the rest now."""
+        if record.used_work > record.charged_work:
+            self.order.overrun(record.place, record.used_work, self.now_s)
+            record.charged_work = record.used_work
+
+    def take_back(self, record: GangRecord) -> list[Report]:
+        """Nothing of a released gang was opened: it waits again as if it had not been charged."""
+        for pod in record.wanted():
+            self.capacity.drop(pod.uid)
+        self._vacate(record)
+        again = self.learn_again(record, record.gang)
+        # It waits again before its charge is gone, so that its flow is not lifted in between.
+        reports = self.join(again)
+        self.order.settle(record.place, record.used_work, self.now_s)
+        return reports
+
+    def give_up_promised(self, record: GangRecord) -> None:
+        """Pods that were promised will not come; their room is free."""
+        for pod in record.stand_ins:
+            self.capacity.drop(pod.uid)
+        record.stand_ins.clear()
+        self.look_again = True
+
+    def resume(self, gang: Gang) -> GangRecord | None:
+        """The record of a gang that is charged according to a checkpoint; None for any other."""
+        info = self.restored.pop(gang.uid, None)
+        if info is None:
+            return None
+        record = self.learn(gang, info.estimate)
+        record.place, record.share, record.tag = info.place, info.share, info.tag
+        record.position, record.backfilled = info.position, info.backfilled
+        self._begin(record, info.released_s, info.charged_work)
+        record.used_work, record.started_s = info.used_work, info.started_s
+        if info.started_s is not None:
+            record.phase, record.counted_from_s = Phase.RUNNING, info.counted_s
+            self.ends.put(gang.uid, (info.started_s + record.estimate.p90_s,))
+        return record
+
+    def refund_unreleased(self, uid: str) -> None:
+        """A gang charged according to a checkpoint waits with closed gates: it was never released."""
+        info = self.restored.pop(uid, None)
+        if info is not None:
+            self.order.settle(info.place, info.used_work, self.now_s)
+
+    def end_restored(self, uid: str, at_s: float, started_s: float | None) -> list[Settled]:
+        """A gang charged according to a checkpoint ended before it was seen again."""
+        info = self.restored.pop(uid, None)
+        if info is None:
+            return []
+        if info.started_s is None and started_s is not None:
+            info = replace(info, started_s=started_s, counted_s=started_s, held_share=info.share)
+        actual = info.used_work
+        if info.started_s is not None:
+            actual += info.held_share * max(0.0, at_s - info.counted_s)
+        path = info.place.path
+        self.order.hold(path, 0.0, 0, actual - info.used_work, self.now_s)
+        self.order.settle(info.place, actual, self.now_s)
+        self.received[path] = self.received.get(path, 0.0) + actual
+        self._bury(uid, frozenset(info.pods))
+        return [
+            Settled(
+                uid, path[-1], info.place.job[1], info.group, info.job_class, info.place.arrived_s,
+                info.released_s, info.started_s, at_s, info.share, info.charged_work, actual,
+                info.estimate, info.backfilled, vanished=True,
+            )
+        ]  # fmt: skip
+
+    def end_of_revival(self) -> list[Settled]:
+        """All pods were listed: what was charged and is not there ended when it was last seen."""
+        settled = [
+            one
+            for uid, info in list(self.restored.items())
+            for one in self.end_restored(uid, max(info.counted_s, info.released_s), None)
+        ]
+        self.order.end_of_revival(self.now_s)
+        return settled
+
+    def _begin(self, record: GangRecord, released_s: float, work: float) -> None:
+        record.phase, record.released_s, record.charged_work = Phase.OPENING, released_s, work
+        record.pods = {pod.uid: pod for pod in record.gang.pods}
+        record.counted_s = self.now_s
+        path = record.place.path
+        self.occupied[path] = self.occupied.get(path, 0.0) + record.share
+        self.ends.put(record.gang.uid, (released_s + record.estimate.p90_s,))
+        self.promoted.pop(record.gang.uid, None)
+        if self.reservation is not None and self.reservation.uid == record.gang.uid:
+            self.reservation = None
+
+    def look_out(self, record: GangRecord) -> None:
+        """Note when a running gang will have used up its charge."""
+        if record.held_share > 0:
+            left_s = max(0.0, record.charged_work - record.used_work) / record.held_share
+            self.overruns.put(record.gang.uid, (self.now_s + left_s,))
+        else:
+            self.overruns.remove(record.gang.uid)
+
+    def _vacate(self, record: GangRecord) -> None:
+        path = record.place.path
+        self.occupied[path] -= record.share
+        if self.occupied[path] < _NOTHING:
+            del self.occupied[path]
+        for heap in (self.ends, self.overruns):
+            heap.remove(record.gang.uid)
+        self.missing.pop(record.gang.uid, None)
+        self.look_again = True
+
+    def _bury(self, uid: str, pods: frozenset[str]) -> None:
+        self.ended[uid] = self.ended.pop(uid, frozenset()) | pods
+        if len(self.ended) > ENDED_KEPT:
+            self.ended.popitem(last=False)

@@ -1,0 +1,316 @@
+"""What is free on the queue's nodes, and whether all pods of a gang fit at once.
+
+The usable capacity is what ready, schedulable nodes of the queue can allocate,
+less what pods of others request; our own pods count from their release on.
+A gang is placed pod by pod on a copy. Pods of one shape do not get in each
+other's way beyond their number, so for them counting is exact: each shape in
+use keeps, node by node, how many of it fit, and looks again only at nodes that
+changed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import nsmallest
+
+from scheduler.core.queue.events import GangPod, Node, Shape
+from scheduler.core.queue.matching import allowed
+from scheduler.core.queue.resources import TOLERANCE, Requests, copies, fits, take
+
+SHAPES_KEPT = 512
+"""Shapes whose counts are kept; of others they are made anew when asked for."""
+_CHANGES_KEPT = 4096
+Placement = dict[str, str]
+"""Node by pod uid."""
+
+
+@dataclass(slots=True)
+class Room:
+    """A node, what is free there, and what is free there without our pods."""
+
+    node: Node | None = None
+    foreign: dict[str, float] = field(default_factory=dict)
+    free: dict[str, float] = field(default_factory=dict)
+    pods: dict[str, Requests] = field(default_factory=dict)
+    crowded: bool = False
+    """More is on it than fits, by no release of ours: it shrank, or others came, or the plan was not kept."""
+
+    def without_ours(self) -> dict[str, float]:
+        """What the queue could use of the node if nothing of ours ran."""
+        assert self.node is not None
+        known = {*self.node.allocatable}
+        return {name: self.node.allocatable[name] - self.foreign.get(name, 0.0) for name in known}
+
+
+@dataclass(slots=True)
+class _Counts:
+    """How many pods of a shape fit on each node now (only where any do)."""
+
+    version: int = -1
+    on: dict[str, int] = field(default_factory=dict)
+    total: int = 0
+
+    def put(self, node: str, count: int) -> None:
+        self.total += count - self.on.pop(node, 0)
+        if count:
+            self.on[node] = count
+
+
+class Capacity:
+    """Nodes with what is free on them; pods of ours by uid."""
+
+    def __init__(self, selector: Mapping[str, str]) -> None:
+        self._selector = dict(selector)
+        self._rooms: dict[str, Room] = {}
+        self._where: dict[str, tuple[str, Requests]] = {}
+        self._shapes: OrderedDict[Shape, _Counts] = OrderedDict()
+        self._changes: list[str] = []
+        self._forgotten = 0
+        self.gains = 0
+        """Raised whenever something was freed: what did not fit may fit now."""
+        self.node_changes = 0
+        """Raised whenever the queue's nodes, or what others use of them, changed."""
+        self._share = (-1, 0.0)
+        self.usable = 0
+        """Number of nodes that can take pods of this queue."""
+
+    def set_node(self, node: Node) -> None:
+        """Add a node or replace what is known of it."""
+        room = self._rooms.setdefault(node.name, Room())
+        if room.node != node:
+            self.usable += self.is_usable(node) - self.is_usable(room.node)
+            room.node = node
+            self._recount(node.name, room)
+
+    def remove_node(self, name: str) -> None:
+        """Forget a node; our pods there are forgotten when they are reported gone."""
+        room = self._rooms.get(name)
+        if room is not None and room.node is not None:
+            self.usable -= self.is_usable(room.node)
+            room.node = None
+            self._recount(name, room)
+
+    def set_foreign(self, name: str, requests: Mapping[str, float]) -> None:
+        """What pods that are not ours request on a node in sum."""
+        room = self._rooms.setdefault(name, Room())
+        if room.foreign != requests:
+            room.foreign = dict(requests)
+            self._recount(name, room)
+
+    def put(self, pod: str, node: str, requests: Requests, *, planned: bool = True) -> None:
+        """Count a pod of ours on a node, and nowhere else; not `planned`: it was found there."""
+        if self._where.get(pod) == (node, requests):
+            return
+        self.drop(pod)
+        room = self._rooms.setdefault(node, Room())
+        self._where[pod] = (node, requests)
+        room.pods[pod] = requests
+        take(room.free, requests)
+        if not planned:
+            room.crowded = room.crowded or _negative(room)
+        self._changed(node)
+
+    def drop(self, pod: str) -> None:
+        """A pod of ours is no longer there."""
+        found = self._where.pop(pod, None)
+        if found is None:
+            return
+        node, requests = found
+        room = self._rooms[node]
+        del room.pods[pod]
+        if room.pods or room.node is None:
+            take(room.free, requests, -1.0)
+        else:
+            room.free = room.without_ours() if self.is_usable(room.node) else {}
+        room.crowded = room.crowded and _negative(room)
+        self.gains += 1
+        self._changed(node)
+        if room.node is None and not room.pods and not room.foreign:
+            del self._rooms[node]
+
+    def place(self, pods: Sequence[GangPod]) -> Placement | None:
+        """A node for every pod so that all fit at once now; None when there is none."""
+        shapes = {pod.shape for pod in pods}
+        if any(not self.fits_one(shape) for shape in shapes):
+            return None
+        if len(shapes) == 1:
+            return self._place_alike(pods, next(iter(shapes)))
+        return Trial(self).place(pods)
+
+    def fits_one(self, shape: Shape) -> bool:
+        """True when at least one pod of this shape fits somewhere now."""
+        return self._counts(shape).total > 0
+
+    def counts(self, shape: Shape) -> Mapping[str, int]:
+        """How many pods of this shape fit now, by node, where any do."""
+        return self._counts(shape).on
+
+    def node_of(self, pod: str) -> str:
+        """Where a pod of ours is counted; empty when nowhere."""
+        return self._where.get(pod, ("", ()))[0]
+
+    def rooms(self) -> Mapping[str, Room]:
+        """All nodes known, for reading."""
+        return self._rooms
+
+    def room(self, name: str) -> Room:
+        """One node, for reading."""
+        return self._rooms[name]
+
+    def may_host(self, shape: Shape, name: str) -> bool:
+        """True when the node is usable and selector, affinity and taints allow the shape there."""
+        node = self._rooms[name].node
+        return node is not None and self.is_usable(node) and allowed(shape, node)
+
+    def is_usable(self, node: Node | None) -> bool:
+        """True for a node of this queue that takes pods."""
+        if node is None or not (node.ready and node.schedulable):
+            return False
+        return all(node.labels.get(key) == value for key, value in self._selector.items())
+
+    def share_of(self, reference: Mapping[str, float]) -> float:
+        """How much of the reference the usable nodes have left by others; O(nodes) after a change."""
+        if self._share[0] != self.node_changes:
+            whole: dict[str, float] = {}
+            for room in self._rooms.values():
+                if self.is_usable(room.node):
+                    for name, amount in room.without_ours().items():
+                        whole[name] = whole.get(name, 0.0) + amount
+            share = min((whole.get(name, 0.0) / amount for name, amount in reference.items()), default=0.0)
+            self._share = (self.node_changes, max(share, 1e-9))
+        return self._share[1]
+
+    def select(self, selector: Mapping[str, str]) -> None:
+        """Other nodes belong to the queue from now on."""
+        self._selector = dict(selector)
+        self.usable = sum(self.is_usable(room.node) for room in self._rooms.values())
+        for name, room in list(self._rooms.items()):
+            self._recount(name, room)
+
+    def _place_alike(self, pods: Sequence[GangPod], shape: Shape) -> Placement | None:
+        """Fullest nodes first, which keeps large holes for large pods."""
+        counts = self._counts(shape)
+        if counts.total < len(pods):
+            return None
+        placement: Placement = {}
+        waiting = iter(pods)
+        fullest = nsmallest(len(pods), ((count, node) for node, count in counts.on.items()))
+        for count, node in fullest:
+            for pod in [pod for _, pod in zip(range(count), waiting, strict=False)]:
+                placement[pod.uid] = node
+        return placement
+
+    def _counts(self, shape: Shape) -> _Counts:
+        counts = self._shapes.get(shape)
+        if counts is None:
+            counts = self._shapes[shape] = _Counts()
+            if len(self._shapes) > SHAPES_KEPT:
+                self._shapes.popitem(last=False)
+        else:
+            self._shapes.move_to_end(shape)
+        now = self._forgotten + len(self._changes)
+        if counts.version < self._forgotten:
+            stale: Iterable[str] = [*self._rooms, *counts.on]
+        else:
+            stale = set(self._changes[counts.version - self._forgotten :])
+        for name in stale:
+            room = self._rooms.get(name)
+            there = room is not None and self.may_host(shape, name)
+            counts.put(name, copies(self._rooms[name].free, shape.requests) if there else 0)
+        counts.version = now
+        return counts
+
+    def _recount(self, name: str, room: Room) -> None:
+        room.free = room.without_ours() if room.node is not None and self.is_usable(room.node) else {}
+        for requests in room.pods.values():
+            take(room.free, requests)
+        room.crowded = _negative(room)
+        self.gains += 1
+        self.node_changes += 1
+        self._changed(name)
+        if room.node is None and not room.pods and not room.foreign:
+            del self._rooms[name]
+
+    def _changed(self, name: str) -> None:
+        self._changes.append(name)
+        if len(self._changes) > _CHANGES_KEPT:
+            self._forgotten += len(self._changes) - _CHANGES_KEPT // 2
+            del self._changes[: -_CHANGES_KEPT // 2]
+
+
+def _negative(room: Room) -> bool:
+    return room.node is not None and any(
+        amount < -TOLERANCE * (1.0 + room.node.allocatable.get(name, 0.0))
+        for name, amount in room.free.items()
+    )
+
+
+class Trial:
+    """A copy of the capacity on which pods are placed and given back; only what changes is copied."""
+
+    def __init__(self, capacity: Capacity) -> None:
+        self._capacity = capacity
+        self._free: dict[str, dict[str, float]] = {}
+
+    def free(self, node: str) -> dict[str, float]:
+        """What is free on a node here; may be changed."""
+        if node not in self._free:
+            self._free[node] = dict(self._capacity.room(node).free)
+        return self._free[node]
+
+    def peek(self, node: str) -> Mapping[str, float]:
+        """What is free on a node here, for reading."""
+        return self._free.get(node) or self._capacity.room(node).free
+
+    def give_back(self, pod: str) -> None:
+        """Count a pod of ours as gone."""
+        node = self._capacity.node_of(pod)
+        room = self._capacity.rooms().get(node)
+        if room is not None and room.node is not None:
+            take(self.free(node), room.pods[pod], -1.0)
+
+    def empty(self) -> None:
+        """Count all pods of ours as gone."""
+        for name, room in self._capacity.rooms().items():
+            if room.node is not None:
+                self._free[name] = room.without_ours()
+
+    def place(self, pods: Sequence[GangPod], within: Trial | None = None) -> Placement | None:
+        """Place pods one by one, large ones first, on the fullest node that has room (here and in `within`).
+
+        None when not all fit; then nothing is changed.
+        """
+        placement: Placement = {}
+        largest_first = sorted(pods, key=lambda pod: sorted(pod.shape.requests), reverse=True)
+        for pod in largest_first:
+            node = self._best(pod.shape, within)
+            if node is None:
+                self._undo([one for one in pods if one.uid in placement], placement, within)
+                return None
+            placement[pod.uid] = node
+            self.take(node, pod.shape.requests, within)
+        return placement
+
+    def take(self, node: str, requests: Requests, within: Trial | None = None, times: float = 1.0) -> None:
+        """Count one more pod on a node, here and in `within`."""
+        take(self.free(node), requests, times)
+        if within is not None:
+            take(within.free(node), requests, times)
+
+    def _undo(self, pods: Sequence[GangPod], placement: Placement, within: Trial | None) -> None:
+        for pod in pods:
+            self.take(placement[pod.uid], pod.shape.requests, within, -1.0)
+
+    def _best(self, shape: Shape, within: Trial | None) -> str | None:
+        best: tuple[int, str] | None = None
+        for name in self._capacity.rooms():
+            if not fits(self.peek(name), shape.requests) or not self._capacity.may_host(shape, name):
+                continue
+            if within is not None and not fits(within.peek(name), shape.requests):
+                continue
+            rank = (copies(self.peek(name), shape.requests), name)
+            if best is None or rank < best:
+                best = rank
+        return best[1] if best is not None else None

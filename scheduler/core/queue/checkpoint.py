@@ -1,0 +1,150 @@
+"""What survives a restart: virtual times, meters, open charges, past runs; as plain values.
+
+Waiting gangs are not in it: the pods themselves say who waits. A charge that
+was made after the checkpoint is in its pods' receipts (`GangFound`); one that
+was made but never reached the pods is refunded when they are seen with closed
+gates; one whose pods are gone is settled at the last time they were seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from scheduler.core.queue.book import Book, Restored
+from scheduler.core.queue.events import Estimate
+from scheduler.core.queue.fair_clock import Charge, Flow, Key
+from scheduler.core.queue.fair_order import Level, Place
+from scheduler.core.queue.gangs import GangRecord
+from scheduler.core.queue.lifts import Lifts
+
+VERSION = 1
+"""Of the format; another one is refused."""
+
+
+def export(book: Book) -> dict[str, Any]:
+    """Plain values that JSON can carry; O(flows + charges)."""
+    charges = {uid: _plain_charge(info) for uid, info in book.restored.items()}
+    for uid, record in book.gangs.items():
+        if record.released:
+            charges[uid] = _plain_charge(_restorable(book, record))
+    return {
+        "version": VERSION,
+        "now_s": book.now_s,
+        "reference": dict(book.settings.reference),
+        "weights": [[list(path), weight] for path, weight in book.weights.items()],
+        "paused": book.paused,
+        "order": _plain_level(book.order.top),
+        "charges": charges,
+        "ended": [[uid, sorted(pods)] for uid, pods in book.ended.items()],
+        "received": [[list(path), work] for path, work in book.received.items()],
+        "runs": book.runs.export(),
+    }
+
+
+def revive(book: Book, state: Mapping[str, Any]) -> None:
+    """Fill an empty book. Raises `ValueError` for a state of another version or reference."""
+    if state.get("version") != VERSION:
+        raise ValueError(f"checkpoint of version {state.get('version')!r}, not {VERSION}: start without it")
+    if state["reference"] != dict(book.settings.reference):
+        raise ValueError(
+            "the checkpoint was made with another reference: revive with that, then configure the new one"
+        )
+    book.now_s = state["now_s"]
+    book.weights.update({tuple(path): weight for path, weight in state["weights"]})
+    book.paused = state["paused"]
+    _fill_level(book, book.order.top, state["order"], 0)
+    book.ended.update({uid: frozenset(pods) for uid, pods in state["ended"]})
+    book.received.update({tuple(path): work for path, work in state["received"]})
+    book.runs.revive(state["runs"])
+    for uid, plain in state["charges"].items():
+        book.restored[uid] = _charge(plain)
+        book.order.expect(book.restored[uid].place)
+
+
+def _restorable(book: Book, record: GangRecord) -> Restored:
+    return Restored(
+        record.place,
+        record.estimate,
+        record.gang.group,
+        record.gang.job_class,
+        record.share,
+        record.charged_work,
+        record.used_until(book.now_s),
+        record.held_share,
+        max(record.counted_s, book.now_s),
+        record.released_s,
+        record.started_s,
+        record.tag,
+        record.position,
+        record.backfilled,
+        tuple(record.pods),
+    )
+
+
+def _plain_charge(info: Restored) -> dict[str, Any]:
+    return asdict(info)
+
+
+def _charge(plain: Mapping[str, Any]) -> Restored:
+    place = plain["place"]
+    return Restored(
+        **{
+            **plain,
+            "place": Place(
+                **{**place, "path": tuple(place["path"]), "job": (place["job"][0], place["job"][1])}
+            ),
+            "estimate": Estimate(**plain["estimate"]),
+            "pods": tuple(plain["pods"]),
+        }
+    )
+
+
+def _plain_level(level: Level) -> dict[str, Any]:
+    clock = level.clock
+    return {
+        "virtual_time": clock.virtual_time,
+        "owed": level.owed,
+        "flows": [[key, _plain_flow(flow, clock.meter(key))] for key, flow in clock.flows.items()],
+        "below": {key: _plain_level(below) for key, below in level.below.items()},
+    }
+
+
+def _plain_flow(flow: Flow, meter: float) -> dict[str, Any]:
+    return {
+        "weight": flow.weight,
+        "tier": flow.tier,
+        "meter": meter,
+        "charges": {uid: [charge.work, charge.number] for uid, charge in flow.charges.items()},
+        "charges_made": flow.charges_made,
+        "lifts": [list(flow.lifts.at), list(flow.lifts.headroom)],
+        "ledger": flow.ledger,
+        "received": flow.received,
+        "resuming": bool(flow.waiting or flow.resuming),
+    }
+
+
+def _fill_level(book: Book, level: Level, plain: Mapping[str, Any], depth: int) -> None:
+    level.owed = plain["owed"]
+    flows: dict[Key, Flow] = {}
+    for key, flow in plain["flows"]:
+        flows[tuple(key) if isinstance(key, list | tuple) else key] = _flow(flow)
+    level.clock.revive(plain["virtual_time"], flows)
+    for key, below in plain["below"].items():
+        level.below[key] = book.order.new_level(depth + 1)
+        _fill_level(book, level.below[key], below, depth + 1)
+
+
+def _flow(plain: Mapping[str, Any]) -> Flow:
+    return Flow(
+        plain["weight"],
+        plain["tier"],
+        plain["meter"],
+        charges={uid: Charge(work, number) for uid, (work, number) in plain["charges"].items()},
+        charges_made=plain["charges_made"],
+        lifts=Lifts(*(list(part) for part in plain["lifts"])),
+        ledger=plain["ledger"],
+        received=plain["received"],
+        resuming=plain["resuming"],
+    )

@@ -1,0 +1,59 @@
+"""A heap whose items may be moved and removed: old entries stay until they come up or are too many."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Hashable, Iterator
+from typing import Any, Generic, TypeVar
+
+Item = TypeVar("Item", bound=Hashable)
+Key = tuple[Any, ...]
+_SLACK = 16
+
+
+class LazyHeap(Generic[Item]):
+    """Items by key, the least first; equal keys in order of the items' last `put`.
+
+    All operations are O(log n) amortised; `in_order` costs O(log n) an item.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[Key, int, Item]] = []
+        self._current: dict[Item, int] = {}
+        self._puts = 0
+
+    def __len__(self) -> int:
+        return len(self._current)
+
+    def __contains__(self, item: Item) -> bool:
+        return item in self._current
+
+    def put(self, item: Item, key: Key) -> None:
+        """Add an item, or give it another key."""
+        self._puts += 1
+        self._current[item] = self._puts
+        heapq.heappush(self._heap, (key, self._puts, item))
+        if len(self._heap) > 2 * len(self._current) + _SLACK:
+            self._heap = [entry for entry in self._heap if self._current.get(entry[2]) == entry[1]]
+            heapq.heapify(self._heap)
+
+    def remove(self, item: Item) -> None:
+        """Take an item out; nothing happens when it is not there."""
+        self._current.pop(item, None)
+
+    def first(self) -> tuple[Key, Item] | None:
+        """The least key with its item; None when empty."""
+        while self._heap and self._current.get(self._heap[0][2]) != self._heap[0][1]:
+            heapq.heappop(self._heap)
+        return (self._heap[0][0], self._heap[0][2]) if self._heap else None
+
+    def in_order(self) -> Iterator[tuple[Key, Item]]:
+        """All items by key; the heap must not change meanwhile."""
+        heap, frontier = self._heap, [(self._heap[0], 0)] if self._heap else []
+        while frontier:
+            (key, number, item), index = heapq.heappop(frontier)
+            if self._current.get(item) == number:
+                yield key, item
+            for child in (2 * index + 1, 2 * index + 2):
+                if child < len(heap):
+                    heapq.heappush(frontier, (heap[child], child))

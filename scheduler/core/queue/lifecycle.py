@@ -1,0 +1,279 @@
+"""What each event about a gang does to the book.
+
+Events may be late, doubled or out of order: each step first looks whether it
+still says anything new. Pods are only ever added by a newer view of a released
+gang; that they are gone is said by their end.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from scheduler.core.queue.actions import Action, Trouble
+from scheduler.core.queue.book import Book
+from scheduler.core.queue.events import (
+    Gang,
+    GangArrived,
+    GangChanged,
+    GangEnded,
+    GangFound,
+    GangPod,
+    GangStarted,
+    GangWithdrawn,
+    Listed,
+    PodEnded,
+    PodStarted,
+    ReleaseDone,
+    ReleaseFailed,
+    ReleaseHalfFailed,
+    Unschedulable,
+)
+from scheduler.core.queue.gangs import GangRecord
+from scheduler.core.queue.waiting import Hold
+
+LONGEST_RETRY_S = 30.0
+
+
+def arrived(book: Book, event: GangArrived | GangChanged) -> list[Action]:
+    """A gang with closed gates: new, changed, or the same once more."""
+    gang = event.gang
+    record = book.gangs.get(gang.uid)
+    if record is None:
+        if _is_over(book, gang):
+            return []
+        actions = book.join(book.learn(gang))
+        book.refund_unreleased(gang.uid)
+        return [*actions]
+    record.seen_s = book.now_s
+    if record.gang == gang:
+        return []
+    if record.released:
+        return _grown(book, record, gang)
+    return _replaced(book, record, gang)
+
+
+def withdrawn(book: Book, event: GangWithdrawn) -> list[Action]:
+    """A gang is gone without an end."""
+    record = book.gangs.get(event.uid)
+    if record is None:
+        return []
+    if not record.released:
+        book.forget(record)
+        return []
+    at_s = book.now_s if event.at_s is None else event.at_s
+    return [book.settle(record, at_s, vanished=True)]
+
+
+def found(book: Book, event: GangFound) -> list[Action]:
+    """A gang whose gates are open: known, restored from a checkpoint, or released behind our back."""
+    gang, record = event.gang, book.gangs.get(event.gang.uid)
+    if record is None:
+        if _is_over(book, gang):
+            return []
+        record = book.resume(gang) or book.learn(gang)
+    actions = _grown(book, record, gang) if record.released else []
+    if not record.released:
+        book.adopt(record, event.released_s, event.charged_work)
+    record.seen_s = book.now_s
+    for pod in record.gang.pods:
+        record.asked.add(pod.uid)
+        record.open.add(pod.uid)
+        if pod.uid in event.nodes:
+            at_s = book.now_s if event.started_s is None else event.started_s
+            book.start(record, pod, event.nodes[pod.uid], max(at_s, record.counted_from_s))
+    book.missing.pop(gang.uid, None)
+    book.set_deadline(record)
+    return actions
+
+
+def listed(book: Book, event: Listed) -> list[Action]:
+    """Gangs that a full list does not name are gone, those that ran at the last time they were seen."""
+    actions: list[Action] = []
+    for uid in [uid for uid in book.gangs if uid not in event.present]:
+        record = book.gangs[uid]
+        if record.released:
+            actions.append(book.settle(record, max(record.seen_s, book.watched_s), vanished=True))
+        else:
+            book.forget(record)
+    return [*actions, *book.end_of_revival()]
+
+
+def release_done(book: Book, event: ReleaseDone) -> list[Action]:
+    """Gates are open."""
+    record = book.gangs.get(event.uid)
+    if record is not None and record.released:
+        record.open.update(uid for uid in event.pods if uid in record.pods)
+        if len(record.open | record.ended) >= len(record.pods):
+            record.half_open_since_s = None
+            record.failures = 0
+            book.missing.pop(event.uid, None)
+        book.set_deadline(record)
+    return []
+
+
+def release_failed(book: Book, event: ReleaseFailed) -> list[Action]:
+    """No gate was opened: the charge is taken back and the gang waits again, a little later each time."""
+    record = book.gangs.get(event.uid)
+    if record is None or not record.released or record.open or record.started:
+        return []
+    failures = record.failures + 1
+    actions: list[Action] = [*book.take_back(record)]
+    again = book.gangs[event.uid]
+    again.failures, again.retry_s = failures, book.now_s + _pause_s(failures)
+    sentence = f"its gates could not be opened ({event.reason}); it waits again"
+    return [*actions, *book.tell(again, Trouble.RELEASE_FAILED, sentence)]
+
+
+def release_half_failed(book: Book, event: ReleaseHalfFailed) -> list[Action]:
+    """Some gates are open: the rest is opened before anything else is released."""
+    if not event.released:
+        return release_failed(book, ReleaseFailed(event.uid, event.reason))
+    record = book.gangs.get(event.uid)
+    if record is None or not record.released:
+        return []
+    record.open.update(uid for uid in event.released if uid in record.pods)
+    still_closed = record.pods.keys() - record.open - record.ended
+    if still_closed:
+        record.asked -= still_closed
+        record.failures += 1
+        record.retry_s = book.now_s + _pause_s(record.failures)
+        book.missing[event.uid] = None
+        if record.half_open_since_s is None:
+            record.half_open_since_s = book.now_s
+    book.set_deadline(record)
+    return []
+
+
+def pod_started(book: Book, event: PodStarted) -> list[Action]:
+    """A pod is bound; a gang that waits here was released by somebody else and is charged now."""
+    record = _charged(book, event.uid)
+    if record is not None and event.pod in record.pods:
+        book.start(record, record.pods[event.pod], event.node, _at(book, event.at_s))
+        _started(book, record)
+    return []
+
+
+def gang_started(book: Book, event: GangStarted) -> list[Action]:
+    """All pods are bound."""
+    record = _charged(book, event.uid)
+    if record is not None:
+        for uid, pod in record.pods.items():
+            node = event.nodes.get(uid) or book.capacity.node_of(uid)
+            book.start(record, pod, node, _at(book, event.at_s))
+        _started(book, record)
+    return []
+
+
+def pod_ended(book: Book, event: PodEnded) -> list[Action]:
+    """A pod is over; with the last one the gang is."""
+    record = book.gangs.get(event.uid)
+    if record is None or not record.released or event.pod not in record.pods:
+        return []
+    record.seen_s = book.now_s
+    _catch_up(book, record, record.pods[event.pod], event.started_s)
+    book.stop(record, record.pods[event.pod], _at(book, event.at_s))
+    book.look_again = True
+    if event.lost and not record.all_ended():
+        book.set_deadline(record)
+        return []
+    if record.all_ended():
+        return [book.settle(record, _at(book, event.at_s), vanished=event.lost)]
+    return []
+
+
+def gang_ended(book: Book, event: GangEnded) -> list[Action]:
+    """All pods are over."""
+    record = book.gangs.get(event.uid)
+    if record is None:
+        return [*book.end_restored(event.uid, _at(book, event.at_s), event.started_s)]
+    if not record.released:
+        if event.started_s is None:
+            book.forget(record)
+            return []
+        record = _charged(book, event.uid)
+        assert record is not None
+    book.give_up_promised(record)
+    for pod in list(record.pods.values()):
+        _catch_up(book, record, pod, event.started_s)
+        book.stop(record, pod, _at(book, event.at_s))
+    return [book.settle(record, _at(book, event.at_s))]
+
+
+def unschedulable(book: Book, event: Unschedulable) -> list[Action]:
+    """kube-scheduler has no node for a released pod: it keeps its room, others of its kind wait."""
+    record = book.gangs.get(event.uid)
+    if record is None or not record.released or record.all_started():
+        return []
+    until_s = record.released_s + book.settings.start_timeout_s
+    book.holds[book.hold_key(record.gang)] = Hold(until_s, event.uid, event.reason)
+    sentence = f"it was released, but kube-scheduler finds no node for it: {event.reason}"
+    return [*book.tell(record, Trouble.UNSCHEDULABLE, sentence)]
+
+
+def _at(book: Book, at_s: float | None) -> float:
+    return book.now_s if at_s is None else min(at_s, book.now_s)
+
+
+def _pause_s(failures: int) -> float:
+    """The first time at once, then 1, 3, 7, ... s."""
+    return min(LONGEST_RETRY_S, 2.0 ** min(failures - 1, 10) - 1.0)
+
+
+def _is_over(book: Book, gang: Gang) -> bool:
+    """True for a late word about a gang that has ended; other pods under the same uid are a new life."""
+    ended = book.ended.get(gang.uid)
+    return ended is not None and all(pod.uid in ended for pod in gang.pods)
+
+
+def _charged(book: Book, uid: str) -> GangRecord | None:
+    record = book.gangs.get(uid)
+    if record is not None:
+        record.seen_s = book.now_s
+        if not record.released:
+            book.adopt(record, math.nan, math.nan)
+    return record
+
+
+def _started(book: Book, record: GangRecord) -> None:
+    if record.all_started():
+        record.half_open_since_s = None
+        book.missing.pop(record.gang.uid, None)
+        for key in [key for key, hold in book.holds.items() if hold.uid == record.gang.uid]:
+            del book.holds[key]
+            book.look_again = True
+    book.set_deadline(record)
+
+
+def _catch_up(book: Book, record: GangRecord, pod: GangPod, started_s: float | None) -> None:
+    """Count a pod whose end came before its start."""
+    if started_s is not None and pod.uid not in record.started:
+        book.start(record, pod, book.capacity.node_of(pod.uid), max(started_s, record.counted_from_s))
+
+
+def _replaced(book: Book, record: GangRecord, gang: Gang) -> list[Action]:
+    """A gang that is not released has other pods now; its place in time and its estimate stay."""
+    changed = book.learn_again(record, replace(gang, arrived_s=record.gang.arrived_s))
+    return [*book.join(changed)]
+
+
+def _grown(book: Book, record: GangRecord, gang: Gang) -> list[Action]:
+    """A released gang has new pods: promised ones take the room kept for them, others replace lost ones."""
+    known = {pod.uid for pod in record.gang.pods} | record.ended
+    fresh = [pod for pod in gang.pods if pod.uid not in known]
+    if not fresh:
+        return []
+    for pod in fresh:
+        record.pods[pod.uid] = pod
+        twin = next((one for one in record.stand_ins if one.shape == pod.shape), None)
+        if twin is not None:
+            record.stand_ins.remove(twin)
+            node = book.capacity.node_of(twin.uid)
+            book.capacity.drop(twin.uid)
+            if node:
+                book.capacity.put(pod.uid, node, pod.shape.requests)
+    kept = tuple(one.shape for one in record.stand_ins)
+    record.gang = replace(record.gang, pods=(*record.gang.pods, *fresh), promised=kept)
+    book.missing[gang.uid] = None
+    book.set_deadline(record)
+    return []
