@@ -35,6 +35,9 @@ COMMANDS: dict[str, Entry] = {
     "probe": Entry(
         "scheduler.cli.probe:app", "Measure RTT, loss and transfer time to peers, within a budget."
     ),
+    "simulate": Entry(
+        "scheduler.cli.simulate:app", "Replay jobs: the fair queue beside published policies, in simulation."
+    ),
     "testbed": Entry("testbed.commands:app", "A local cluster from real components, for trying and testing."),
     "demo": Entry("testbed.demo.commands:app", "The main job end to end on a local cluster."),
     "e2e": Entry("testbed.kind.commands:app", "The comparison on a kind cluster with real jobs."),

@@ -1,0 +1,1 @@
+"""Trace replay: the production queue beside the published policies, on one heap of events."""

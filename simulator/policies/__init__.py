@@ -1,0 +1,1 @@
+"""The published policies, one class each with its source, and the production core beside them."""

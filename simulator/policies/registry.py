@@ -1,0 +1,49 @@
+"""Every policy by the name that `--policy` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from simulator.cluster import Cluster
+from simulator.engine import ListScheduler, Policy, Scheduler
+from simulator.policies.keyed import Fair, Fifo, Srpt
+from simulator.policies.users import DominantResourceFairness, UserJobFair
+from simulator.policies.virtual_time import (
+    ClusterFairQueueing,
+    UserWeightedFairQueueing,
+    UserWeightedFairQueueingWithFloor,
+)
+
+Weights = Mapping[str, float]
+PUBLISHED: dict[str, Callable[[], Policy]] = {
+    each.name: each
+    for each in (
+        Fifo,
+        Fair,
+        UserJobFair,
+        Srpt,
+        ClusterFairQueueing,
+        UserWeightedFairQueueing,
+        UserWeightedFairQueueingWithFloor,
+        DominantResourceFairness,
+    )
+}
+OURS: dict[str, Mapping[str, Any]] = {"fairlane": {}, "fairlane-slack": {"shortest_first": True}}
+"""The production core, by the settings that differ from its own defaults."""
+NAMES = (*OURS, *PUBLISHED)
+
+
+def scheduler_of(name: str, cluster: Cluster, weights: Weights) -> Scheduler:
+    """A fresh scheduler of that name on that cluster.
+
+    Raises:
+        ValueError: no policy of that name.
+    """
+    if name in PUBLISHED:
+        return ListScheduler(PUBLISHED[name](), cluster)
+    if name in OURS:
+        from simulator.policies.fairlane import FairlaneScheduler
+
+        return FairlaneScheduler(cluster, weights, name=name, **OURS[name])
+    raise ValueError(f"policy {name!r} is unknown; there are {', '.join(NAMES)}")
