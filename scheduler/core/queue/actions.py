@@ -15,7 +15,7 @@ class ReleaseReceipt:
 
     `charged_work` in share-seconds; `tag` in virtual time; `position` is the
     gang's place in the order when it arrived, 1 being the head (0: it did not
-    wait); `placement` maps pod uid to the node planned for it.
+    wait, or too far back to be counted); `placement` maps pod uid to the node planned for it.
     """
 
     released_s: float

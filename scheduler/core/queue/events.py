@@ -152,7 +152,8 @@ class GangFound:
 
     `charged_work` (share-seconds) and `released_s` are what its pods' receipt
     says; NaN when they carry none (it slipped past admission: it is charged
-    all the same). `nodes` maps the uid of each bound pod to its node.
+    all the same). `nodes` maps the uid of each bound pod to its node; `gated`
+    are pods (uids) whose gates are still closed.
     """
 
     gang: Gang
@@ -160,6 +161,7 @@ class GangFound:
     started_s: float | None = None
     released_s: float = math.nan
     charged_work: float = math.nan
+    gated: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,11 @@ changes the order for a moment, not the shares.
 
     advance    V grows by delivered / (weights of active flows); active is who waits or is charged
                ahead of V. When a flow that does not wait is overtaken by V it stops being active.
+    credit     what V granted a flow and the flow did not get, w_u x (V - v_u), has gone to the others.
+               While the flow waits it may catch up. When that is over (it withdrew, it waits for nothing
+               more, its refund comes when it is gone, its credit is at the limit) V advances as if the
+               grant had never been made; otherwise the others would stay in debt for it, to the
+               benefit of whoever comes next, and one could bank absence by waiting without intent.
     arrive     a flow that did not wait is lifted to V: v_u = max(v_u, V)
     tag        v_u + (estimated work up to the end of a job) / w_u: the virtual time at which the
                job would be done at the flow's fair share. Waiting flows are ordered by their
@@ -88,14 +93,13 @@ class FairClock:
     def advance(self, delivered: float) -> None:
         """Let V follow so much delivered work (share-seconds)."""
         while delivered > 0 and self._active:
-            step, first = delivered / self._active_weight, self._ahead.first()
-            if first is None or self.virtual_time + step < first[0][0]:
+            step, leaving = delivered / self._active_weight, self._next_to_leave()
+            if leaving is None or self.virtual_time + step < leaving[0]:
                 self.virtual_time += step
                 break
-            delivered -= (first[0][0] - self.virtual_time) * self._active_weight
-            self.virtual_time = max(self.virtual_time, first[0][0])
-            self._refresh(first[1])
-        self._draw_up()
+            delivered -= (leaving[0] - self.virtual_time) * self._active_weight
+            self.virtual_time = max(self.virtual_time, leaving[0])
+            self._refresh(leaving[1])
 
     def arrive(self, key: Key, work: float, weight: float = 1.0, tier: int = 0) -> None:
         """A gang of estimated `work` waits from now on."""
@@ -110,7 +114,7 @@ class FairClock:
         """A waiting gang is gone."""
         flow = self._touch(self.flows[key])
         self._stop_waiting(flow, work)
-        self._refresh(key)
+        self._give_up_credit(key, flow)
 
     def charge(
         self, key: Key, uid: str, work: float, *, waited: bool = True, weight: float = 1.0, tier: int = 0
@@ -127,7 +131,7 @@ class FairClock:
         flow.charges_made += 1
         flow.charges[uid] = Charge(work, flow.charges_made)
         self._book(flow, work, work)
-        self._refresh(key)
+        self._give_up_credit(key, flow)
 
     def overrun(self, key: Key, uid: str, so_far: float) -> None:
         """A running gang has used `so_far`: what exceeds its charge is charged now."""
@@ -142,12 +146,14 @@ class FairClock:
         """A gang ended: its charge is replaced by what it used; a lift voids what it covers of a refund."""
         flow = self._touch(self.flows[key])
         charge = flow.charges.pop(uid)
-        change = actual - charge.work
+        change, before = actual - charge.work, min(flow.meter, self.virtual_time)
         flow.received += actual
         self._book(flow, change, self._effective(flow, charge, change))
         if not flow.charges:
             flow.lifts.clear()
+        unused = 0.0 if flow.waiting else (before - flow.meter) * flow.weight
         self._refresh(key)
+        self.advance(unused)
 
     def reweigh(self, key: Key, weight: float) -> None:
         """Change a flow's entitlement; its lead or lag is kept in work."""
@@ -164,7 +170,9 @@ class FairClock:
         """Tell where the flow's first job ends (estimated work up to there) and who comes first at a tie."""
         flow = self._touch(self.flows[key])
         flow.head_work, flow.head_order = work, order
+        before = flow.meter
         self._refresh(key)
+        self.advance((flow.meter - before) * flow.weight)
 
     def rescale(self, factor: float, own_factors: Mapping[str, float]) -> None:
         """Works are worth `factor` times as much, open charges by uid their own factor; waiting work is 0."""
@@ -262,6 +270,22 @@ class FairClock:
         flow.waiting -= 1
         flow.waiting_work = flow.waiting_work - work if flow.waiting else 0.0
 
+    def _give_up_credit(self, key: Key, flow: Flow) -> None:
+        """A flow that waits no longer has no use for what V granted it and it did not get."""
+        unused = 0.0
+        if not flow.waiting and flow.meter < self.virtual_time:
+            unused = (self.virtual_time - flow.meter) * flow.weight
+            flow.meter = self.virtual_time
+        self._refresh(key)
+        self.advance(unused)
+
+    def _next_to_leave(self) -> tuple[float, Key] | None:
+        """The first flow that stops being active as V grows, and the V at which it does."""
+        ahead, limit = self._ahead.first(), self._limits.first()
+        if ahead is None or (limit is not None and limit[0] < ahead[0]):
+            return (limit[0][0], limit[1]) if limit is not None else None
+        return ahead[0][0], ahead[1]
+
     def _meter(self, flow: Flow) -> float:
         if not flow.drawn:
             return flow.meter
@@ -284,7 +308,7 @@ class FairClock:
             self._ahead.put(key, (flow.meter,))
         elif not flow.charges and not flow.resuming:
             del self.flows[key]
-        active = bool(flow.waiting or ahead)
+        active = (flow.waiting > 0 and not flow.drawn) or (not flow.waiting and ahead)
         if active != flow.active:
             flow.active = active
             self._count(flow, 1 if active else -1)
@@ -292,18 +316,14 @@ class FairClock:
     def _enqueue(self, key: Key, flow: Flow) -> None:
         tag = self._meter(flow) + flow.head_work / flow.weight
         limit = self.lag_limit / flow.weight
-        flow.drawn = tag + limit < self.virtual_time
+        flow.drawn = tag + limit <= self.virtual_time
         if flow.drawn:
+            flow.meter = self._meter(flow)
             self._drawn.put(key, (-flow.tier, -limit, flow.head_order))
             return
         self._by_tag.put(key, (-flow.tier, tag, flow.head_order))
         if limit < math.inf:
             self._limits.put(key, (tag + limit,))
-
-    def _draw_up(self) -> None:
-        """Flows whose first tag fell too far behind V are drawn along from now on."""
-        while (first := self._limits.first()) is not None and first[0][0] < self.virtual_time:
-            self._refresh(first[1])
 
     def _count(self, flow: Flow, sign: int) -> None:
         self._active += sign

@@ -181,7 +181,7 @@ class FairOrder:
         return self._turns(self.top, (), barred)
 
     def find(self, place: Place, depth: int) -> tuple[int, float]:
-        """Position (1 is the head) and tag of a waiting gang; (0, NaN) when `depth` gangs go before it."""
+        """Position (1 is the head) and tag of a waiting gang; beyond `depth` gangs 0 and a bound."""
         before = 0
         for turn in self.turns():
             if place.uid in turn.job.gangs:
@@ -189,7 +189,8 @@ class FairOrder:
             before += len(turn.job.gangs)
             if before >= depth:
                 break
-        return 0, math.nan
+        flow = self.top.clock.flows[place.path[0]]
+        return 0, self.top.clock.meter(place.path[0]) + flow.waiting_work / flow.weight
 
     def level(self, path: Path) -> Level | None:
         """The level below a flow; None when nothing of it is there."""

@@ -105,7 +105,7 @@ def _waiting_is_added_up(book: Book) -> None:
 
 def _check_weights(level: Level) -> None:
     flows = level.clock.flows.values()
-    active = [flow for flow in flows if flow.waiting or level.clock.virtual_time < flow.meter]
+    active = [flow for flow in flows if (flow.waiting and not flow.drawn) or _ahead(level, flow)]
     if any(not flow.active for flow in active):
         _fail("who waits or is ahead is active", f"{active}")
     weight = math.fsum(flow.weight for flow in flows if flow.active)
@@ -113,10 +113,15 @@ def _check_weights(level: Level) -> None:
         _fail("active weights are added up", f"{level.clock.active_weight}, not {weight}")
 
 
+def _ahead(level: Level, flow: Flow) -> bool:
+    return not flow.waiting and level.clock.virtual_time < flow.meter
+
+
 def _fifo_among_equal_tags(book: Book) -> None:
     before: tuple[float, tuple[object, ...]] | None = None
+    tiers = book.settings.grouped or any(job[0] for job in _tiers(book))
     for turn in book.order.turns():
-        if book.settings.grouped or any(job[0] for job in _tiers(book)):
+        if tiers:
             tolerance = CLOSE * (1 + abs(turn.tag))
             if before is not None and turn.tag < before[0] - tolerance:
                 _fail("release order is the order of tags", f"{turn.tag} after {before[0]}")

@@ -33,6 +33,8 @@ from scheduler.core.queue.gangs import GangRecord
 from scheduler.core.queue.waiting import Hold
 
 LONGEST_RETRY_S = 30.0
+IN_DOUBT_S = 10.0
+"""A release that shows no effect after this time is asked for again; opening an open gate harms nobody."""
 
 
 def arrived(book: Book, event: GangArrived | GangChanged) -> list[Action]:
@@ -46,10 +48,11 @@ def arrived(book: Book, event: GangArrived | GangChanged) -> list[Action]:
         book.refund_unreleased(gang.uid)
         return [*actions]
     record.seen_s = book.now_s
+    if record.released:
+        _doubt_release(book, record)
+        return _grown(book, record, gang)
     if record.gang == gang:
         return []
-    if record.released:
-        return _grown(book, record, gang)
     return _replaced(book, record, gang)
 
 
@@ -76,13 +79,11 @@ def found(book: Book, event: GangFound) -> list[Action]:
     if not record.released:
         book.adopt(record, event.released_s, event.charged_work)
     record.seen_s = book.now_s
+    _open_as_found(book, record, event)
     for pod in record.gang.pods:
-        record.asked.add(pod.uid)
-        record.open.add(pod.uid)
         if pod.uid in event.nodes:
             at_s = book.now_s if event.started_s is None else event.started_s
             book.start(record, pod, event.nodes[pod.uid], max(at_s, record.counted_from_s))
-    book.missing.pop(gang.uid, None)
     book.set_deadline(record)
     return actions
 
@@ -233,6 +234,31 @@ def _charged(book: Book, uid: str) -> GangRecord | None:
         if not record.released:
             book.adopt(record, math.nan, math.nan)
     return record
+
+
+def _open_as_found(book: Book, record: GangRecord, event: GangFound) -> None:
+    """Which gates are open, from a view of the pods."""
+    opened = event.gang.pods
+    for uid in [pod.uid for pod in opened if pod.uid not in event.gated and pod.uid in record.pods]:
+        record.asked.add(uid)
+        record.open.add(uid)
+    closed = {uid for uid in event.gated & record.pods.keys() if uid not in record.ended | record.open}
+    if not closed:
+        record.half_open_since_s = None
+        book.missing.pop(record.gang.uid, None)
+        return
+    record.asked -= closed
+    book.missing[record.gang.uid] = None
+    if record.half_open_since_s is None:
+        record.half_open_since_s = book.now_s
+
+
+def _doubt_release(book: Book, record: GangRecord) -> None:
+    """Long after its release its gates are said to be closed: the patches were lost; ask for them again."""
+    if not record.open and not record.started and book.now_s > record.released_s + IN_DOUBT_S:
+        record.asked.clear()
+        record.retry_s = record.released_s = book.now_s
+        book.missing[record.gang.uid] = None
 
 
 def _started(book: Book, record: GangRecord) -> None:

@@ -25,6 +25,8 @@ from scheduler.core.queue.settings import QueueSettings
 
 ENDED_KEPT = 50_000
 """Ended gangs remembered, so that late and doubled events about them change nothing."""
+PLACES_COUNTED = 32
+"""How far a gang's place is counted when it arrives; further back it is told when it is asked for."""
 FORMS_KEPT = 10_000
 _Key = TypeVar("_Key", bound=Hashable)
 Form = tuple[tuple[Shape, int], ...]
@@ -123,7 +125,7 @@ class WaitingRoom:
         record.phase = Phase.WAITING
         self.order.arrive(record.place, self.now_s)
         self._count_waiting(record, 1)
-        position, record.tag = self.order.find(record.place, self.settings.depth)
+        position, record.tag = self.order.find(record.place, min(self.settings.depth, PLACES_COUNTED))
         record.position = record.position or position
         self.arrived.append(record.gang.uid)
         return []
