@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 POLICIES = "fairlane,ujf,cfq,uwfq"
 EXIT_INPUT, EXIT_DEFECT = 2, 3
-NAMES = "fairlane, fairlane-slack, fifo, fair, ujf, srpt, cfq, uwfq, uwfq-floor, drf"
+NAMES = (
+    "fairlane, fairlane-slack, fifo, fair, ujf, srpt, cfq, uwfq, uwfq-floor, drf, "
+    "settled, settled-slack, settled-small"
+)
 
 
 class DefaultsToRun(TyperGroup):

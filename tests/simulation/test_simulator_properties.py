@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scheduler.core.queue import fluid
+from scheduler.core.queue.fluid import fluid_finish
 from simulator.capped import capped_finish_s
 from simulator.cluster import Node, Nodes, Slots
 from simulator.comparison import Setting, simulate
@@ -92,27 +95,46 @@ def test_theorem_bound_of_the_settled_clock(made: Sequence[Job]) -> None:
     assert measure(ours, references_of(ours), fair).late_uncapped.beyond == 0
 
 
-@given(
-    made=st.lists(
-        st.builds(
-            FluidJob,
-            user=st.sampled_from("abc"),
-            submitted_s=st.integers(0, 8).map(lambda halves: halves / 2),
-            work=st.integers(1, 8).map(lambda quarters: quarters / 4),
-            cap=st.sampled_from([0.125, 0.25, 0.5, 1.0]),
-        ),
-        min_size=1,
-        max_size=6,
-    ),
-    weight=st.sampled_from([0.5, 1.0, 3.0]),
+FLUID_JOBS = st.builds(
+    FluidJob,
+    user=st.sampled_from("abc"),
+    submitted_s=st.integers(0, 8).map(lambda halves: halves / 2),
+    work=st.integers(1, 8).map(lambda quarters: quarters / 4),
+    cap=st.sampled_from([0.125, 0.25, 0.5, 1.0]),
 )
-@settings(max_examples=30)
+
+
+@given(made=st.lists(FLUID_JOBS, min_size=1, max_size=5), weight=st.sampled_from([0.5, 1.0, 3.0]))
+@settings(max_examples=15)
 def test_fluid_references_agree_with_a_slow_fluid(made: Sequence[FluidJob], weight: float) -> None:
     weights = {"a": weight}
     uncapped = slow_fluid_s(made, weights, capped=False)
     assert list(uncapped_finish_s(made, weights)) == pytest.approx(uncapped, abs=0.03)
     capped = slow_fluid_s(made, weights, capped=True)
     assert list(capped_finish_s(made, weights)) == pytest.approx(capped, abs=0.03)
+
+
+@given(made=st.lists(FLUID_JOBS, min_size=1, max_size=30), weight=st.sampled_from([0.5, 1.0, 3.0]))
+def test_fluid_references_agree_with_the_one_that_production_exports(
+    made: Sequence[FluidJob], weight: float
+) -> None:
+    weights = {"a": weight}
+    for capped, finish_s in ((False, uncapped_finish_s), (True, capped_finish_s)):
+        theirs = fluid_finish(
+            [
+                fluid.FluidJob(
+                    str(at),
+                    each.user,
+                    each.submitted_s,
+                    each.work,
+                    each.cap if capped else math.inf,
+                    weights.get(each.user, 1.0),
+                )
+                for at, each in enumerate(made)
+            ]
+        )
+        expected = [theirs[str(at)] for at in range(len(made))]
+        assert list(finish_s(made, weights)) == pytest.approx(expected, abs=1e-6)
 
 
 @given(

@@ -102,6 +102,27 @@ def test_ours_reaches_the_prototype(estimates: str, policy: str, mean_s: float, 
     assert found.late_uncapped.beyond == 0
 
 
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_core_and_independent_model_of_the_settled_clock_agree() -> None:
+    """They share no code; the core may differ by the gang that holds a reservation."""
+    found = figures("homo", ["fairlane", "settled"])
+    core, model = found["fairlane"], found["settled"]
+    assert core.response_s.mean == pytest.approx(model.response_s.mean, abs=0.02)
+    assert core.late_uncapped.mean == pytest.approx(model.late_uncapped.mean, abs=0.001)
+    assert core.late_uncapped.largest == pytest.approx(model.late_uncapped.largest)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_a_rule_that_is_both_short_and_in_time() -> None:
+    """At most 16.5 s in the mean with mean lateness of at most 0.15: small jobs may slip in."""
+    found = figures("homo", ["settled-small"])["settled-small"]
+    assert found.response_s.mean <= 16.5
+    assert found.late_uncapped.mean <= 0.15
+    assert found.late_uncapped.beyond == 0
+
+
 @pytest.mark.parametrize("policy", ["fairlane", "fairlane-slack"])
 def test_biased_estimates_do_not_move_shares(policy: str) -> None:
     """Three equal users who always wait, told x0.3, x1 and x3: a third each, within 1 %."""

@@ -35,6 +35,7 @@ LATECOMERS = [job("a1", 0, 6), job("a2", 0.5, 1), job("b1", 0.5, 2)]
         ("uwfq", {"a1": 5, "a2": 2, "b1": 3}),
         ("uwfq-floor", {"a1": 5, "a2": 2, "b1": 3}),
         ("fairlane", {"a1": 5, "a2": 2, "b1": 3}),
+        ("settled", {"a1": 5, "a2": 2, "b1": 3}),
     ],
 )
 def test_three_jobs_on_two_slots(policy: str, expected: dict[str, float]) -> None:
@@ -61,10 +62,21 @@ def test_cfq_gives_a_user_with_two_jobs_two_turns() -> None:
     assert finishes("cfq", TWO_OF_ONE_USER) == {"a1": 2, "a2": 4, "b1": 7}
 
 
-@pytest.mark.parametrize("policy", ["uwfq", "uwfq-floor", "fairlane"])
+@pytest.mark.parametrize("policy", ["uwfq", "uwfq-floor", "settled"])
 def test_between_users_two_jobs_of_one_are_chained(policy: str) -> None:
     # tags: a1 2, a2 2 + 2, b1 3
     assert finishes(policy, TWO_OF_ONE_USER) == {"a1": 2, "b1": 5, "a2": 7}
+
+
+def test_ours_chains_two_jobs_of_one_user_too() -> None:
+    # a1 is charged at once: a2's tag is 2 + 2, b1's 0.2 + 3
+    jobs = [job("a1", 0, 1, 2.0), job("a2", 0.1, 1, 2.0), job("b1", 0.2, 1, 3.0)]
+    assert finishes("fairlane", jobs) == {"a1": 2, "b1": 5, "a2": 7}
+
+
+def test_the_model_refuses_jobs_it_is_not_made_for() -> None:
+    with pytest.raises(ValueError, match="policy settled: pods of job a differ in duration"):
+        schedule("settled", [Job("a", "a", 0.0, (1.0, 2.0))], 1)
 
 
 SERVED_BIG_JOB = [job("a1", 0, 4), job("a3", 0, 4), job("b1", 0, 4), job("a2", 4.5, 2)]
