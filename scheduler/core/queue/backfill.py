@@ -12,7 +12,8 @@ receipt names it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from scheduler.core.queue.capacity import Capacity, Placement, Trial
 from scheduler.core.queue.events import GangPod, Shape
@@ -33,10 +34,11 @@ class Reservation:
     start_s: float
     future: Trial
     node_changes: int
+    refused: dict[tuple[int, bool], int] = field(default_factory=dict)
+    """By kind of gang and whether it would end in time: the capacity's gains when it was refused last."""
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """Pods (uids) that are expected to be gone at `at_s`."""
 
     at_s: float

@@ -143,6 +143,10 @@ class Capacity:
         """True when at least one pod of this shape fits somewhere now."""
         return self._counts(shape).total > 0
 
+    def room_for(self, shape: Shape) -> int:
+        """How many pods of this shape fit now."""
+        return self._counts(shape).total
+
     def counts(self, shape: Shape) -> Mapping[str, int]:
         """How many pods of this shape fit now, by node, where any do."""
         return self._counts(shape).on
@@ -304,13 +308,15 @@ class Trial:
             self.take(placement[pod.uid], pod.shape.requests, within, -1.0)
 
     def _best(self, shape: Shape, within: Trial | None) -> str | None:
+        """Only nodes with room at present, and those changed here, can have room here."""
         best: tuple[int, str] | None = None
-        for name in self._capacity.rooms():
-            if not fits(self.peek(name), shape.requests) or not self._capacity.may_host(shape, name):
+        for name in {*self._capacity.counts(shape), *self._free}:
+            free = self.peek(name)
+            if not fits(free, shape.requests) or not self._capacity.may_host(shape, name):
                 continue
             if within is not None and not fits(within.peek(name), shape.requests):
                 continue
-            rank = (copies(self.peek(name), shape.requests), name)
+            rank = (copies(free, shape.requests), name)
             if best is None or rank < best:
                 best = rank
         return best[1] if best is not None else None

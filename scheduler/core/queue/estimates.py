@@ -7,7 +7,6 @@ estimate only orders gangs: shares are settled by what is measured.
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -49,7 +48,7 @@ class PastRuns:
         of_class = self._classes.get(_class_key(gang), ())
         if of_class:
             return _around(sum(of_class) / len(of_class), "class", of_class)
-        if math.isfinite(gang.hint_s) and gang.hint_s > 0:
+        if SHORTEST_S <= gang.hint_s <= LONGEST_S:
             return _around(gang.hint_s, "hint")
         for runs, source in ((self._flows.get(gang.flow, ()), "user"), (self._queue, "queue")):
             if runs:

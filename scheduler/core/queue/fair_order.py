@@ -17,6 +17,7 @@ import heapq
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from scheduler.core.queue.fair_clock import FairClock, Key, Order
 from scheduler.core.queue.lazy_heap import LazyHeap
@@ -57,6 +58,13 @@ class WaitingJob:
         assert first is not None
         return first[0]
 
+    def uids(self) -> Iterable[str]:
+        """The gangs, oldest first."""
+        if len(self.gangs) == 1:
+            first = self.gangs.first()
+            return (first[1],) if first is not None else ()
+        return (uid for _, uid in self.gangs.in_order())
+
     def rank(self, order: Order) -> int:
         """How many of the job's gangs go before one; mostly it is the youngest."""
         return (
@@ -80,8 +88,7 @@ class Level:
     gangs: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """A job in the order: its tag at the top, its waiting work, its gangs oldest first."""
 
     tag: float
@@ -252,8 +259,10 @@ class FairOrder:
 
     def _turns(self, level: Level, path: Path, barred: Container[Path]) -> Iterator[Turn]:
         if not level.below:
+            jobs = level.jobs
             for tag, order, key in level.clock.in_order():
-                yield Turn(tag, order, level.jobs[key].work, level.jobs[key])
+                job = jobs[key]
+                yield Turn(tag, order, job.work, job)
             return
         flows = level.clock.in_order()
         upcoming = next(flows, None)

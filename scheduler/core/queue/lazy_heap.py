@@ -9,6 +9,8 @@ from typing import Any, Generic, TypeVar
 Item = TypeVar("Item", bound=Hashable)
 Key = tuple[Any, ...]
 _SLACK = 16
+_FEW = 48
+"""Sorting so many at once is quicker than taking them one by one."""
 
 
 class LazyHeap(Generic[Item]):
@@ -49,11 +51,21 @@ class LazyHeap(Generic[Item]):
 
     def in_order(self) -> Iterator[tuple[Key, Item]]:
         """All items by key; the heap must not change meanwhile."""
-        heap, frontier = self._heap, [(self._heap[0], 0)] if self._heap else []
+        heap, current = self._heap, self._current
+        if len(heap) <= _FEW:
+            for key, number, item in sorted(heap):
+                if current.get(item) == number:
+                    yield key, item
+            return
+        frontier, size = [(heap[0], 0)], len(heap)
         while frontier:
-            (key, number, item), index = heapq.heappop(frontier)
-            if self._current.get(item) == number:
+            (key, number, item), index = frontier[0]
+            if current.get(item) == number:
                 yield key, item
-            for child in (2 * index + 1, 2 * index + 2):
-                if child < len(heap):
-                    heapq.heappush(frontier, (heap[child], child))
+            child = 2 * index + 1
+            if child < size:
+                heapq.heapreplace(frontier, (heap[child], child))
+                if child + 1 < size:
+                    heapq.heappush(frontier, (heap[child + 1], child + 1))
+            else:
+                heapq.heappop(frontier)

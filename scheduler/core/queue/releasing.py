@@ -10,7 +10,7 @@ before the reserved one: they alone are looked at.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from scheduler.core.queue.actions import Action, Report
 from scheduler.core.queue.backfill import End, Reservation, earliest_start, may_go_ahead, overdue_end_s
@@ -25,8 +25,7 @@ FORMS_TRIED = 32
 """With no more kinds of gangs than this waiting, each is tried before the walk begins."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A waiting gang and its tag."""
 
     record: GangRecord
@@ -91,7 +90,9 @@ def _upcoming(book: Book) -> Iterator[Candidate]:
     """Waiting gangs that may be released, in order, as many as the walk's depth."""
     seen = 0
     for turn in book.order.turns(_barred(book)):
-        for _, uid in turn.job.gangs.in_order():
+        if seen >= book.settings.depth:
+            return
+        for uid in turn.job.uids():
             seen += 1
             if seen > book.settings.depth:
                 return
@@ -122,10 +123,12 @@ def _anything_fits(book: Book) -> bool:
     """False when no kind of gang that waits has room for even one of each of its pods."""
     if len(book.waiting_forms) > FORMS_TRIED:
         return True
-    capacity = book.capacity
-    return any(
-        all(capacity.fits_one(shape) for shape in book.form_pods.get(form, ())) for form in book.waiting_forms
-    )
+    return any(_fits_alone(book, form) for form in book.waiting_forms)
+
+
+def _fits_alone(book: Book, form: int) -> bool:
+    """True when there is room for the pods of each shape of this form, were they alone."""
+    return all(book.capacity.room_for(shape) >= number for shape, number in book.form_pods.get(form, ()))
 
 
 def _displaced(book: Book, arrived: list[str]) -> bool:
@@ -180,24 +183,25 @@ def _set_aside(book: Book, record: GangRecord) -> list[Report]:
 
 def _let_others_ahead(book: Book, reservation: Reservation) -> list[Action]:
     actions: list[Action] = []
-    failed: set[tuple[int, bool]] = set()
-    for candidate in list(_upcoming(book)):
-        record = candidate.record
-        in_time = book.now_s + record.estimate.p90_s <= reservation.start_s
-        if record.gang.uid == reservation.uid or (record.form, in_time) in failed:
-            continue
-        released = _backfill(book, candidate, reservation)
-        if not released:
-            failed.add((record.form, in_time))
-        actions += released
+    possible = {form for form in book.waiting_forms if _fits_alone(book, form)}
+    if not possible:
+        return []
+    for candidate in [one for one in _upcoming(book) if one.record.form in possible]:
+        if candidate.record.gang.uid != reservation.uid:
+            actions += _backfill(book, candidate, reservation)
     return actions
 
 
 def _backfill(book: Book, candidate: Candidate, reservation: Reservation) -> list[Action]:
     record = candidate.record
     end_s = book.now_s + record.estimate.p90_s
+    kind = (record.form, end_s <= reservation.start_s)
+    if reservation.refused.get(kind) == book.capacity.gains:
+        return []
     placement = may_go_ahead(book.capacity, record.wanted(), end_s, reservation)
     if placement is None:
+        # Nothing was freed since and releases only take room: its like would be refused as well.
+        reservation.refused[kind] = book.capacity.gains
         return []
     return [book.release(record, placement, tag=candidate.tag, backfilled=True)]
 

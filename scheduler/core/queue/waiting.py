@@ -66,7 +66,7 @@ class WaitingRoom:
         self.holds: dict[object, Hold] = {}
         self.watched_s = -math.inf
         self.waiting_forms: dict[int, int] = {}
-        self.form_pods: dict[int, tuple[Shape, ...]] = {}
+        self.form_pods: dict[int, Form] = {}
         self.reservation: Reservation | None = None
         self.paused = False
         self.arrived: list[str] = []
@@ -218,7 +218,7 @@ class WaitingRoom:
                 self.form_pods = {one: self.form_pods[one] for one in self.waiting_forms}
             self._form_ids += 1
             self._forms[form] = self._form_ids
-            self.form_pods[self._form_ids] = tuple(counts)
+            self.form_pods[self._form_ids] = form
         return self._forms[form]
 
 
