@@ -42,6 +42,10 @@ class Scheduler(Protocol):
         """What starts now."""
         ...
 
+    def notes(self) -> Sequence[str]:
+        """What it had to say meanwhile, for the report."""
+        ...
+
 
 class StuckError(Exception):
     """Nothing runs, nothing comes, and jobs still wait: a defect of the scheduler."""
@@ -166,6 +170,7 @@ class Simulation:
             share=np.array([run.share for run in self._runs], dtype=float),
             events=self._sequence,
             cpu_s=cpu_s,
+            notes=tuple(self._scheduler.notes()),
         )
 
 
@@ -210,6 +215,10 @@ class ListScheduler:
 
     def tick(self, now_s: float) -> None:
         """Nothing to do: the policies know of no clock but the events'."""
+
+    def notes(self) -> Sequence[str]:
+        """A policy says nothing."""
+        return ()
 
     def starts(self, now_s: float) -> Iterable[Run]:
         """The head, and the next, until one does not fit."""

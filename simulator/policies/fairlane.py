@@ -8,7 +8,8 @@ simulated cluster is a defect and ends the simulation.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scheduler.core.queue.actions import Action, ReleaseGang, Report
@@ -58,7 +59,7 @@ class FairlaneScheduler:
         self._cluster = cluster
         self._waiting: dict[str, tuple[Submission, int, int]] = {}
         self._released: list[ReleaseGang] = []
-        self.reports: list[str] = []
+        self._reports: list[Report] = []
         reference: dict[str, float] = {}
         for offered in cluster.offers().values():
             for resource, amount in offered.items():
@@ -109,6 +110,12 @@ class FairlaneScheduler:
             self._handle(GangStarted(release.uid), now_s)
             yield run
 
+    def notes(self) -> Sequence[str]:
+        """The core's reports by kind, each with its number and one example."""
+        kinds = Counter(report.trouble for report in self._reports)
+        first = {report.trouble: report for report in reversed(self._reports)}
+        return [f"{count} x {kind}, e.g. {first[kind].sentence}" for kind, count in kinds.items()]
+
     def _handle(self, event: Event, now_s: float) -> None:
         for action in self.gatekeeper.handle(event, now_s):
             self._note(action)
@@ -117,7 +124,7 @@ class FairlaneScheduler:
         if isinstance(action, ReleaseGang):
             self._released.append(action)
         elif isinstance(action, Report):
-            self.reports.append(f"{action.uid}: {action.sentence}")
+            self._reports.append(action)
 
     def _start(self, release: ReleaseGang, now_s: float) -> Run:
         known = self._waiting.pop(release.uid, None)

@@ -160,3 +160,15 @@ def test_an_ordering_follows_its_keys() -> None:
         seen.append(first)
         order.drop(first)
     assert seen == ["x", "z", "y"]
+
+
+def test_what_the_core_reports_comes_out_as_a_note() -> None:
+    from simulator.cluster import Slots
+    from simulator.policies.fairlane import FairlaneScheduler
+    from simulator.state import Submission
+
+    scheduler = FairlaneScheduler(Slots(2), {})
+    scheduler.submitted(Submission(0, job("a", 0, 3, gang=True), 0.5, 1.0, 1.0), 0.0)
+    assert list(scheduler.starts(0.0)) == []
+    (note,) = scheduler.notes()
+    assert note.startswith("1 x infeasible, e.g. the 3 pods together do not fit")
