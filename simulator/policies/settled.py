@@ -27,7 +27,10 @@ class _Flow:
 
 
 class _Clock:
-    """Virtual time and meters, as in the design: active is who waits or is charged ahead of V."""
+    """Virtual time and meters, as in the design: active is who waits or is charged ahead of V.
+
+    A flow that is neither is forgotten; so one that comes back is lifted to V.
+    """
 
     def __init__(self) -> None:
         self.virtual_time = 0.0
@@ -35,8 +38,6 @@ class _Clock:
 
     def arrive(self, key: Hashable, weight: float, pods: int, work: float) -> None:
         flow = self.flows.setdefault(key, _Flow(self.virtual_time, weight))
-        if not flow.waiting:
-            flow.meter = max(flow.meter, self.virtual_time)
         flow.waiting += pods
         flow.waiting_work += work
 

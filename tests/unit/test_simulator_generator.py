@@ -124,6 +124,14 @@ def test_equal_seeds_give_equal_jobs_and_another_user_changes_nobody(tmp_path: P
     )
 
 
+def test_users_of_one_stream_do_not_submit_in_step(tmp_path: Path) -> None:
+    two = STREAM.replace("{name: u,", "{name: u, count: 2,")
+    jobs = generate(scenario(tmp_path, f"horizon_s: 100\nusers: [{two}]"), 1).jobs
+    times = [{each.submitted_s for each in jobs if each.user == user} for user in ("u-1", "u-2")]
+    assert all(times)
+    assert not times[0] & times[1]
+
+
 def test_the_limit_keeps_the_first_jobs(tmp_path: Path) -> None:
     made = generate(scenario(tmp_path, f"horizon_s: 100000\nlimit: 7\nusers: [{STREAM}]"), 1)
     assert len(made.jobs) == 7

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
-from simulator.cluster import Node, Nodes
+from simulator.cluster import Node, Nodes, Slots
 from simulator.comparison import Setting, simulate
-from simulator.engine import StuckError
+from simulator.engine import ListScheduler, Simulation, StuckError
+from simulator.policies.fairlane import FairlaneScheduler
+from simulator.policies.keyed import Fifo
 from simulator.policies.ordering import Ordering
 from simulator.policies.registry import NAMES
+from simulator.policies.settled import SettledModel, Turn, inside_slack
+from simulator.state import Submission
 from simulator.workload import Job, Request
 from tests.simulator_builders import finishes, job, schedule, workload
 
@@ -48,6 +54,12 @@ SHORTER_BUT_LATER = [job("a", 0, 4), job("b", 0, 4), job("c", 4.5, 1, 2.5)]
 
 def test_srpt_lets_a_later_shorter_job_go_first() -> None:
     assert finishes("srpt", SHORTER_BUT_LATER) == {"a": 4, "b": 10.5, "c": 7.5}
+
+
+@pytest.mark.parametrize("policy", ["srpt", "cfq", "uwfq", "uwfq-floor", "settled"])
+def test_what_was_served_before_the_other_came_counts(policy: str) -> None:
+    # at 3 s one task of a's four is left, against b's three; V = 2.5 when b comes: its tag is 5.5 against 4
+    assert finishes(policy, [job("a", 0, 4), job("b", 2.5, 3)]) == {"a": 4, "b": 7}
 
 
 def test_cfq_keeps_the_order_of_fluid_finishes() -> None:
@@ -138,10 +150,6 @@ def test_an_unknown_policy_is_refused_with_the_names() -> None:
 
 
 def test_a_scheduler_that_starts_nothing_is_found_out() -> None:
-    from simulator.cluster import Slots
-    from simulator.engine import ListScheduler, Simulation
-    from simulator.policies.keyed import Fifo
-
     class Lazy(Fifo):
         def head(self) -> None:
             return None
@@ -162,11 +170,50 @@ def test_an_ordering_follows_its_keys() -> None:
     assert seen == ["x", "z", "y"]
 
 
-def test_what_the_core_reports_comes_out_as_a_note() -> None:
-    from simulator.cluster import Slots
-    from simulator.policies.fairlane import FairlaneScheduler
-    from simulator.state import Submission
+def turn(tag: float, name: str, work: int, until_s: float) -> Turn:
+    return Turn(tag, (0.0, 0), Submission(0, job(name, 0, work), 1.0, 1.0, 1.0), until_s)
 
+
+def chosen(*turns: Turn, small: float = 0.0, allowance_s: float = 0.0) -> str:
+    return inside_slack(turns, small, allowance_s).job.name
+
+
+def test_inside_the_slack_the_shortest_goes() -> None:
+    assert chosen(turn(5, "a", 5, 8.0), turn(6, "b", 3, 20.0), turn(7, "c", 2, 30.0)) == "c"
+
+
+def test_who_would_make_an_earlier_one_late_does_not() -> None:
+    # a has 1 s to spare; b may not, and c may not either
+    assert chosen(turn(5, "a", 5, 6.0), turn(6, "b", 3, 20.0), turn(7, "c", 2, 30.0)) == "a"
+    # a has 4 s to spare but b before c has none
+    assert chosen(turn(5, "a", 5, 9.0), turn(6, "b", 4, 9.0), turn(7, "c", 2, 30.0)) == "b"
+
+
+def test_a_small_job_may_cost_others_the_allowance_and_no_more() -> None:
+    waiting = turn(5, "a", 5, 5.5), turn(7, "c", 2, 30.0)
+    assert chosen(*waiting) == "a"
+    assert chosen(*waiting, small=2.0, allowance_s=1.5) == "c"
+    assert chosen(*waiting, small=2.0, allowance_s=1.4) == "a"
+    assert chosen(*waiting, small=1.9, allowance_s=1.5) == "a"
+
+
+def test_the_models_tags_are_chained_and_dated() -> None:
+    """Tags a1 3, b1 4, a2 3 + 3; V reaches them, shared by a (until 6) and b (until 4), at 6, 8 and 10 s."""
+    seen: list[Turn] = []
+
+    class Watched(SettledModel):
+        def choose(self, turns: Sequence[Turn]) -> Submission:
+            seen.extend([] if seen else self.with_deadlines(turns))
+            return super().choose(turns)
+
+    cluster = Slots(1)
+    jobs = [job("a1", 0, 3), job("a2", 0, 3), job("b1", 0, 4)]
+    Simulation(workload(*jobs), cluster, ListScheduler(Watched(), cluster), lambda _: 1.0).run()
+    dated = [(each.job.job.name, each.tag, each.until_s) for each in seen]
+    assert dated == [("a1", 3.0, 6.0), ("b1", 4.0, 8.0), ("a2", 6.0, 10.0)]
+
+
+def test_what_the_core_reports_comes_out_as_a_note() -> None:
     scheduler = FairlaneScheduler(Slots(2), {})
     scheduler.submitted(Submission(0, job("a", 0, 3, gang=True), 0.5, 1.0, 1.0), 0.0)
     assert list(scheduler.starts(0.0)) == []
