@@ -9,6 +9,7 @@ before the reserved one: they alone are looked at.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -114,7 +115,7 @@ def _held_back(book: Book, record: GangRecord) -> bool:
 def _barred(book: Book) -> set[Path]:
     """Flows that hold as much as one may while others wait."""
     limit = book.settings.max_share_while_others_wait
-    if len(book.waiting_of) < 2:
+    if limit == math.inf or len(book.waiting_of) < 2:
         return set()
     return {path for path, share in book.occupied.items() if share >= limit}
 
