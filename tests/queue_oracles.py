@@ -95,7 +95,8 @@ class SlowClock:
             delivered -= rise * weight
             self.virtual_time = min(*active.values(), self.virtual_time + rise)
         for flow in self.flows.values():
-            self._limit(flow)
+            # A flow at its limit is drawn along; V granted it nothing meanwhile.
+            flow.meter = max(flow.meter, self._floor(flow)) if flow.waiting else flow.meter
 
     def leaves(self, key: str) -> float:
         """The V at which a flow is no longer active."""
@@ -177,10 +178,13 @@ class SlowClock:
             flow.meter = self.virtual_time
             self.advance(unused)
 
+    def _floor(self, flow: SlowFlow) -> float:
+        head = next(iter(flow.waiting.values()))
+        return self.virtual_time - (self.lag_limit + head) / flow.weight
+
     def _limit(self, flow: SlowFlow) -> None:
         if flow.waiting:
-            head = next(iter(flow.waiting.values()))
-            floor = self.virtual_time - (self.lag_limit + head) / flow.weight
+            floor = self._floor(flow)
             if flow.meter < floor:
                 unused, flow.meter = (floor - flow.meter) * flow.weight, floor
                 self.advance(unused)

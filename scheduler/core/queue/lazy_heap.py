@@ -35,7 +35,7 @@ class LazyHeap(Generic[Item]):
         self._puts += 1
         self._current[item] = self._puts
         heapq.heappush(self._heap, (key, self._puts, item))
-        if len(self._heap) > 2 * len(self._current) + _SLACK:
+        if len(self._heap) > len(self._current) + len(self._current) // 4 + _SLACK:
             self._heap = [entry for entry in self._heap if self._current.get(entry[2]) == entry[1]]
             heapq.heapify(self._heap)
 
@@ -51,6 +51,7 @@ class LazyHeap(Generic[Item]):
 
     def in_order(self) -> Iterator[tuple[Key, Item]]:
         """All items by key; the heap must not change meanwhile."""
+        self.first()
         heap, current = self._heap, self._current
         if len(heap) <= _FEW:
             for key, number, item in sorted(heap):
