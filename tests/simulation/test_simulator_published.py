@@ -156,6 +156,10 @@ def test_the_adversarys_victim_ends_at_its_fluid_finish() -> None:
     assert adversary_s("fairlane") <= 50.5 + 0.5
 
 
+def test_a_rule_on_trial_costs_the_victim_its_allowance_and_no_more() -> None:
+    assert adversary_s("settled-small") <= 50.5 + 25 + 1
+
+
 def test_the_adversary_delays_its_victim_under_published_policies() -> None:
     assert adversary_s("uwfq") > 70
     assert adversary_s("cfq") > 200
