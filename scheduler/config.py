@@ -202,6 +202,8 @@ class RecorderSettings(Section):
     """Decisions kept; the oldest go first."""
     keep_days: PositiveFloat = 180.0
     max_body_bytes: PositiveInt = 64 * 2**20
+    niceness: Annotated[int, Field(ge=0, le=19)] = 10
+    """Added to the process's niceness: writing what happened yields to placing what waits."""
 
 
 class PredictorSettings(Section):

@@ -15,14 +15,14 @@ A pair that was not measured counts as the mean of the candidate's pairs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from model.features import build, job_columns
 from model.placement import ClusterView, Job
-from model.prior import log_prior
+from model.prior import log_level, log_placement, reader_of
 from model.schema import POSITION
 from model.snapshot import Floats, Indices, TelemetrySnapshot
 from model.transfer import attained_throughput, transfer_columns
@@ -35,12 +35,16 @@ PARTNERS_AT_MOST = 8
 """Data nodes and peers looked at for an estimate; each costs a pass over all nodes."""
 
 
-_COMPARED = [POSITION["transfer_ratio"], POSITION["transfer_median_s"]]
+Columns = Mapping[str, Floats | float]
+_COMPARED = ("transfer_ratio", "transfer_median_s")
+"""Columns that compare a candidate with all others."""
 
 
 def estimated_table(draft: Basis, job: Job, table_id: str, now_s: float) -> ScoreTable:
     """A table of the prior for `job` (histories included) from a draft."""
-    rows = _rows_for(job, draft)
+    rows = draft.features.copy(order="K")
+    for name, value in _columns_for(job, draft).items():
+        rows[:, POSITION[name]] = value
     basis = replace(draft, job=job, features=rows)
     return table_from_prior(basis, Fallback.MISS, table_id, now_s)
 
@@ -49,23 +53,29 @@ def adapted(table: ScoreTable, corrections: Corrections, job: Job) -> Correction
     """`corrections` plus what `job` has in other sizes and further placed members than `table` knows."""
     basis = _basis_of(table)
     if corrections.estimate is None:
-        corrections.estimate = log_prior(_rows_for(table.job, basis))
+        corrections.estimate = _log_prior(_columns_for(table.job, basis), basis)
     informed = replace(job, class_history=table.job.class_history, user_history=table.job.user_history)
-    estimated = _rows_for(informed, basis)
-    shift = corrections.shift + log_prior(estimated) - corrections.estimate
-    return Corrections(shift, corrections.view_version, dict(corrections.rows), estimated=estimated)
+    columns = _columns_for(informed, basis)
+    shift = corrections.shift + _log_prior(columns, basis) - corrections.estimate
+    return Corrections(shift, corrections.view_version, estimated=columns)
+
+
+def compared(table: ScoreTable, corrections: Corrections, rows: Indices) -> Columns:
+    """Of these rows, the columns that only an estimate over all candidates can tell."""
+    columns = corrections.estimated
+    if columns is None:
+        return {name: table.features[rows, POSITION[name]] for name in _COMPARED}
+    everywhere = ((name, np.broadcast_to(columns[name], len(table.nodes))) for name in _COMPARED)
+    return {name: np.asarray(values)[rows] for name, values in everywhere}
 
 
 def exact_rows(
-    estimated: Floats, job: Job, names: Sequence[str], snapshot: TelemetrySnapshot, cluster: ClusterView
+    seen: Columns, job: Job, names: Sequence[str], snapshot: TelemetrySnapshot, cluster: ClusterView
 ) -> Floats:
-    """What `build` says of `names`, for the record; `estimated` are their rows in the estimate.
-
-    Columns that compare a candidate with all others are those of the
-    estimate, which saw all.
-    """
+    """What `build` says of `names`, for the record, with `seen` (`compared`) in place of its own columns."""
     rows = build(job, names, snapshot, cluster).copy()
-    rows[:, _COMPARED] = estimated[:, _COMPARED]
+    for name, values in seen.items():
+        rows[:, POSITION[name]] = values
     return rows
 
 
@@ -81,14 +91,20 @@ def warm(basis: Basis) -> None:
             pairs.from_node(0), pairs.to_node(0)
 
 
-def _rows_for(job: Job, basis: Basis) -> Floats:
-    """The basis' rows with the columns of `job` and of its transfers."""
-    rows = basis.features.copy(order="K")
-    for name, value in job_columns(job).items():
-        rows[:, POSITION[name]] = value
-    for name, values in _transfers(job, basis).items():
-        rows[:, POSITION[name]] = values
-    return rows
+def _columns_for(job: Job, basis: Basis) -> Columns:
+    """The columns of `job` and of its transfers, which take the place of the basis' own."""
+    return job_columns(job) | _transfers(job, basis)
+
+
+def _log_prior(columns: Columns, basis: Basis) -> Floats:
+    """The prior of the basis' rows with these columns in place of their own; shape (nodes,)."""
+    theirs = reader_of(basis.features)
+
+    def read(name: str) -> Floats | float:
+        return columns[name] if name in columns else theirs(name)
+
+    level = log_level(read)
+    return np.asarray(level + log_placement(read, level), dtype=np.float64)
 
 
 def _transfers(job: Job, basis: Basis) -> dict[str, Floats | float]:

@@ -9,10 +9,11 @@ from placing_builders import JOB, NODES, a_basis, a_snapshot, a_table, a_view
 from model.features import build
 from model.placement import Job, NodeFacts
 from model.schema import POSITION
-from scheduler.core.estimate import NOBODY, adapted, estimated_table, exact_rows, warm
+from scheduler.core.estimate import NOBODY, adapted, compared, estimated_table, exact_rows, warm
 from scheduler.core.scoring import (
     CORRECTED_AT_ONCE,
     bring_up_to_date,
+    rows_of_now,
     settle_unmeasured,
     sigma_of,
     table_from_model,
@@ -68,7 +69,14 @@ def test_a_network_heavy_pod_bound_since_makes_its_node_slower() -> None:
     assert corrections.shift[0] > 0.05
     assert corrections.shift[1:].tolist() == [0.0, 0.0, 0.0]
     assert corrections.view_version == 7
-    assert corrections.rows[0][POSITION["residents_network_heavy"]] == 1.0
+
+
+def test_rows_for_the_record_have_the_residents_of_now() -> None:
+    table, crowded = a_table(), NodeFacts(zone="z", allocatable_cpu=8.0, residents=2, network_heavy=1)
+    rows = rows_of_now(table, np.array([2, 0]), a_view(a=crowded))
+    heavy = POSITION["residents_network_heavy"]
+    assert rows[:, heavy].tolist() == [table.features[2, heavy], 1.0]
+    assert table.features[0, heavy] == 0.0
 
 
 def test_a_full_cpu_bound_since_makes_its_node_slower() -> None:
@@ -129,8 +137,8 @@ def test_rows_for_the_record_are_those_that_training_would_build() -> None:
     snapshot, job = a_snapshot(), replace(JOB, peer_nodes=("c",))
     table = a_table(basis=a_basis(JOB, snapshot))
     corrections = adapted(table, Corrections.none(table), job)
-    assert corrections.estimated is not None
-    rows = exact_rows(corrections.estimated, job, NODES, snapshot, a_view())
+    seen = compared(table, corrections, np.arange(len(NODES)))
+    rows = exact_rows(seen, job, NODES, snapshot, a_view())
     exact = build(job, NODES, snapshot, a_view())
     assert np.allclose(rows, exact, equal_nan=True, rtol=1e-6)
 
