@@ -92,7 +92,7 @@ def log_placement(read: Reader, level: Floats | float) -> Floats:
     return np.asarray(_network(read, level) + _load(read), dtype=np.float64)
 
 
-def _known(*choices: Floats | float, otherwise: Floats | float) -> Floats:
+def known(*choices: Floats | float, otherwise: Floats | float) -> Floats:
     """Row by row the first choice that is known."""
     result = np.asarray(otherwise, dtype=np.float64)
     for choice in reversed(choices):
@@ -103,9 +103,9 @@ def _known(*choices: Floats | float, otherwise: Floats | float) -> Floats:
 def log_level(read: Reader) -> Floats:
     """The term level: log(base_s)."""
     mean, ewma = read("class_mean_log_s"), read("class_ewma_log_s")
-    history = _known((1 - RECENT) * mean + RECENT * ewma, mean, ewma, otherwise=np.nan)
-    runs = np.where(np.isfinite(history), np.maximum(_known(read("class_runs"), otherwise=1.0), 1.0), 0.0)
-    without_history = _known(
+    history = known((1 - RECENT) * mean + RECENT * ewma, mean, ewma, otherwise=np.nan)
+    runs = np.where(np.isfinite(history), np.maximum(known(read("class_runs"), otherwise=1.0), 1.0), 0.0)
+    without_history = known(
         read("job_expected_log_s"), read("user_mean_log_s"), _formula(read), otherwise=np.log(CPU_S)
     )
     return np.asarray(
@@ -114,22 +114,22 @@ def log_level(read: Reader) -> Floats:
 
 
 def _formula(read: Reader) -> Floats:
-    transfer = _known(read("transfer_median_s"), otherwise=0.0)
-    rtt = _known(read("rtt_all"), otherwise=0.0)
+    transfer = known(read("transfer_median_s"), otherwise=0.0)
+    rtt = known(read("rtt_all"), otherwise=0.0)
     return np.asarray(np.log(CPU_S + transfer + ROUNDS * rtt), dtype=np.float64)
 
 
 def _network(read: Reader, level: Floats | float) -> Floats:
     base_s = np.maximum(np.exp(np.minimum(level, 50.0)), LEAST_S)
     hinted = read("transfer_median_s") / base_s
-    share = np.clip(_known(hinted, otherwise=SHARE_BY_DEFAULT), 0.0, SHARE_AT_MOST)
-    ratio = np.clip(_known(read("transfer_ratio"), otherwise=1.0), 0.0, RATIO_AT_MOST)
-    sharing = 1.0 + MOVING * _known(read("residents_network_heavy"), otherwise=0.0)
+    share = np.clip(known(hinted, otherwise=SHARE_BY_DEFAULT), 0.0, SHARE_AT_MOST)
+    ratio = np.clip(known(read("transfer_ratio"), otherwise=1.0), 0.0, RATIO_AT_MOST)
+    sharing = 1.0 + MOVING * known(read("residents_network_heavy"), otherwise=0.0)
     return np.asarray(np.log(1.0 - share + share * ratio * sharing), dtype=np.float64)
 
 
 def _load(read: Reader) -> Floats:
-    use = _known(read("cpu_use_forecast"), read("cpu_use_mean_1m"), read("cpu_use"), otherwise=TYPICAL_USE)
-    wanted = _known(np.divide(read("job_cpu"), read("cpu_cores")), otherwise=0.0)
+    use = known(read("cpu_use_forecast"), read("cpu_use_mean_1m"), read("cpu_use"), otherwise=TYPICAL_USE)
+    wanted = known(np.divide(read("job_cpu"), read("cpu_cores")), otherwise=0.0)
     crowding = np.log(np.maximum(use + wanted, 1.0))
     return np.asarray(USE_WEIGHT * (use - TYPICAL_USE) + crowding, dtype=np.float64)
