@@ -8,14 +8,15 @@ has no table, or one that does not know the gang's newest members, estimates:
   time its transfers would take is computed from the pairs measured to its
   data and its peers; columns about those pairs stay unknown.
 - with a table of the same job that misses members of the gang or has other
-  sizes, by the ratio of this job's prior to that of the table's job.
+  sizes, by the seconds that its transfers take more (where volumes are
+  hinted), else by the ratio of this job's prior to that of the table's job.
 
 A pair that was not measured counts as the mean of the candidate's pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +28,7 @@ from model.schema import POSITION
 from model.snapshot import Floats, Indices, TelemetrySnapshot
 from model.transfer import attained_throughput, transfer_columns
 from scheduler.core.scoring import Basis, table_from_prior
-from scheduler.core.types import Corrections, Fallback, Mask, ScoreTable
+from scheduler.core.types import Columns, Corrections, Estimate, Fallback, Mask, ScoreTable
 
 NOBODY = Job("")
 """The job of the drafts."""
@@ -35,7 +36,6 @@ PARTNERS_AT_MOST = 8
 """Data nodes and peers looked at for an estimate; each costs a pass over all nodes."""
 
 
-Columns = Mapping[str, Floats | float]
 _COMPARED = ("transfer_ratio", "transfer_median_s")
 """Columns that compare a candidate with all others."""
 
@@ -50,14 +50,37 @@ def estimated_table(draft: Basis, job: Job, table_id: str, now_s: float) -> Scor
 
 
 def adapted(table: ScoreTable, corrections: Corrections, job: Job) -> Corrections:
-    """`corrections` plus what `job` has in other sizes and further placed members than `table` knows."""
+    """`corrections` plus what `job` has in other sizes and further placed members than `table` knows.
+
+    Where volumes are hinted, the seconds that their transfers take more or
+    less are added to the table's own time: at least the share of the run that
+    is no transfer does not grow with them. Elsewhere the prior compares.
+    """
     basis = _basis_of(table)
-    if corrections.estimate is None:
-        corrections.estimate = _log_prior(_columns_for(table.job, basis), basis)
+    if corrections.own is None:
+        corrections.own = _estimate(table.job, basis)
     informed = replace(job, class_history=table.job.class_history, user_history=table.job.user_history)
-    columns = _columns_for(informed, basis)
-    shift = corrections.shift + _log_prior(columns, basis) - corrections.estimate
-    return Corrections(shift, corrections.view_version, estimated=columns)
+    other = _estimate(informed, basis)
+    shift = corrections.shift + _difference(np.exp(table.p50), corrections.own, other)
+    return Corrections(shift, corrections.view_version, corrections.own, estimated=other.columns)
+
+
+def _estimate(job: Job, basis: Basis) -> Estimate:
+    columns = _columns_for(job, basis)
+    hinted = np.stack(np.broadcast_arrays(columns["input_s"], columns["shuffle_s"], np.nan * basis.measured))
+    known = np.isfinite(hinted)
+    transfer_s = np.where(known.any(axis=0), np.where(known, hinted, 0.0).sum(axis=0), np.nan)
+    return Estimate(columns, _log_prior(columns, basis), transfer_s)
+
+
+def _difference(run_s: Floats, own: Estimate, other: Estimate) -> Floats:
+    """How much longer the other job takes than the own one, which takes `run_s`: difference of logarithms."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled = np.where(other.transfer_s == own.transfer_s, 1.0, other.transfer_s / own.transfer_s)
+        added = 1.0 + (other.transfer_s - own.transfer_s) / run_s
+        # a run that is all transfer scales with it; nothing can make it change more than that
+        longer = np.log(np.clip(added, np.minimum(scaled, 1.0), np.maximum(scaled, 1.0)))
+    return np.where(np.isfinite(longer), longer, other.log_s - own.log_s)
 
 
 def compared(table: ScoreTable, corrections: Corrections, rows: Indices) -> Columns:

@@ -194,19 +194,36 @@ class ScoreTable:
         return self.model_version != ""
 
 
+Columns = Mapping[str, Floats | float]
+"""Values of features by name: one per node, or one for all nodes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Estimate:
+    """A job judged by what is in memory: its columns, the prior's log time, the seconds of its transfers.
+
+    `log_s` and `transfer_s` have one entry per node; `transfer_s` is NaN
+    without hints.
+    """
+
+    columns: Columns
+    log_s: Floats
+    transfer_s: Floats
+
+
 @dataclass(slots=True, eq=False)
 class Corrections:
     """What changed on the nodes since a table was made; grows with the bindings seen.
 
-    `shift` is added to the logarithms of the table's times; `estimate` is the
-    table's own estimate, once it was needed, and `estimated` the columns of
-    another job that an answer was estimated from (core.estimate).
+    `shift` is added to the logarithms of the table's times; `own` is the
+    estimate of the table's own job, once it was needed, and `estimated` the
+    columns of another job that an answer was estimated from (core.estimate).
     """
 
     shift: Floats
     view_version: int
-    estimate: Floats | None = None
-    estimated: Mapping[str, Floats | float] | None = None
+    own: Estimate | None = None
+    estimated: Columns | None = None
 
     @classmethod
     def none(cls, table: ScoreTable) -> Corrections:
