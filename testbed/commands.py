@@ -56,7 +56,7 @@ def up(
     sites: Annotated[int, typer.Option(help="Sites; each adds one data node.")] = 3,
     seed: Annotated[int, typer.Option(help="Seed of the emulated world.")] = 1,
     directory: Folder = None,
-    scrape_interval: Annotated[str, typer.Option(help="Of Prometheus, e.g. 2s.")] = "2s",
+    scrape_interval: Annotated[str, typer.Option(help="Of Prometheus, e.g. 2s.")] = "1s",
     lease_seconds: Annotated[
         int, typer.Option(help="Node lease; renewed every quarter. Hours for thousands of nodes.")
     ] = 40,
