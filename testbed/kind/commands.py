@@ -63,9 +63,7 @@ def e2e(
     if check:
         typer.echo("a container runtime can be had")
         return
-    # a shell lets its background jobs ignore SIGINT, and with it every SIGTERM that becomes one
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _interrupt)
+    _end_in_order_when_told_to()
     try:
         _compare(cluster, smoke, seed, folder, keep)
     except (CommandError, JobError) as error:
@@ -98,6 +96,12 @@ def _compare(cluster: KindCluster, smoke: bool, seed: int, folder: Path, keep: b
     console = Console(highlight=False)
     console.print(paths[0].read_text())
     console.print(f"{facts['minutes']} minutes; " + ", ".join(str(path) for path in paths))
+
+
+def _end_in_order_when_told_to() -> None:
+    """SIGTERM and SIGINT take the cluster down; a shell makes its background jobs ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _interrupt)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

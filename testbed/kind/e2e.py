@@ -12,9 +12,10 @@ import asyncio
 import io
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import Any
 
 import pandas as pd
@@ -26,7 +27,7 @@ from scheduler.edge.kube import KubeClient, KubeError
 from scheduler.edge.recorder_client import RecorderClient, RecorderError
 from testbed.kind import deploy
 from testbed.kind.cluster import KindCluster
-from testbed.kind.comparison import Decision, Predict
+from testbed.kind.comparison import Choice, Decision, Predict
 from testbed.kind.jobs import NAMESPACE, OURS, AllReduce, Place
 from testbed.kind.links import Links, State, schedule
 from testbed.kind.pods import JobError, Pods
@@ -49,6 +50,9 @@ FAILURES = (JobError, KubeError, CommandError, RecorderError)
 """What costs one job or one decision, not the whole run."""
 
 
+GangRun = Callable[[Runs, str], Awaitable[tuple[Choice, float]]]
+
+
 @dataclass(frozen=True)
 class Plan:
     """How much is run."""
@@ -68,13 +72,13 @@ class Plan:
 
 
 FULL = Plan(
-    collect_states=14,
+    collect_states=12,
     collect_window_s=26.0,
     settle_s=14.0,
-    transfers=32,
-    collect_gangs=4,
-    allreduces=2,
-    shuffles=2,
+    transfers=31,
+    collect_gangs=3,
+    allreduces=3,
+    shuffles=1,
 )
 SMOKE = Plan(
     collect_states=4,
@@ -96,6 +100,15 @@ class Outcome:
     blind: Predict | None
     examples: int
     published: bool
+
+
+def gang_places(states: int, gangs: int) -> list[int]:
+    """After which of the collected states a gang is run: spread evenly.
+
+    Training judges a model on the newest runs; were all gangs among these, it
+    would be judged on kinds of jobs that it has never seen.
+    """
+    return [(number + 1) * states // (gangs + 1) - 1 for number in range(gangs)]
 
 
 class EndToEnd:
@@ -154,21 +167,24 @@ class EndToEnd:
         return bool(self._plan.collect_gangs or self._plan.allreduces or self._plan.shuffles)
 
     async def _collect(self, runs: Runs) -> None:
-        states = schedule(self._seed, self._cluster.workers)
-        gangs = self._gang_jobs() if self._plan.collect_gangs else []
-        for number in range(self._plan.collect_states):
+        states, plan = schedule(self._seed, self._cluster.workers), self._plan
+        gangs = dict(
+            zip(gang_places(plan.collect_states, plan.collect_gangs), self._gang_jobs(), strict=False)
+        )
+        for number in range(plan.collect_states):
             state = await self._next(states)
-            count = await self._transfers_for(runs, state, self._plan.collect_window_s)
-            self._say(f"collected state {number + 1} of {self._plan.collect_states}: {count} transfers")
-        for number in range(self._plan.collect_gangs):
-            kind, run = gangs[number % len(gangs)]
-            try:
-                await self._next(states)
-                nodes, seconds = await run(runs, runs.name(f"collect-{kind}"))
-                self._say(f"collected a {kind} gang on {', '.join(nodes)}: {seconds:.1f} s")
-            except FAILURES as error:
-                self._say(f"not collected: {error}")
-            await runs.clear()
+            count = await self._transfers_for(runs, state, plan.collect_window_s)
+            self._say(f"collected state {number + 1} of {plan.collect_states}: {count} transfers")
+            if number in gangs:
+                await self._collect_gang(runs, *gangs[number])
+
+    async def _collect_gang(self, runs: Runs, kind: str, run: GangRun) -> None:
+        try:
+            nodes, seconds = await run(runs, runs.name(f"collect-{kind}"))
+            self._say(f"collected a {kind} gang on {', '.join(nodes)}: {seconds:.1f} s")
+        except FAILURES as error:
+            self._say(f"not collected: {error}")
+        await runs.clear()
 
     async def _next(self, states: Iterator[State]) -> State:
         state = next(states)
@@ -195,12 +211,14 @@ class EndToEnd:
 
         return sum(await asyncio.gather(*(one_after_the_other() for _ in range(IN_FLIGHT))))
 
-    def _gang_jobs(self) -> list[tuple[str, Callable[[Runs, str], Any]]]:
-        allreduce, shuffle = self._allreduce(), self._shuffle()
-        return [
-            ("allreduce", lambda runs, name: runs.allreduce(allreduce, name, [Place(OURS)] * 2)),
-            ("spark", lambda runs, name: runs.shuffle(shuffle, name, OURS)),
-        ]
+    def _gang_jobs(self) -> Iterator[tuple[str, GangRun]]:
+        """Both kinds in turn, without end."""
+        return cycle(
+            [
+                ("allreduce", lambda runs, name: runs.allreduce(self._allreduce(), name, [Place(OURS)] * 2)),
+                ("spark", lambda runs, name: runs.shuffle(self._shuffle(), name, OURS)),
+            ]
+        )
 
     def _allreduce(self) -> AllReduce:
         plan, images = self._plan, self._cluster.images
