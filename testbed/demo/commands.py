@@ -29,7 +29,7 @@ def demo(
     nodes: Annotated[int, typer.Option(help="Worker nodes.")] = 12,
     sites: Annotated[int, typer.Option(help="Sites that the nodes are spread over.")] = 3,
     collect: Annotated[float, typer.Option(help="Seconds of collecting experience.")] = 250.0,
-    rounds: Annotated[int, typer.Option(help="Rounds of the comparison, each under both schedulers.")] = 4,
+    rounds: Annotated[int, typer.Option(help="Rounds of the comparison, each under both schedulers.")] = 3,
     jobs: Annotated[int, typer.Option(help="Jobs in a round.")] = 25,
     out: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("reports/demo"),
     directory: Annotated[Path | None, typer.Option("--dir", help="Folder of the cluster.")] = None,

@@ -46,9 +46,9 @@ class Plan:
     seed: int = 1
     collect_s: float = 250.0
     in_flight: int = 16
-    rounds: int = 4
+    rounds: int = 3
     jobs_per_round: int = 25
-    pace_s: float = 0.5
+    pace_s: float = 1.0
 
 
 @dataclass
