@@ -1,6 +1,8 @@
 """The central model: trees on what the prior leaves unexplained, in log seconds.
 
-    log p50 = prior + linear + shift + trees
+    log p50 = start + linear + shift + trees
+
+where the start is the prior, or what the mixture of seconds says.
 
 The trees are fitted to the residual of everything before them; that equals
 LightGBM's init_score for these objectives, and nothing has to be added back
@@ -20,6 +22,7 @@ import lightgbm as lgb
 import numpy as np
 
 from model.linear import LogLinear, fit_log_linear
+from model.mixture import Mixture, fit_mixture
 from model.snapshot import Floats, Indices
 
 SHIFT_WEIGHT = 10.0
@@ -32,8 +35,9 @@ PATIENCE = 40
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is decided on held-out rows: how the prior's terms count, and the trees' form."""
+    """What is decided on held-out rows: where to start, how the prior's terms count, and the trees' form."""
 
+    mixture: bool = False
     level_weight: float = 1.0
     placement_weight: float = 1.0
     linear: bool = False
@@ -43,17 +47,29 @@ class Recipe:
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
-    """Examples: inputs (rows, inputs), terms of the prior (rows, terms), targets in log s, weights."""
+class Inputs:
+    """What is known of rows: inputs of the trees, terms of the prior in log s, parts of a mixture in s."""
 
     matrix: Floats
     terms: Floats
+    seconds: Floats
+
+    def rows(self, chosen: Indices) -> Inputs:
+        """Only these rows."""
+        return Inputs(self.matrix[chosen], self.terms[chosen], self.seconds[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Examples: inputs, targets in log s, weights; shape (rows,) the latter two."""
+
+    inputs: Inputs
     target: Floats
     weight: Floats
 
     def rows(self, chosen: Indices) -> Sample:
         """Only these rows."""
-        return Sample(self.matrix[chosen], self.terms[chosen], self.target[chosen], self.weight[chosen])
+        return Sample(self.inputs.rows(chosen), self.target[chosen], self.weight[chosen])
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +95,7 @@ class Central:
     recipe: Recipe
     shift: float
     typical: Floats
+    mixture: Mixture | None
     linear: LogLinear | None
     booster: lgb.Booster | None
     threads: int = 1
@@ -94,10 +111,14 @@ class Central:
             else int(self.booster.num_trees())
         )
 
-    def predict(self, matrix: Floats, terms: Floats) -> Floats:
+    def predict(self, inputs: Inputs) -> Floats:
         """log p50, shape (rows,)."""
-        predicted = terms @ term_weights(self.recipe, terms.shape[1]) + self.shift
-        matrix = self.completed(matrix)
+        if self.mixture is not None:
+            start = self.mixture.log_s(inputs.seconds)
+        else:
+            start = inputs.terms @ term_weights(self.recipe, inputs.terms.shape[1])
+        predicted = start + self.shift
+        matrix = self.completed(inputs.matrix)
         if self.linear is not None:
             predicted = predicted + self.linear.predict(matrix)
         if self.booster is not None:
@@ -137,33 +158,41 @@ def term_weights(recipe: Recipe, terms: int) -> Floats:
 
 def fit_central(sample: Sample, settings: Settings, recipe: Recipe, held: Sample | None = None) -> Central:
     """Fit to `sample`; with `held`, stop adding trees when those rows no longer gain."""
-    typical = _typical(sample.matrix)
-    matrix = np.where(np.isnan(sample.matrix), typical, sample.matrix)
-    weights = term_weights(recipe, sample.terms.shape[1])
-    residual = sample.target - sample.terms @ weights
-    linear = None
+    inputs, weight = sample.inputs, sample.weight
+    mixture = fit_mixture(inputs.seconds, sample.target, weight) if recipe.mixture else None
+    start = Central(
+        recipe, 0.0, _typical(inputs.matrix), mixture, None, None, settings.options.get("num_threads", 1)
+    )
+    residual = sample.target - start.predict(inputs)
     if recipe.linear:
-        linear = fit_log_linear(matrix, residual, sample.weight, set(settings.categorical))
-        residual = residual - linear.predict(matrix)
-    held_back = SHIFT_WEIGHT if weights.any() else 0.0
-    shift = _median(residual, sample.weight) * len(residual) / (len(residual) + held_back)
-    start = Central(recipe, shift, typical, linear, None, settings.options.get("num_threads", 1))
+        completed = start.completed(inputs.matrix)
+        linear = fit_log_linear(completed, residual, weight, set(settings.categorical))
+        start = replace(start, linear=linear)
+        residual = residual - linear.predict(completed)
+    from_prior = mixture is not None or term_weights(recipe, inputs.terms.shape[1]).any()
+    held_back = SHIFT_WEIGHT if from_prior else 0.0
+    shift = _median(residual, weight) * len(residual) / (len(residual) + held_back)
+    start = replace(start, shift=shift)
     if len(residual) < 2 * recipe.min_child or settings.trees < 1:
         return start
-    return replace(start, booster=_grown(start, matrix, residual - shift, sample.weight, settings, held))
+    return replace(start, booster=_grown(start, sample, residual - shift, settings, held))
 
 
 def _grown(
-    start: Central, matrix: Floats, residual: Floats, weight: Floats, settings: Settings, held: Sample | None
+    start: Central, sample: Sample, residual: Floats, settings: Settings, held: Sample | None
 ) -> lgb.Booster | None:
     parameters = _parameters(residual, settings, start.recipe)
     data = lgb.Dataset(
-        matrix, residual, weight=weight, categorical_feature=list(settings.categorical), params=parameters
+        start.completed(sample.inputs.matrix),
+        residual,
+        weight=sample.weight,
+        categorical_feature=list(settings.categorical),
+        params=parameters,
     )
     if held is None:
         return lgb.train(parameters, data, num_boost_round=settings.trees)
-    left = held.target - start.predict(held.matrix, held.terms)
-    check = data.create_valid(start.completed(held.matrix), left, weight=held.weight)
+    left = held.target - start.predict(held.inputs)
+    check = data.create_valid(start.completed(held.inputs.matrix), left, weight=held.weight)
     stop = lgb.early_stopping(PATIENCE, verbose=False)
     booster = lgb.train(
         parameters, data, settings.trees, valid_sets=[check], valid_names=["held"], callbacks=[stop]

@@ -19,6 +19,7 @@ from model.dataset import Examples
 from model.estimator import CompletionTimeEstimator
 from model.history import COLUMNS as HISTORY
 from model.history import history_before, mean_outside
+from model.mechanism import SECONDS, seconds_of
 from model.prior import PARTS, log_prior_parts
 from model.schema import FEATURES, NAMES, columns_of, without
 from model.snapshot import Floats, Indices
@@ -50,7 +51,7 @@ class Design:
         if self.of_fairlane:
             return (
                 *NAMES,
-                *(name for name, _ in PARTS),
+                *(name for name, _ in (*PARTS, *SECONDS)),
                 "example_class",
                 "example_ended_at",
                 "example_group",
@@ -64,15 +65,15 @@ class Design:
         """The estimator's matrix from the feature table alone, shape (rows, len(columns)); for serving."""
         visible = without(features, self.dropped) if self.dropped else features
         unknown = np.full((len(visible), 3), np.nan)
-        return np.concatenate([visible, log_prior_parts(visible), unknown], axis=1)
+        return np.concatenate([visible, log_prior_parts(visible), seconds_of(visible), unknown], axis=1)
 
     def feature_contributions(self, parts: Floats) -> Floats:
         """Contributions of the feature table's columns from those of the estimator's; shape (rows, n + 1).
 
-        Each term of the prior is told as the feature that moves it.
+        Each term of the prior and each part of the mixture is told as the feature that moves it.
         """
         told = np.concatenate([parts[:, : len(NAMES)], parts[:, -1:]], axis=1)
-        for position, (_, feature) in enumerate(PARTS):
+        for position, (_, feature) in enumerate((*PARTS, *SECONDS)):
             told[:, NAMES.index(feature)] += parts[:, len(NAMES) + position]
         return told
 
@@ -174,7 +175,11 @@ def estimator_for(design: Design, **options: Any) -> CompletionTimeEstimator:
     position = {name: i for i, name in enumerate(columns)}
     if design.of_fairlane:
         monotone: list[int] | None = [f.monotone for f in FEATURES] + [0] * (len(columns) - len(FEATURES))
-        roles = {"prior_columns": tuple(position[name] for name, _ in PARTS), "half_life_s": HALF_LIFE_S}
+        roles = {
+            "prior_columns": tuple(position[name] for name, _ in PARTS),
+            "seconds_columns": tuple(position[name] for name, _ in SECONDS),
+            "half_life_s": HALF_LIFE_S,
+        }
     else:
         monotone = None
         roles = {"prior_columns": (position["prior_level"],)}

@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from model.boosting import Central, Recipe, Sample, Settings, fit_central, term_weights
+from model.boosting import Central, Inputs, Recipe, Sample, Settings, fit_central, term_weights
 from model.intervals import Z_HIGH, Intervals, fit_intervals
 from model.prior import PRIOR_SIGMA
 from model.snapshot import Floats, Indices
@@ -41,7 +41,8 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
     """Gradient-boosted trees on the residual of a prior of log(run_s), with p10 / p50 / p90.
 
     Column indices refer to X. `prior_columns` hold terms of the prior in log
-    s: first the level, then the terms of placement. `time_column` (unix s)
+    s: first the level, then the terms of placement; `seconds_columns` hold
+    parts of the run in s, of which it may be a mixture. `time_column` (unix s)
     orders the rows, which otherwise are taken to be oldest first;
     `group_column` (unknown everywhere: as if not given) makes held-out rows
     those of unseen groups. `class_column`
@@ -60,6 +61,7 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         trees: int = 300,
         learning_rate: float = 0.1,
         prior_columns: Sequence[int] = (),
+        seconds_columns: Sequence[int] = (),
         prior_sigma: float = PRIOR_SIGMA,
         categorical_columns: Sequence[int] = (),
         monotone: Sequence[int] | None = None,
@@ -77,6 +79,7 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         self.trees = trees
         self.learning_rate = learning_rate
         self.prior_columns = prior_columns
+        self.seconds_columns = seconds_columns
         self.prior_sigma = prior_sigma
         self.categorical_columns = categorical_columns
         self.monotone = monotone
@@ -115,15 +118,15 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         self.recipe_, residual, matrix, trees = self._decided(sample, settings, folds)
         self.central_ = fit_central(sample, replace(settings, trees=trees), self.recipe_)
         if not folds:
-            residual = sample.target - self.central_.predict(sample.matrix, sample.terms)
-            matrix = self.central_.completed(sample.matrix)
+            residual = sample.target - self.central_.predict(sample.inputs)
+            matrix = self.central_.completed(sample.inputs.matrix)
         self.intervals_ = fit_intervals(residual, matrix, self.prior_sigma, settings.options)
         return self
 
     def predict(self, X: Any) -> Floats:
         """The median run time in s; shape (rows,)."""
-        X = self._validated(X)
-        return np.exp(self.central_.predict(X[:, self.inputs_], X[:, self.terms_]))
+        inputs = self._inputs(self._validated(X))
+        return np.exp(self.central_.predict(inputs))
 
     def predict_quantiles(self, X: Any) -> Floats:
         """p10, p50, p90 of the run time in s; shape (rows, 3), ascending in each row.
@@ -131,11 +134,10 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         Inputs that were always known in training but are not now widen the
         interval towards that of the prior.
         """
-        X = self._validated(X)
-        matrix = X[:, self.inputs_]
-        median = self.central_.predict(matrix, X[:, self.terms_])
-        size = self.intervals_.size_of(self.central_.completed(matrix))
-        surprise = self.central_.surprise(matrix)
+        inputs = self._inputs(self._validated(X))
+        median = self.central_.predict(inputs)
+        size = self.intervals_.size_of(self.central_.completed(inputs.matrix))
+        surprise = self.central_.surprise(inputs.matrix)
         low, high = self.intervals_.low * size, self.intervals_.high * size
         wide = Z_HIGH * self.prior_sigma
         low = low + surprise * (np.minimum(low, -wide) - low)
@@ -149,7 +151,11 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         by_input = self.central_.contributions(X[:, self.inputs_])
         parts[:, self.inputs_] = by_input[:, :-1]
         parts[:, -1] = by_input[:, -1]
-        parts[:, self.terms_] = X[:, self.terms_] * term_weights(self.recipe_, len(self.terms_))
+        if self.central_.mixture is not None:
+            parts[:, self.seconds_] = self.central_.mixture.contributions(X[:, self.seconds_])
+            parts[:, -1] += self.central_.mixture.typical_log_s
+        else:
+            parts[:, self.terms_] = X[:, self.terms_] * term_weights(self.recipe_, len(self.terms_))
         return parts
 
     @property
@@ -175,11 +181,16 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         return np.argsort(X[:, self.time_column], kind="stable")
 
     def _split_columns(self) -> None:
-        roles = {self.class_column, self.time_column, self.group_column, *self.prior_columns}
+        roles = {self.class_column, self.time_column, self.group_column}
+        roles |= {*self.prior_columns, *self.seconds_columns}
         self.inputs_: Indices = np.array(
             [c for c in range(self.n_features_in_) if c not in roles], dtype=np.intp
         )
         self.terms_: Indices = np.array(self.prior_columns, dtype=np.intp)
+        self.seconds_: Indices = np.array(self.seconds_columns, dtype=np.intp)
+
+    def _inputs(self, X: Floats) -> Inputs:
+        return Inputs(X[:, self.inputs_], X[:, self.terms_], X[:, self.seconds_])
 
     def _sample(self, X: Floats, target: Floats) -> Sample:
         classes = X[:, self.class_column] if self.class_column is not None else None
@@ -187,7 +198,7 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         weight = example_weights(
             classes, ended, len(X), temper=self.class_temper, half_life_s=self.half_life_s
         )
-        return Sample(X[:, self.inputs_], X[:, self.terms_], target, weight)
+        return Sample(self._inputs(X), target, weight)
 
     def _settings(self) -> Settings:
         position = {int(column): i for i, column in enumerate(self.inputs_)}
@@ -237,9 +248,11 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         return best.recipe, best.residual, best.matrix, best.trees
 
     def _questions(self, sample: Sample, settings: Settings) -> Iterator[list[dict[str, Any]]]:
-        if sample.terms.shape[1] > 1:
+        if sample.inputs.seconds.shape[1] > 0:
+            yield [{"mixture": True}]
+        if sample.inputs.terms.shape[1] > 1:
             yield [{"placement_weight": 0.5}, {"placement_weight": 0.0}]
-        if sample.terms.shape[1] > 0:
+        if sample.inputs.terms.shape[1] > 0:
             yield [{"level_weight": 0.0}]
         yield [{"min_child": 5}, {"min_child": 5, "leaves": 31}]
         if self.linear:
@@ -256,12 +269,12 @@ class _Trial:
         fitted = [fit_central(sample.rows(fit), settings, recipe, sample.rows(held)) for fit, held in folds]
         held_rows = np.concatenate([held for _, held in folds]) if folds else np.arange(0)
         held = [sample.rows(rows) for _, rows in folds]
-        predicted = [model.predict(part.matrix, part.terms) for model, part in zip(fitted, held, strict=True)]
+        predicted = [model.predict(part.inputs) for model, part in zip(fitted, held, strict=True)]
         self.residual = np.concatenate(
             [part.target - p for part, p in zip(held, predicted, strict=True)] or [np.zeros(0)]
         )
-        completed = [model.completed(part.matrix) for model, part in zip(fitted, held, strict=True)]
-        self.matrix = np.concatenate(completed) if completed else sample.matrix[:0]
+        completed = [model.completed(part.inputs.matrix) for model, part in zip(fitted, held, strict=True)]
+        self.matrix = np.concatenate(completed) if completed else sample.inputs.matrix[:0]
         self._weight = sample.weight[held_rows]
         counts = [model.trees for model in fitted]
         self.trees = round(float(np.mean(counts))) if counts else 0

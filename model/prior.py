@@ -22,6 +22,8 @@ as typical: a node that says nothing is neither the best nor the worst.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from model.schema import POSITION
@@ -50,16 +52,28 @@ PARTS: tuple[tuple[str, str], ...] = (
 )
 """Names of the prior's terms, and the feature that an explanation names for each."""
 
+Reader = Callable[[str], Floats | float]
+"""Values of a feature by its name: one per row, or one for all rows."""
+
+
+def reader_of(features: Floats) -> Reader:
+    """Reads the columns of a feature matrix.
+
+    Raises ValueError when the number of columns is not that of the feature table.
+    """
+    if features.ndim != 2 or features.shape[1] != len(POSITION):
+        raise ValueError(f"features must have shape (rows, {len(POSITION)}), got {features.shape}")
+    return lambda name: features[:, POSITION[name]]
+
 
 def log_prior_parts(features: Floats) -> Floats:
     """The three terms of the prior, shape (rows, 3), in the order of `PARTS`; never NaN.
 
     Raises ValueError when the number of columns is not that of the feature table.
     """
-    if features.ndim != 2 or features.shape[1] != len(POSITION):
-        raise ValueError(f"features must have shape (rows, {len(POSITION)}), got {features.shape}")
-    base = _log_base(features)
-    return np.stack([base, _network(features, base), _load(features)], axis=1)
+    read = reader_of(features)
+    level = log_level(read)
+    return np.stack([level, _network(read, level), _load(read)], axis=1)
 
 
 def log_prior(features: Floats) -> Floats:
@@ -68,60 +82,54 @@ def log_prior(features: Floats) -> Floats:
     Never NaN. Raises ValueError when the number of columns is not that of the
     feature table.
     """
-    return np.asarray(log_prior_parts(features).sum(axis=1), dtype=np.float64)
+    read = reader_of(features)
+    level = log_level(read)
+    return np.asarray(level + log_placement(read, level), dtype=np.float64)
 
 
-def _column(features: Floats, name: str) -> Floats:
-    return features[:, POSITION[name]]
+def log_placement(read: Reader, level: Floats | float) -> Floats:
+    """What the candidate itself adds to `level`: the terms network and load."""
+    return np.asarray(_network(read, level) + _load(read), dtype=np.float64)
 
 
-def _known(*choices: Floats, otherwise: float) -> Floats:
+def known(*choices: Floats | float, otherwise: Floats | float) -> Floats:
     """Row by row the first choice that is known."""
-    result = np.full(len(choices[0]), otherwise)
+    result = np.asarray(otherwise, dtype=np.float64)
     for choice in reversed(choices):
         result = np.where(np.isfinite(choice), choice, result)
     return result
 
 
-def _log_base(features: Floats) -> Floats:
-    mean, ewma = _column(features, "class_mean_log_s"), _column(features, "class_ewma_log_s")
-    history = _known((1 - RECENT) * mean + RECENT * ewma, mean, ewma, otherwise=np.nan)
-    runs = np.where(
-        np.isfinite(history), np.maximum(_known(_column(features, "class_runs"), otherwise=1.0), 1.0), 0.0
-    )
-    without_history = _known(
-        _column(features, "job_expected_log_s"),
-        _column(features, "user_mean_log_s"),
-        _formula(features),
-        otherwise=np.log(CPU_S),
+def log_level(read: Reader) -> Floats:
+    """The term level: log(base_s)."""
+    mean, ewma = read("class_mean_log_s"), read("class_ewma_log_s")
+    history = known((1 - RECENT) * mean + RECENT * ewma, mean, ewma, otherwise=np.nan)
+    runs = np.where(np.isfinite(history), np.maximum(known(read("class_runs"), otherwise=1.0), 1.0), 0.0)
+    without_history = known(
+        read("job_expected_log_s"), read("user_mean_log_s"), _formula(read), otherwise=np.log(CPU_S)
     )
     return np.asarray(
         (runs * np.where(runs > 0, history, 0.0) + without_history) / (runs + 1.0), dtype=np.float64
     )
 
 
-def _formula(features: Floats) -> Floats:
-    transfer = _known(_column(features, "transfer_median_s"), otherwise=0.0)
-    rtt = _known(_column(features, "rtt_all"), otherwise=0.0)
+def _formula(read: Reader) -> Floats:
+    transfer = known(read("transfer_median_s"), otherwise=0.0)
+    rtt = known(read("rtt_all"), otherwise=0.0)
     return np.asarray(np.log(CPU_S + transfer + ROUNDS * rtt), dtype=np.float64)
 
 
-def _network(features: Floats, log_base: Floats) -> Floats:
-    base_s = np.maximum(np.exp(np.minimum(log_base, 50.0)), LEAST_S)
-    hinted = _column(features, "transfer_median_s") / base_s
-    share = np.clip(_known(hinted, otherwise=SHARE_BY_DEFAULT), 0.0, SHARE_AT_MOST)
-    ratio = np.clip(_known(_column(features, "transfer_ratio"), otherwise=1.0), 0.0, RATIO_AT_MOST)
-    sharing = 1.0 + MOVING * _known(_column(features, "residents_network_heavy"), otherwise=0.0)
+def _network(read: Reader, level: Floats | float) -> Floats:
+    base_s = np.maximum(np.exp(np.minimum(level, 50.0)), LEAST_S)
+    hinted = read("transfer_median_s") / base_s
+    share = np.clip(known(hinted, otherwise=SHARE_BY_DEFAULT), 0.0, SHARE_AT_MOST)
+    ratio = np.clip(known(read("transfer_ratio"), otherwise=1.0), 0.0, RATIO_AT_MOST)
+    sharing = 1.0 + MOVING * known(read("residents_network_heavy"), otherwise=0.0)
     return np.asarray(np.log(1.0 - share + share * ratio * sharing), dtype=np.float64)
 
 
-def _load(features: Floats) -> Floats:
-    use = _known(
-        _column(features, "cpu_use_forecast"),
-        _column(features, "cpu_use_mean_1m"),
-        _column(features, "cpu_use"),
-        otherwise=TYPICAL_USE,
-    )
-    wanted = _known(_column(features, "job_cpu") / _column(features, "cpu_cores"), otherwise=0.0)
+def _load(read: Reader) -> Floats:
+    use = known(read("cpu_use_forecast"), read("cpu_use_mean_1m"), read("cpu_use"), otherwise=TYPICAL_USE)
+    wanted = known(np.divide(read("job_cpu"), read("cpu_cores")), otherwise=0.0)
     crowding = np.log(np.maximum(use + wanted, 1.0))
     return np.asarray(USE_WEIGHT * (use - TYPICAL_USE) + crowding, dtype=np.float64)

@@ -18,10 +18,11 @@ from model.design import Design, estimator_for
 from model.estimator import CompletionTimeEstimator
 from model.intervals import Intervals
 from model.linear import LogLinear
+from model.mixture import Mixture
 from model.schema import FEATURES, NAMES, SCHEMA_VERSION
 from model.snapshot import Floats
 
-FORMAT = 1
+FORMAT = 2
 INFO, STATE, CENTRAL, SIZE = "info.json", "state.json", "central.txt", "size.txt"
 
 
@@ -153,6 +154,7 @@ def _state(estimator: CompletionTimeEstimator) -> dict[str, Any]:
         "recipe": asdict(central.recipe),
         "shift": central.shift,
         "typical": [None if math.isnan(value) else value for value in central.typical.tolist()],
+        "mixture": None if central.mixture is None else central.mixture.to_json(),
         "linear": None if central.linear is None else central.linear.to_json(),
         "low": intervals.low,
         "high": intervals.high,
@@ -166,9 +168,9 @@ def _revived(
     estimator = estimator_for(design, threads=threads, **state["parameters"])
     typical = np.array([math.nan if value is None else value for value in state["typical"]], dtype=np.float64)
     linear = None if state["linear"] is None else LogLinear.from_json(state["linear"])
-    central = Central(
-        Recipe(**state["recipe"]), state["shift"], typical, linear, _booster(files, CENTRAL), threads
-    )
+    mixture = None if state["mixture"] is None else Mixture.from_json(state["mixture"])
+    recipe = Recipe(**state["recipe"])
+    central = Central(recipe, state["shift"], typical, mixture, linear, _booster(files, CENTRAL), threads)
     intervals = Intervals(state["low"], state["high"], _booster(files, SIZE), state["typical_size"], threads)
     return estimator.revive(len(design.columns), central, intervals)
 

@@ -202,6 +202,8 @@ class RecorderSettings(Section):
     """Decisions kept; the oldest go first."""
     keep_days: PositiveFloat = 180.0
     max_body_bytes: PositiveInt = 64 * 2**20
+    niceness: Annotated[int, Field(ge=0, le=19)] = 10
+    """Added to the process's niceness: writing what happened yields to placing what waits."""
 
 
 class PredictorSettings(Section):
@@ -274,6 +276,8 @@ class Settings(Section):
     """Time between two telemetry snapshots."""
     stale_after_scrapes: Annotated[float, Field(ge=1.0)] = 3.0
     """Measurement intervals without a new value after which a reading is unknown."""
+    missing_nodes_ratio: Ratio = 0.05
+    """`fairlane doctor` fails when an essential reading is missing for more than this share of the nodes."""
     predictor_address: str = ""
     """host:port of the predictor; empty: the analytic prior alone."""
     extender_url: str = ""

@@ -56,7 +56,7 @@ def up(
     sites: Annotated[int, typer.Option(help="Sites; each adds one data node.")] = 3,
     seed: Annotated[int, typer.Option(help="Seed of the emulated world.")] = 1,
     directory: Folder = None,
-    scrape_interval: Annotated[str, typer.Option(help="Of Prometheus, e.g. 2s.")] = "2s",
+    scrape_interval: Annotated[str, typer.Option(help="Of Prometheus, e.g. 2s.")] = "1s",
     lease_seconds: Annotated[
         int, typer.Option(help="Node lease; renewed every quarter. Hours for thousands of nodes.")
     ] = 40,
@@ -124,15 +124,18 @@ def down(
 
 
 @app.command()
-def status(directory: Folder = None, output: Json = "table") -> None:
+def status(directory: Folder = None, output: Json = "table", kind: Kind = False) -> None:
     """Show the processes of a testbed, and the end of the log of each that died (then exit code 1).
 
     \b
     Examples:
       fairlane testbed status
       fairlane testbed status -o json
+      fairlane testbed status --kind
     """
     with _explained():
+        if kind:
+            raise typer.Exit(_show_kind(output))
         cluster = Cluster.attach(directory or default_directory())
         states = cluster.control.status()
         if output == "json":
@@ -238,6 +241,27 @@ def _down_on_kind() -> None:
 
     KindCluster(progress=Progress()).down()
     console.print("the kind cluster is gone")
+
+
+def _show_kind(output: str) -> int:
+    """Print what runs in the kind cluster; the exit code: 1 where something is missing."""
+    from testbed.kind.cluster import KindCluster
+    from testbed.kind.state import parts
+
+    cluster = KindCluster(progress=Progress())
+    found = parts(cluster)
+    if output == "json":
+        told = {"kubeconfig": str(cluster.kubeconfig), "parts": [asdict(part) for part in found]}
+        console.print_json(json.dumps(told))
+    elif found:
+        table = Table("part", "ready", "wanted", box=None, pad_edge=False)
+        for part in found:
+            table.add_row(part.name, str(part.ready), str(part.wanted))
+        console.print(table)
+        console.print(f"\nexport KUBECONFIG={cluster.kubeconfig}")
+    else:
+        console.print("no kind cluster is up: fairlane testbed up --kind")
+    return int(not found or not all(part.complete for part in found))
 
 
 def _stay(cluster: Cluster, progress: Progress) -> None:

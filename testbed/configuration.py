@@ -95,7 +95,7 @@ def fairlane_settings(options: Options, layout: Layout, token: str) -> Config:
             "url": layout.url("prometheus") if options.wants("prometheus") else "",
             "rate_range_s": max(RATE_SCRAPES * options.scrape_interval_s, 1.0),
         },
-        "epoch_s": 5.0,
+        "epoch_s": 2.5,
         "predictor_address": f"127.0.0.1:{layout.ports['predictor']}",
         "extender_url": layout.url("extender"),
         "recorder_url": layout.url("recorder"),

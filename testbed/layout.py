@@ -48,7 +48,7 @@ class Options:
     nodes: int = 12
     sites: int = 3
     seed: int = 1
-    scrape_interval_s: float = 2.0
+    scrape_interval_s: float = 1.0
     lease_s: int = 40
     node_cpu: int = 16
     node_memory: str = "64Gi"

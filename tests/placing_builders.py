@@ -80,7 +80,8 @@ def a_decision(
     moment = Moment(
         changes.pop("decision_id", f"d-{uid}-{at_s}"), at_s, 0.5, 1, 2.0, Fallback.NONE, len(rows)
     )
-    record = decision_record(a_pod(uid), moment, table, rows, ranking, Corrections.none(table))
+    listed = table.features[rows[ranking.order]]
+    record = decision_record(a_pod(uid), moment, table, rows, ranking, Corrections.none(table), listed)
     return msgspec.structs.replace(record, **changes)
 
 

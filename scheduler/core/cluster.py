@@ -17,6 +17,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from types import MappingProxyType
 
 from model.placement import ClusterView, Job, NodeFacts
@@ -160,13 +161,14 @@ class Cluster:
         known = self._pods.get(pod.uid)
         if known is not None and not known.waits and pod.uid not in self._assumed:
             return
+        self._assumed.pop(pod.uid, None)  # to the end: the oldest assumption stays first
         self._assumed[pod.uid] = _Assumption(now_s + ASSUMED_S, seen=known is not None)
         self._put(known, replace(pod, node=node))
 
     def expire(self, now_s: float) -> int:
         """Take back assumptions that were not confirmed in time; how many."""
-        late = {uid: one for uid, one in self._assumed.items() if one.deadline_s <= now_s}
-        for uid, assumption in late.items():
+        late = list(takewhile(lambda item: item[1].deadline_s <= now_s, self._assumed.items()))
+        for uid, assumption in late:
             del self._assumed[uid]
             pod = self._pods[uid]
             if assumption.seen:

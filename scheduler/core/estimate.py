@@ -8,7 +8,8 @@ has no table, or one that does not know the gang's newest members, estimates:
   time its transfers would take is computed from the pairs measured to its
   data and its peers; columns about those pairs stay unknown.
 - with a table of the same job that misses members of the gang or has other
-  sizes, by the ratio of this job's prior to that of the table's job.
+  sizes, by the seconds that its transfers take more (where volumes are
+  hinted), else by the ratio of this job's prior to that of the table's job.
 
 A pair that was not measured counts as the mean of the candidate's pairs.
 """
@@ -22,12 +23,12 @@ import numpy as np
 
 from model.features import build, job_columns
 from model.placement import ClusterView, Job
-from model.prior import log_prior
+from model.prior import log_level, log_placement, reader_of
 from model.schema import POSITION
 from model.snapshot import Floats, Indices, TelemetrySnapshot
 from model.transfer import attained_throughput, transfer_columns
 from scheduler.core.scoring import Basis, table_from_prior
-from scheduler.core.types import Corrections, Fallback, Mask, ScoreTable
+from scheduler.core.types import Columns, Corrections, Estimate, Fallback, Mask, ScoreTable
 
 NOBODY = Job("")
 """The job of the drafts."""
@@ -35,37 +36,69 @@ PARTNERS_AT_MOST = 8
 """Data nodes and peers looked at for an estimate; each costs a pass over all nodes."""
 
 
-_COMPARED = [POSITION["transfer_ratio"], POSITION["transfer_median_s"]]
+_COMPARED = ("transfer_ratio", "transfer_median_s")
+"""Columns that compare a candidate with all others."""
 
 
 def estimated_table(draft: Basis, job: Job, table_id: str, now_s: float) -> ScoreTable:
     """A table of the prior for `job` (histories included) from a draft."""
-    rows = _rows_for(job, draft)
+    rows = draft.features.copy(order="K")
+    for name, value in _columns_for(job, draft).items():
+        rows[:, POSITION[name]] = value
     basis = replace(draft, job=job, features=rows)
     return table_from_prior(basis, Fallback.MISS, table_id, now_s)
 
 
 def adapted(table: ScoreTable, corrections: Corrections, job: Job) -> Corrections:
-    """`corrections` plus what `job` has in other sizes and further placed members than `table` knows."""
+    """`corrections` plus what `job` has in other sizes and further placed members than `table` knows.
+
+    Where volumes are hinted, the seconds that their transfers take more or
+    less are added to the table's own time: at least the share of the run that
+    is no transfer does not grow with them. Elsewhere the prior compares.
+    """
     basis = _basis_of(table)
-    if corrections.estimate is None:
-        corrections.estimate = log_prior(_rows_for(table.job, basis))
+    if corrections.own is None:
+        corrections.own = _estimate(table.job, basis)
     informed = replace(job, class_history=table.job.class_history, user_history=table.job.user_history)
-    estimated = _rows_for(informed, basis)
-    shift = corrections.shift + log_prior(estimated) - corrections.estimate
-    return Corrections(shift, corrections.view_version, dict(corrections.rows), estimated=estimated)
+    other = _estimate(informed, basis)
+    shift = corrections.shift + _difference(np.exp(table.p50), corrections.own, other)
+    return Corrections(shift, corrections.view_version, corrections.own, estimated=other.columns)
+
+
+def _estimate(job: Job, basis: Basis) -> Estimate:
+    columns = _columns_for(job, basis)
+    hinted = np.stack(np.broadcast_arrays(columns["input_s"], columns["shuffle_s"], np.nan * basis.measured))
+    known = np.isfinite(hinted)
+    transfer_s = np.where(known.any(axis=0), np.where(known, hinted, 0.0).sum(axis=0), np.nan)
+    return Estimate(columns, _log_prior(columns, basis), transfer_s)
+
+
+def _difference(run_s: Floats, own: Estimate, other: Estimate) -> Floats:
+    """How much longer the other job takes than the own one, which takes `run_s`: difference of logarithms."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled = np.where(other.transfer_s == own.transfer_s, 1.0, other.transfer_s / own.transfer_s)
+        added = 1.0 + (other.transfer_s - own.transfer_s) / run_s
+        # a run that is all transfer scales with it; nothing can make it change more than that
+        longer = np.log(np.clip(added, np.minimum(scaled, 1.0), np.maximum(scaled, 1.0)))
+    return np.where(np.isfinite(longer), longer, other.log_s - own.log_s)
+
+
+def compared(table: ScoreTable, corrections: Corrections, rows: Indices) -> Columns:
+    """Of these rows, the columns that only an estimate over all candidates can tell."""
+    columns = corrections.estimated
+    if columns is None:
+        return {name: table.features[rows, POSITION[name]] for name in _COMPARED}
+    everywhere = ((name, np.broadcast_to(columns[name], len(table.nodes))) for name in _COMPARED)
+    return {name: np.asarray(values)[rows] for name, values in everywhere}
 
 
 def exact_rows(
-    estimated: Floats, job: Job, names: Sequence[str], snapshot: TelemetrySnapshot, cluster: ClusterView
+    seen: Columns, job: Job, names: Sequence[str], snapshot: TelemetrySnapshot, cluster: ClusterView
 ) -> Floats:
-    """What `build` says of `names`, for the record; `estimated` are their rows in the estimate.
-
-    Columns that compare a candidate with all others are those of the
-    estimate, which saw all.
-    """
+    """What `build` says of `names`, for the record, with `seen` (`compared`) in place of its own columns."""
     rows = build(job, names, snapshot, cluster).copy()
-    rows[:, _COMPARED] = estimated[:, _COMPARED]
+    for name, values in seen.items():
+        rows[:, POSITION[name]] = values
     return rows
 
 
@@ -81,14 +114,20 @@ def warm(basis: Basis) -> None:
             pairs.from_node(0), pairs.to_node(0)
 
 
-def _rows_for(job: Job, basis: Basis) -> Floats:
-    """The basis' rows with the columns of `job` and of its transfers."""
-    rows = basis.features.copy(order="K")
-    for name, value in job_columns(job).items():
-        rows[:, POSITION[name]] = value
-    for name, values in _transfers(job, basis).items():
-        rows[:, POSITION[name]] = values
-    return rows
+def _columns_for(job: Job, basis: Basis) -> Columns:
+    """The columns of `job` and of its transfers, which take the place of the basis' own."""
+    return job_columns(job) | _transfers(job, basis)
+
+
+def _log_prior(columns: Columns, basis: Basis) -> Floats:
+    """The prior of the basis' rows with these columns in place of their own; shape (nodes,)."""
+    theirs = reader_of(basis.features)
+
+    def read(name: str) -> Floats | float:
+        return columns[name] if name in columns else theirs(name)
+
+    level = log_level(read)
+    return np.asarray(level + log_placement(read, level), dtype=np.float64)
 
 
 def _transfers(job: Job, basis: Basis) -> dict[str, Floats | float]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from model.placement import FRAMEWORKS, Job
 from scheduler.core.quantities import duration_s, quantity
@@ -19,6 +20,8 @@ from scheduler.core.wire import Container, Meta, Pod
 
 MAX_DATA_NODES = 64
 """More data nodes than this are cut: each adds a row of pair readings to every prediction."""
+DESCRIPTIONS_KEPT = 20_000
+"""Pods remembered; one forgotten is described again."""
 MAX_TEXT = 253
 """Longest job class, user or gang name; the rest is cut."""
 _GANG_LABELS = (
@@ -73,14 +76,64 @@ def describe(pod: Pod) -> Described:
         namespace=meta.namespace,
         name=meta.name,
         job=job,
-        node=pod.spec.nodeName or "",
         scheduler=pod.spec.schedulerName or "",
         gang=f"{meta.namespace}/{gang}" if gang else "",
         is_driver=_is_driver(meta),
-        finished=pod.status.phase in ("Succeeded", "Failed"),
-        gated=bool(pod.spec.schedulingGates),
+        **_passing_facts(pod),
     )
     return Described(facts, tuple(complaints))
+
+
+class Descriptions:
+    """Describes pods, and remembers what can't have changed since it last saw one.
+
+    A pod is reported about five times in its life, and asked about once; all
+    but its node and phase stays as it was, unless somebody edits it.
+    """
+
+    def __init__(self, limit: int = DESCRIPTIONS_KEPT) -> None:
+        self._limit = limit
+        self._last: OrderedDict[str, tuple[Pod, Described]] = OrderedDict()
+
+    def of(self, pod: Pod) -> Described:
+        """As `describe`."""
+        uid = pod.metadata.uid
+        last = self._last.get(uid)
+        if last is None or not _same_job(last[0], pod):
+            described = describe(pod)
+        else:
+            facts = replace(last[1].pod, **_passing_facts(pod))
+            described = Described(facts, last[1].complaints)
+        self._last[uid] = (pod, described)
+        self._last.move_to_end(uid)
+        if len(self._last) > self._limit:
+            self._last.popitem(last=False)
+        return described
+
+    def forget(self, uid: str) -> None:
+        """The pod is gone."""
+        self._last.pop(uid, None)
+
+
+def _same_job(one: Pod, other: Pod) -> bool:
+    ours, theirs = one.metadata, other.metadata
+    return (
+        ours.annotations == theirs.annotations
+        and ours.labels == theirs.labels
+        and ours.ownerReferences == theirs.ownerReferences
+        and one.spec.containers == other.spec.containers
+        and one.spec.initContainers == other.spec.initContainers
+        and one.spec.overhead == other.spec.overhead
+    )
+
+
+def _passing_facts(pod: Pod) -> dict[str, Any]:
+    """What changes in the life of a pod."""
+    return {
+        "node": pod.spec.nodeName or "",
+        "finished": pod.status.phase in ("Succeeded", "Failed"),
+        "gated": bool(pod.spec.schedulingGates),
+    }
 
 
 def is_recurring(meta: Meta) -> bool:

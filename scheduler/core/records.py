@@ -139,13 +139,19 @@ def decision_record(
     positions: NDArray[np.intp],
     ranking: Ranking,
     corrections: Corrections,
+    listed_rows: Floats,
 ) -> DecisionRecord:
-    """A call that was answered with `ranking`, whose positions count in `positions` (rows of the table)."""
+    """A call that was answered with `ranking`, whose positions count in `positions` (rows of the table).
+
+    `listed_rows` are the feature rows of the listed nodes as of now, best first.
+    """
     order, explorable = positions[ranking.order], positions[ranking.explorable]
     offered = np.zeros(len(table.nodes), dtype=bool)
     offered[positions] = True
     shifted = np.flatnonzero(corrections.shift)
-    corrected = [row for row in order.tolist() if row in corrections.rows]
+    then = table.features[order]
+    same = (listed_rows == then) | (np.isnan(listed_rows) & np.isnan(then))
+    corrected = np.flatnonzero(~same.all(axis=1))
     return _record(
         pod,
         moment,
@@ -158,8 +164,8 @@ def decision_record(
         offered=np.packbits(offered).tobytes(),
         shifted=_positions(shifted),
         shift=_floats(corrections.shift[shifted]),
-        corrected=_positions(corrected),
-        corrected_rows=b"".join(_floats(corrections.rows[row]) for row in corrected),
+        corrected=_positions(order[corrected]),
+        corrected_rows=_floats(listed_rows[corrected]),
         explorable=_positions(explorable),
         propensity=_floats(ranking.propensity),
     )

@@ -4,11 +4,12 @@ A table holds the predicted run time of one job on every node of the cluster.
 Between two tables pods come and go; for the nodes concerned the logarithm of
 the time is shifted by
 
-    log_prior(projected row) - log_prior(row of the table)
+    log_placement(projected row) - log_placement(row of the table)
 
-where the projected row is what telemetry would read with the new residents:
-their counts (the prior lets transfers share the link with the network-heavy
-ones), and a CPU use raised by the share of the cores requested since.
+(the prior's terms that residents can move), where the projected row is what
+telemetry would read with the new residents: their counts (the prior lets
+transfers share the link with the network-heavy ones), and a CPU use raised by
+the share of the cores requested since.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from model.features import NAMES, build, neighbour_columns
 from model.placement import ClusterView, Job
-from model.prior import PRIOR_SIGMA, log_prior
+from model.prior import PRIOR_SIGMA, Reader, log_level, log_placement, reader_of
 from model.schema import POSITION
 from model.snapshot import Floats, Indices, TelemetrySnapshot
 from scheduler.core.types import Corrections, Fallback, Mask, Prediction, ScoreTable, TableKey, key_of
@@ -33,8 +34,8 @@ Z90 = 1.2815515655446004
 CORRECTED_AT_ONCE = 64
 """Changed nodes corrected within one call."""
 
-_CPU_USE = [POSITION[name] for name in NAMES if name.startswith("cpu_use") and "slope" not in name]
-_REQUESTED = POSITION["requested_cpu_ratio"]
+_CPU_USE = frozenset(name for name in NAMES if name.startswith("cpu_use") and "slope" not in name)
+_REQUESTED = "requested_cpu_ratio"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,20 +80,28 @@ def table_from_model(basis: Basis, prediction: Prediction, table_id: str, now_s:
     if not all(np.isfinite(quantile).all() and (quantile > 0).all() for quantile in times):
         raise ValueError("the predictor answered times that are not finite and positive")
     p10, p50, p90 = (np.log(quantile) for quantile in times)
-    prior = log_prior(basis.features)
-    return _table(basis, (p10, p50, p90), prior, prediction.model_version, Fallback.NONE, table_id, now_s)
+    parts = _prior_of(basis)
+    return _table(basis, (p10, p50, p90), parts, prediction.model_version, Fallback.NONE, table_id, now_s)
 
 
 def table_from_prior(basis: Basis, reason: Fallback, table_id: str, now_s: float) -> ScoreTable:
     """A table of the analytic prior, with its wide spread; `reason` says why the model did not answer."""
-    prior, spread = log_prior(basis.features), Z90 * PRIOR_SIGMA
-    return _table(basis, (prior - spread, prior, prior + spread), prior, "", reason, table_id, now_s)
+    parts, spread = _prior_of(basis), Z90 * PRIOR_SIGMA
+    prior = parts[0] + parts[1]
+    return _table(basis, (prior - spread, prior, prior + spread), parts, "", reason, table_id, now_s)
+
+
+def _prior_of(basis: Basis) -> tuple[Floats, Floats]:
+    """The prior's level and its terms of placement, in log s."""
+    read = reader_of(basis.features)
+    level = log_level(read)
+    return level, log_placement(read, level)
 
 
 def _table(
     basis: Basis,
     quantiles: tuple[Floats, Floats, Floats],
-    prior: Floats,
+    prior: tuple[Floats, Floats],
     model_version: str,
     reason: Fallback,
     table_id: str,
@@ -107,7 +116,8 @@ def _table(
         index=_index_of(basis.nodes),
         in_snapshot=basis.in_snapshot,
         features=basis.features,
-        prior=prior,
+        level=prior[0],
+        placement=prior[1],
         p10=quantiles[0],
         p50=quantiles[1],
         p90=quantiles[2],
@@ -175,18 +185,32 @@ def bring_up_to_date(
     known = [name for name in changed if name in table.index][:CORRECTED_AT_ONCE]
     if known:
         rows = np.array([table.index[name] for name in known], dtype=np.intp)
-        then = table.features[rows]
-        now = then.copy()
-        for name, values in neighbour_columns(table.job, known, cluster).items():
-            now[:, POSITION[name]] = values
-        corrections.shift[rows] = log_prior(projected(then, now)) - table.prior[rows]
-        corrections.rows.update(zip(rows.tolist(), now, strict=True))
+        placement = log_placement(_projected(table, rows, known, cluster), table.level[rows])
+        corrections.shift[rows] = placement - table.placement[rows]
     corrections.view_version = version
 
 
-def projected(then: Floats, now: Floats) -> Floats:
-    """Rows as telemetry would read them with the residents of `now`, from the readings of `then`."""
-    rows = now.copy()
-    requested = np.nan_to_num(now[:, _REQUESTED] - then[:, _REQUESTED])
-    rows[:, _CPU_USE] = np.clip(rows[:, _CPU_USE] + requested[:, None], 0.0, None)
-    return rows
+def _projected(table: ScoreTable, rows: Indices, names: Sequence[str], cluster: ClusterView) -> Reader:
+    """Reads what telemetry would read of these rows of the table with their residents of now."""
+    now = neighbour_columns(table.job, names, cluster)
+
+    def then(name: str) -> Floats:
+        return np.asarray(table.features[rows, POSITION[name]], dtype=np.float64)
+
+    added = np.nan_to_num(now[_REQUESTED] - then(_REQUESTED))
+
+    def read(name: str) -> Floats | float:
+        if name in now:
+            return now[name]
+        return np.maximum(then(name) + added, 0.0) if name in _CPU_USE else then(name)
+
+    return read
+
+
+def rows_of_now(table: ScoreTable, rows: Indices, cluster: ClusterView) -> Floats:
+    """Feature rows of these positions of the table, with the residents of now; for the record."""
+    current = table.features[rows]
+    names = [table.nodes[row] for row in rows]
+    for name, values in neighbour_columns(table.job, names, cluster).items():
+        current[:, POSITION[name]] = values
+    return current

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import repeat
 from typing import NamedTuple
@@ -161,9 +161,10 @@ class ScoreTable:
     """Predicted run time of one job on every node, within one telemetry epoch.
 
     Arrays have one entry per node of `nodes`, times as logarithms of seconds.
-    `in_snapshot` are the nodes' positions in the snapshot. `ranked` is the
-    median used for ranking: that of an unmeasured node is raised to the middle
-    of the measured ones. `view_version` says which bindings it knew.
+    `in_snapshot` are the nodes' positions in the snapshot. `level` and
+    `placement` are the terms of the analytic prior. `ranked` is the median used
+    for ranking: that of an unmeasured node is raised to the middle of the
+    measured ones. `view_version` says which bindings it knew.
     """
 
     table_id: str
@@ -174,7 +175,8 @@ class ScoreTable:
     index: Mapping[str, int]
     in_snapshot: Indices
     features: Floats
-    prior: Floats
+    level: Floats
+    placement: Floats
     p10: Floats
     p50: Floats
     p90: Floats
@@ -192,21 +194,36 @@ class ScoreTable:
         return self.model_version != ""
 
 
+Columns = Mapping[str, Floats | float]
+"""Values of features by name: one per node, or one for all nodes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Estimate:
+    """A job judged by what is in memory: its columns, the prior's log time, the seconds of its transfers.
+
+    `log_s` and `transfer_s` have one entry per node; `transfer_s` is NaN
+    without hints.
+    """
+
+    columns: Columns
+    log_s: Floats
+    transfer_s: Floats
+
+
 @dataclass(slots=True, eq=False)
 class Corrections:
     """What changed on the nodes since a table was made; grows with the bindings seen.
 
-    `shift` is added to the logarithms of the table's times; `rows` holds the
-    corrected feature row of each changed node, by its position in the table;
-    `estimate` is the table's own estimate, once it was needed, and `estimated`
-    the rows behind an answer that was estimated (core.estimate).
+    `shift` is added to the logarithms of the table's times; `own` is the
+    estimate of the table's own job, once it was needed, and `estimated` the
+    columns of another job that an answer was estimated from (core.estimate).
     """
 
     shift: Floats
     view_version: int
-    rows: dict[int, Floats] = field(default_factory=dict)
-    estimate: Floats | None = None
-    estimated: Floats | None = None
+    own: Estimate | None = None
+    estimated: Columns | None = None
 
     @classmethod
     def none(cls, table: ScoreTable) -> Corrections:
@@ -230,6 +247,22 @@ class Ranking:
     explorable: Indices
     propensity: Floats
     tie_width: float
+
+
+class Positions:
+    """Where candidates are in a table; looked up once for the same candidates in tables of the same nodes."""
+
+    def __init__(self) -> None:
+        self._nodes: tuple[str, ...] = ()
+        self._names: tuple[str, ...] = ()
+        self._rows: Indices = np.zeros(0, dtype=np.intp)
+
+    def of(self, table: ScoreTable, names: tuple[str, ...]) -> Indices:
+        """Positions of those of `names` that the table knows, in their order."""
+        if table.nodes is not self._nodes or names is not self._names:
+            rows = positions_of(table.index, names)
+            self._nodes, self._names, self._rows = table.nodes, names, rows[rows >= 0]
+        return self._rows
 
 
 def positions_of(index: Mapping[str, int], names: Sequence[str]) -> Indices:

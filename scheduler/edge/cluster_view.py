@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from scheduler.core.cluster import Cluster
-from scheduler.core.jobs import describe
+from scheduler.core.jobs import Descriptions
 from scheduler.core.types import PodFacts
 from scheduler.core.wire import Node, Pod
 from scheduler.edge.kube import Changed, KubeClient, Listed
@@ -26,9 +26,16 @@ class ClusterWatch:
     `last_complaint` is the newest of them in words.
     """
 
-    def __init__(self, kube: KubeClient, cluster: Cluster, on_pod: Callable[[PodFacts], None]) -> None:
+    def __init__(
+        self,
+        kube: KubeClient,
+        cluster: Cluster,
+        descriptions: Descriptions,
+        on_pod: Callable[[PodFacts], None],
+    ) -> None:
         self._kube = kube
         self._cluster = cluster
+        self._descriptions = descriptions
         self._on_pod = on_pod
         self._identities: dict[str, NodeIdentity] = {}
         self._listed: set[str] = set()
@@ -71,6 +78,7 @@ class ClusterWatch:
                         self._on_pod(pod)
                 case Changed("DELETED", pod):
                     self._cluster.remove_pod(pod.metadata.uid)
+                    self._descriptions.forget(pod.metadata.uid)
                 case Changed(_, pod):
                     facts = self._described(pod)
                     self._cluster.set_pod(facts)
@@ -82,7 +90,7 @@ class ClusterWatch:
             self.synced.set()
 
     def _described(self, pod: Pod) -> PodFacts:
-        described = describe(pod)
+        described = self._descriptions.of(pod)
         for complaint in described.complaints:
             self.complaints[complaint.annotation] += 1
             self.last_complaint = (

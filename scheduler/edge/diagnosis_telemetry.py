@@ -123,7 +123,8 @@ def _about_rows(facts: Facts, rows: Sequence[Coverage]) -> Findings:
             if known
             else f"{verb} not known for {counted}"
         )
-        level = Level.PROBLEM if set(names) & set(ESSENTIAL) else Level.NOTE
+        tolerated = known and len(nodes) <= facts.settings.missing_nodes_ratio * len(facts.nodes)
+        level = Level.PROBLEM if set(names) & set(ESSENTIAL) and not tolerated else Level.NOTE
         yield Finding("telemetry", level, f"{', '.join(names)} {told}.", advice)
 
 

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from model.snapshot import TelemetrySnapshot
 from scheduler.config import Settings
 from scheduler.core.cluster import Cluster
+from scheduler.core.jobs import Descriptions
 from scheduler.core.ranking import Exploration
 from scheduler.core.types import Fallback
 from scheduler.edge.cluster_view import ClusterWatch
@@ -58,15 +59,17 @@ class Extender(Collector):
         own = settings.extender
         self.cluster = Cluster()
         self.histories = Histories(recorder, time.time)
+        descriptions = Descriptions()
         self.tables = ScoreTables(own.max_tables, own.table_idle_s)
         self.maker = TableMaker(
             self.tables, self.cluster, self._snapshot, self.histories, predictor, own, time.time, _new_id
         )
-        self.watch = ClusterWatch(kube, self.cluster, self.maker.on_pod)
+        self.watch = ClusterWatch(kube, self.cluster, descriptions, self.maker.on_pod)
         self.poller = IsolatedPoller(settings, self.watch.identities)
         self.decisions = DecisionLog(recorder, own.decision_buffer, own.decision_batch, own.flush_s)
         self.prioritizer = Prioritizer(
             self.cluster,
+            descriptions,
             self.tables,
             self.maker,
             self.decisions,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import ChainMap, Counter
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -18,13 +18,13 @@ import numpy as np
 from model.placement import Job, NodeFacts
 from model.snapshot import Floats, Indices, TelemetrySnapshot
 from scheduler.core.cluster import Cluster
-from scheduler.core.estimate import adapted, exact_rows
-from scheduler.core.jobs import describe
+from scheduler.core.estimate import adapted, compared, exact_rows
+from scheduler.core.jobs import Descriptions
 from scheduler.core.ranking import Exploration, rank
 from scheduler.core.records import Moment, decision_record, silent_record
-from scheduler.core.scoring import bring_up_to_date, sigma_of, tie_break_of
-from scheduler.core.types import Corrections, Fallback, PodFacts, Ranking, ScoreTable, key_of, positions_of
-from scheduler.core.wire import decode_extender_args, encode_priorities
+from scheduler.core.scoring import bring_up_to_date, rows_of_now, sigma_of, tie_break_of
+from scheduler.core.types import Corrections, Fallback, PodFacts, Positions, Ranking, ScoreTable, key_of
+from scheduler.core.wire import CandidateNames, decode_extender_args, encode_priorities
 from scheduler.edge.decisions import DecisionLog, RowBuilder
 from scheduler.edge.score_tables import Entry, ScoreTables
 from scheduler.edge.table_maker import TableMaker
@@ -96,6 +96,7 @@ class Prioritizer:
     def __init__(
         self,
         cluster: Cluster,
+        descriptions: Descriptions,
         tables: ScoreTables,
         maker: TableMaker,
         decisions: DecisionLog,
@@ -109,6 +110,7 @@ class Prioritizer:
         new_id: Callable[[], str],
     ) -> None:
         self._cluster = cluster
+        self._descriptions = descriptions
         self._tables = tables
         self._maker = maker
         self._decisions = decisions
@@ -119,6 +121,8 @@ class Prioritizer:
         self._clock = clock
         self._draw = draw
         self._new_id = new_id
+        self._names = CandidateNames()
+        self._positions = Positions()
         self.stats = CallStats()
 
     def prioritize(self, body: bytes) -> Answer:
@@ -130,8 +134,8 @@ class Prioritizer:
         begun_s = time.perf_counter()
         args = decode_extender_args(body)
         now_s = self._clock()
-        pod = describe(args.Pod).pod
-        names = args.NodeNames or []
+        pod = self._descriptions.of(args.Pod).pod
+        names = self._names.of(args)
         opinion = self._safe_opinion(pod, names, now_s)
         listed = opinion.listed() if isinstance(opinion, Opinion) else []
         answer = encode_priorities(listed)
@@ -146,14 +150,14 @@ class Prioritizer:
 
         return Answer(answer, afterwards)
 
-    def _safe_opinion(self, pod: PodFacts, names: Sequence[str], now_s: float) -> Opinion | Silence:
+    def _safe_opinion(self, pod: PodFacts, names: tuple[str, ...], now_s: float) -> Opinion | Silence:
         try:
             return self._opinion(pod, names, now_s)
         except Exception:  # a fault of ours may cost the opinion, never the placement
             log.exception("no opinion on %s/%s", pod.namespace, pod.name)
             return Silence(Fallback.ERROR)
 
-    def _opinion(self, pod: PodFacts, names: Sequence[str], now_s: float) -> Opinion | Silence:
+    def _opinion(self, pod: PodFacts, names: tuple[str, ...], now_s: float) -> Opinion | Silence:
         self._cluster.expire(now_s)
         snapshot = self._snapshot()
         if self._is_old(snapshot, now_s):
@@ -162,8 +166,7 @@ class Prioritizer:
         found, reason = self._look_up(job, now_s)
         if found is None:
             return Silence(Fallback.NO_TELEMETRY if snapshot.is_empty() else Fallback.MISS)
-        rows = positions_of(found.table.index, names)
-        rows = rows[rows >= 0]
+        rows = self._positions.of(found.table, names)
         if not len(rows):
             return Silence(Fallback.NO_CANDIDATES)
         if not found.table.measured[rows].any():
@@ -234,8 +237,15 @@ class Prioritizer:
         if isinstance(opinion, Silence):
             self._decisions.add(silent_record(pod, moment), None)
             return
+        listed = opinion.positions[opinion.ranking.order]
         record = decision_record(
-            pod, moment, opinion.table, opinion.positions, opinion.ranking, opinion.corrections
+            pod,
+            moment,
+            opinion.table,
+            opinion.positions,
+            opinion.ranking,
+            opinion.corrections,
+            rows_of_now(opinion.table, listed, self._cluster.facts),
         )
         if opinion.table.key != key_of(opinion.job) or opinion.reason is Fallback.MISS:
             self._decisions.add_later(record, opinion.table, self._exact_rows(opinion))
@@ -247,10 +257,9 @@ class Prioritizer:
         table, past = opinion.table, opinion.table.job
         rows = opinion.positions[opinion.ranking.order]
         names = [table.nodes[row] for row in rows]
-        estimated = opinion.corrections.estimated
+        seen = compared(table, opinion.corrections, rows)
         informed = replace(opinion.job, class_history=past.class_history, user_history=past.user_history)
         # the pod itself will count on its node in a moment, but did not when it was judged
         now = {name: self._cluster.facts[name] for name in names if name in self._cluster.facts}
         facts = ChainMap(now, cast(MutableMapping[str, NodeFacts], self._cluster.facts))
-        basis = (table.features if estimated is None else estimated)[rows]
-        return lambda: (rows.tolist(), exact_rows(basis, informed, names, table.snapshot, facts))
+        return lambda: (rows.tolist(), exact_rows(seen, informed, names, table.snapshot, facts))

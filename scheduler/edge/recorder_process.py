@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -180,6 +181,7 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
             f"others could write into the store on {settings.recorder.host}: "
             f"set FAIRLANE_TOKEN, or listen on 127.0.0.1"
         )
+    os.nice(settings.recorder.niceness)
     listening = listen(settings.recorder.host, settings.recorder.port)
     async with recorder(settings) as parts:
         server = new_server(parts.app, port_file=port_file)

@@ -24,7 +24,7 @@ from scheduler.edge.store import ExperienceStore, Judged, StoreError
 OUTCOMES_OWED = 100_000
 """Pods whose newest state is not stored; beyond it the oldest are given up and counted."""
 AT_ONCE = 500
-FLUSH_S = 0.2
+FLUSH_S = 0.5
 RETRY_S = 0.5
 RETRY_S_MAX = 15.0
 PRUNE_S = 3600.0
@@ -120,7 +120,7 @@ class StoreWriter:
     async def _wait(self) -> None:
         self._wake.clear()
         try:
-            await asyncio.wait_for(self._wake.wait(), 10 * FLUSH_S)
+            await asyncio.wait_for(self._wake.wait(), 4 * FLUSH_S)
             await asyncio.sleep(FLUSH_S)  # what comes together is written together
         except TimeoutError:
             return

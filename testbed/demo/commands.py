@@ -17,7 +17,6 @@ from testbed.control import TestbedError
 from testbed.layout import Options
 from testbed.progress import Progress
 
-EPOCH_S = 3.0
 LOG_WIDTH = 130
 """Columns of what is printed where there is no terminal."""
 app = typer.Typer(rich_markup_mode=None)
@@ -29,9 +28,9 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the emulated world and of the job list.")] = 1,
     nodes: Annotated[int, typer.Option(help="Worker nodes.")] = 12,
     sites: Annotated[int, typer.Option(help="Sites that the nodes are spread over.")] = 3,
-    collect: Annotated[float, typer.Option(help="Seconds of collecting experience.")] = 260.0,
+    collect: Annotated[float, typer.Option(help="Seconds of collecting experience.")] = 250.0,
     rounds: Annotated[int, typer.Option(help="Rounds of the comparison, each under both schedulers.")] = 3,
-    jobs: Annotated[int, typer.Option(help="Jobs in a round.")] = 20,
+    jobs: Annotated[int, typer.Option(help="Jobs in a round.")] = 25,
     out: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("reports/demo"),
     directory: Annotated[Path | None, typer.Option("--dir", help="Folder of the cluster.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster's files for inspection.")] = False,
@@ -48,7 +47,7 @@ def demo(
 
     signal.signal(signal.SIGTERM, _interrupt)
     plan = stages.Plan(seed=seed, collect_s=collect, rounds=rounds, jobs_per_round=jobs)
-    options = Options(nodes=nodes, sites=sites, seed=seed, settings={"epoch_s": EPOCH_S})
+    options = Options(nodes=nodes, sites=sites, seed=seed)
     progress, began_s = Progress(console), time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     try:

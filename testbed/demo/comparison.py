@@ -9,7 +9,7 @@ import numpy as np
 from model.prior import log_prior
 from model.snapshot import Floats
 from testbed.demo.evidence import Evidence
-from testbed.demo.judgement import Choice, Judgement, judge, pick_lowest, random_choices
+from testbed.judgement import Choice, Judgement, judge, pick_lowest, random_choices
 
 Predict = Callable[[Floats], Floats]
 """Feature rows to the median run time in s (or anything that orders alike)."""

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from testbed.demo.comparison import DEFAULT, OURS
 from testbed.demo.evidence import Evidence
-from testbed.demo.judgement import Choice, Judgement, as_table, bootstrap, difference
+from testbed.judgement import Choice, Judgement, as_table, bootstrap, difference
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

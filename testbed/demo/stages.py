@@ -44,10 +44,10 @@ class Plan:
     """How much of everything."""
 
     seed: int = 1
-    collect_s: float = 260.0
-    in_flight: int = 24
+    collect_s: float = 250.0
+    in_flight: int = 16
     rounds: int = 3
-    jobs_per_round: int = 20
+    jobs_per_round: int = 25
     pace_s: float = 1.0
 
 

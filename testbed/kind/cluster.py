@@ -17,9 +17,10 @@ from types import TracebackType
 import yaml
 
 from testbed.kind import programs
+from testbed.kind.archives import MOUNTED, Archives
 from testbed.kind.docker import Docker
 from testbed.kind.images import PREFIX, Folders, Images
-from testbed.kind.shell import CommandError, run, succeeds
+from testbed.kind.shell import CommandError, run
 from testbed.layout import cache_folder
 from testbed.progress import Progress
 
@@ -52,6 +53,7 @@ class KindCluster:
         self._kubernetes = self.cache / "kubernetes"
         folders = Folders(self.cache, self.binaries, self._kubernetes)
         self.images = Images(self.docker, folders, self.progress)
+        self._archives = Archives(self.docker, self.cache / "archives", self.progress)
 
     @property
     def control_plane(self) -> str:
@@ -79,8 +81,23 @@ class KindCluster:
         """Base URL of the recorder on this machine."""
         return f"http://{self._published('recorder')}"
 
+    @property
+    def is_up(self) -> bool:
+        """True when the API server answers and knows exactly these nodes."""
+        if not self.kubeconfig.exists():
+            return False
+        try:
+            found = self.kubectl("get", "nodes", "-o", "name", timeout_s=20).split()
+        except CommandError:
+            return False
+        return sorted(found) == sorted(f"node/{node}" for node in self.nodes)
+
     def __enter__(self) -> KindCluster:
-        self.up()
+        try:
+            self.up()
+        except BaseException:
+            self.down()
+            raise
         return self
 
     def __exit__(
@@ -88,27 +105,38 @@ class KindCluster:
     ) -> None:
         self.down()
 
-    def up(self) -> None:
-        """Make the cluster, or find it as it was left; every node is Ready afterwards."""
+    def up(self) -> bool:
+        """Make the cluster, or find it as it was left; True when it had to be made.
+
+        Every node is Ready afterwards.
+        """
         self._start_engine()
-        if self._usable():
+        found = self.is_up
+        if found:
             self.progress.say(f"cluster {self.name} is up already")
         else:
             self._create()
         self.docker.weigh()
         self._wait_ready()
         self._label_nodes()
+        return not found
 
     def down(self) -> None:
         """Delete the cluster, and stop the engine where it is our own and nobody else's cluster needs it."""
         others = ""
-        if shutil.which("docker") is not None and succeeds(["docker", "version"], env=self.docker.env):
+        if self._exists() and not self.docker.answers:
+            self.docker.start()  # only an engine can take its containers away
+        if self.docker.answers and (self.binaries / "kind").exists():
             self._kind("delete", "cluster", "--name", self.name)
             self.progress.say(f"cluster {self.name} deleted")
             others = self._kind("get", "clusters", "-q").strip()
         if not others:
             self.docker.stop()
         shutil.rmtree(self.kubeconfig.parent, ignore_errors=True)
+
+    def _exists(self) -> bool:
+        """True when a cluster was begun and not taken down."""
+        return self.kubeconfig.parent.exists()
 
     def kubectl(self, *words: str, stdin: str | None = None, timeout_s: float = 300.0) -> str:
         """Standard output of `kubectl WORDS` on this cluster."""
@@ -120,16 +148,14 @@ class KindCluster:
         options = ["exec", "-i", node] if stdin is not None else ["exec", node]
         return self.docker.run(*options, "sh", "-ec", script, stdin=stdin, timeout_s=120)
 
-    def load(self, images: Sequence[str], nodes: Sequence[str] | None = None) -> None:
+    def load(self, everywhere: Sequence[str], control_plane: Sequence[str] = ()) -> None:
         """Put images of the engine into the nodes' stores, where they are missing."""
-        for image in images:
-            missing = [node for node in nodes or self.nodes if not self._has(node, image)]
-            if missing:
-                with self.progress.task(f"loading {_short(image)} into {len(missing)} nodes") as task:
-                    self._load(image, missing)
-                self.progress.say(
-                    f"loaded {_short(image)} into {len(missing)} nodes in {task.elapsed_s:.0f} s"
-                )
+        missing = {}
+        for node in self.nodes:
+            wanted = [*everywhere, *(control_plane if node == self.control_plane else ())]
+            if absent := [image for image in wanted if not self._has(node, image)]:
+                missing[node] = absent
+        self._archives.load(missing)
 
     def _start_engine(self) -> None:
         self.docker.install()
@@ -144,6 +170,7 @@ class KindCluster:
         image = self.images.node
         folder = self.kubeconfig.parent
         folder.mkdir(parents=True, exist_ok=True)
+        self._archives.folder.mkdir(parents=True, exist_ok=True)
         config = folder / "kind.yaml"
         config.write_text(yaml.safe_dump(self._config(local=image is not None), sort_keys=False))
         words = ["--config", str(config), "--wait", "180s", *(["--image", image] if image else [])]
@@ -158,6 +185,7 @@ class KindCluster:
             {"containerPort": port, "hostPort": _free_port(), "listenAddress": "127.0.0.1"}
             for port in PORTS.values()
         ]
+        archives = {"hostPath": str(self._archives.folder), "containerPath": MOUNTED, "readOnly": True}
         patches = ["kind: KubeletConfiguration\nfailCgroupV1: false\n"]
         if local:
             patches.append(f"kind: ClusterConfiguration\nimageRepository: {PREFIX}\n")
@@ -172,19 +200,10 @@ class KindCluster:
             },
             "kubeadmConfigPatches": patches,
             "nodes": [
-                {"role": "control-plane", "extraPortMappings": ports},
-                *[{"role": "worker"} for _ in self.workers],
+                {"role": "control-plane", "extraPortMappings": ports, "extraMounts": [archives]},
+                *[{"role": "worker", "extraMounts": [archives]} for _ in self.workers],
             ],
         }
-
-    def _usable(self) -> bool:
-        if not self.kubeconfig.exists():
-            return False
-        try:
-            found = self.kubectl("get", "nodes", "-o", "name", timeout_s=20).split()
-        except CommandError:
-            return False
-        return sorted(found) == sorted(f"node/{node}" for node in self.nodes)
 
     def _wait_ready(self) -> None:
         with self.progress.task("waiting for the nodes and cluster DNS") as task:
@@ -210,11 +229,6 @@ class KindCluster:
         listed = self.docker.run("exec", node, "ctr", "-n", "k8s.io", "images", "ls", "-q", f"name=={name}")
         return bool(listed.strip())
 
-    def _load(self, image: str, nodes: Sequence[str]) -> None:
-        if not self.docker.has_image(image):
-            self.docker.run("pull", "-q", image)
-        self._kind("load", "docker-image", image, "--name", self.name, "--nodes", ",".join(nodes))
-
     def _kind(self, *words: str) -> str:
         env = {**self.docker.env, "KUBECONFIG": str(self.kubeconfig)}
         return run([self.binaries / "kind", *words], env=env, timeout_s=CREATE_S_MAX)
@@ -224,7 +238,3 @@ def _free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
-
-
-def _short(image: str) -> str:
-    return image.rsplit("/", 1)[-1].split(":", maxsplit=1)[0]

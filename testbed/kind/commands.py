@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from testbed.kind import report
 from testbed.kind.cluster import KindCluster
-from testbed.kind.e2e import FULL, SMOKE, EndToEnd
 from testbed.kind.pods import JobError
+from testbed.kind.runtime import why_none
 from testbed.kind.shell import CommandError
+
+NO_RUNTIME = 77
+"""Exit code where no container engine can be had; test runners take 77 for "skipped"."""
 
 EXAMPLES = """
 Examples:
 
   fairlane e2e
 
+  fairlane e2e --check && fairlane e2e --smoke
+
   fairlane e2e --smoke --keep
 
   fairlane e2e --seed 7 --report reports/kind-7
+
+Exit codes: 0 the report is written, 1 an error, 77 no container runtime can be had (what is missing is said).
 """
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -38,29 +46,63 @@ def e2e(
     seed: Annotated[int, typer.Option(help="Of the link states, sizes and order.")] = 1,
     folder: Annotated[Path, typer.Option("--report", help="Folder for the report.")] = Path("reports/kind"),
     keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster running afterwards.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only tell whether a container runtime can be had.")
+    ] = False,
 ) -> None:
     """Compare our placements with the default scheduler's on a kind cluster (1 control plane, 3 workers).
 
     Jobs are real transfers, all-reduce trainings and Spark shuffles; links are shaped per node and differ.
     The truth is the same job on every choice there is, under the same state of the links.
+    A cluster that is up already is used, and stays.
     """
     cluster = KindCluster()
-    started_s = time.monotonic()
-    plan = SMOKE if smoke else FULL
+    if missing := why_none(cluster.docker):
+        typer.echo(f"fairlane e2e: no container runtime can be had: {missing}", err=True)
+        raise typer.Exit(NO_RUNTIME)
+    if check:
+        typer.echo("a container runtime can be had")
+        return
+    _end_in_order_when_told_to()
     try:
-        cluster.up()
-        outcome = asyncio.run(EndToEnd(cluster, plan, seed).run())
+        _compare(cluster, smoke, seed, folder, keep)
     except (CommandError, JobError) as error:
         typer.echo(f"fairlane e2e: {error}", err=True)
         raise typer.Exit(1) from error
+
+
+def _compare(cluster: KindCluster, smoke: bool, seed: int, folder: Path, keep: bool) -> None:
+    from testbed.kind import report  # the plotting library takes a second to import
+    from testbed.kind.e2e import FULL, SMOKE, EndToEnd
+
+    started_s, plan = time.monotonic(), SMOKE if smoke else FULL
+    facts: dict[str, object] = {"seed": seed, "plan": asdict(plan)}
+    run, made = EndToEnd(cluster, plan, seed), True
+    try:
+        made = cluster.up()
+        outcome = asyncio.run(run.run())
+    except BaseException as error:
+        if run.so_far.decisions:  # they took many minutes
+            report.write(folder, run.so_far, {**facts, "ended_early": repr(error)})
+            typer.echo(f"fairlane e2e: ended early; {folder} tells what was known by then", err=True)
+        raise
     finally:
-        if not keep:
+        if made and not keep:
             cluster.down()
     if not outcome.decisions:
-        typer.echo("fairlane e2e: no decision could be measured", err=True)
-        raise typer.Exit(1)
-    facts = {"seed": seed, "plan": asdict(plan), "minutes": round((time.monotonic() - started_s) / 60, 1)}
+        raise JobError("no decision could be measured")
+    facts["minutes"] = round((time.monotonic() - started_s) / 60, 1)
     paths = report.write(folder, outcome, facts)
     console = Console(highlight=False)
     console.print(paths[0].read_text())
     console.print(f"{facts['minutes']} minutes; " + ", ".join(str(path) for path in paths))
+
+
+def _end_in_order_when_told_to() -> None:
+    """SIGTERM and SIGINT take the cluster down; a shell makes its background jobs ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGINT)

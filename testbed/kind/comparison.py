@@ -15,8 +15,8 @@ from model.prior import log_prior
 from model.schema import NAMES, POSITION, without
 from model.snapshot import Floats
 from scheduler.core.receipts import Candidate
-from testbed.demo.judgement import Choice as Judged
-from testbed.demo.judgement import Estimate, Judgement, bootstrap, judge, pick_lowest, random_choices
+from testbed.judgement import Choice as Judged
+from testbed.judgement import Estimate, Judgement, bootstrap, judge, pick_lowest, random_choices
 from testbed.kind.links import State
 
 OURS, DEFAULT = "Fairlane", "default scheduler"
@@ -46,19 +46,24 @@ class Decision:
     """Why the answer was not simply a fresh prediction of the model (scheduler.core.types.Fallback)."""
 
     @property
+    def choices(self) -> list[Choice]:
+        """Every choice there was, in an order that says nothing of ours."""
+        return sorted(self.seconds)
+
+    @property
     def truth(self) -> Floats:
-        """The seconds in the order of `seconds`."""
-        return np.array(list(self.seconds.values()))
+        """The seconds in the order of `choices`."""
+        return np.array([self.seconds[choice] for choice in self.choices])
 
     def judged(self, choice: Choice) -> Judged:
         """The choice as one that can be judged."""
-        return Judged(self.truth, list(self.seconds).index(choice))
+        return Judged(self.truth, self.choices.index(choice))
 
     @property
     def features(self) -> Floats:
-        """What was known of each choice, in the order of `seconds`; NaN where nothing was."""
+        """What was known of each choice, in the order of `choices`; NaN where nothing was."""
         known = {one.node: one.features for one in self.candidates}
-        rows = [[known.get(choice[0], {}).get(name) for name in NAMES] for choice in self.seconds]
+        rows = [[known.get(choice[0], {}).get(name) for name in NAMES] for choice in self.choices]
         return np.array(rows, dtype=np.float64)
 
     @property
@@ -78,9 +83,12 @@ def compare(decisions: Sequence[Decision], blind: Predict | None = None, seed: i
         judge(DEFAULT, [one.judged(one.default) for one in decisions], rng),
         judge("random", random_choices([one.truth for one in decisions]), rng),
     ]
-    known = [one for one in decisions if one.candidates]
-    for name, key in (_keys(blind) if known else {}).items():
-        found.append(judge(name, [pick_lowest(one.truth, key(one.features)) for one in known], rng))
+    for name, key in _keys(blind).items():
+        picked = [(one.truth, key(one.features)) for one in decisions if one.candidates]
+        # a policy that knows nothing at all of a decision has not decided it
+        told = [pick_lowest(truth, keys) for truth, keys in picked if np.isfinite(keys).any()]
+        if told:
+            found.append(judge(name, told, rng))
     return found
 
 

@@ -57,8 +57,7 @@ def _wait(cluster: KindCluster, namespace: str) -> None:
 def monitoring(cluster: KindCluster) -> None:
     """Prometheus and node_exporter."""
     images = cluster.images
-    cluster.load([images.prometheus], [cluster.control_plane])
-    cluster.load([images.node_exporter])
+    cluster.load([images.node_exporter], [images.prometheus])
     apply(cluster, "monitoring", {"prometheus": images.prometheus, "node_exporter": images.node_exporter})
 
 
@@ -80,13 +79,24 @@ SETTINGS: dict[str, Any] = {
     "recorder_url": "http://recorder.fairlane:8890",
     "recorder": {"store_url": "sqlite:////var/lib/fairlane/experience.db"},
     "predictor": {"registry": "/var/lib/fairlane/registry"},
-    "probe": {"interval_s": 5.0, "samples": 4, "transfer_bytes": 262144, "peers_refresh_s": 20.0},
+    "probe": {
+        "interval_s": 6.0,
+        "samples": 4,
+        # 256 KiB over 20 ms is slow start alone and would tell nothing of a link's rate
+        "transfer_bytes": 768 * 1024,
+        "budget_bytes_per_minute": 40 * 2**20,
+        "peers_refresh_s": 20.0,
+    },
 }
 """Settings of the components in the cluster: links change within a minute, so readings are frequent."""
 
 
-def everything(cluster: KindCluster, settings: Mapping[str, Any] | None = None) -> None:
-    """All of it, on a cluster that is up."""
+def everything(cluster: KindCluster, settings: Mapping[str, Any] | None = None, gangs: bool = False) -> None:
+    """All of it, on a cluster that is up; `gangs`: the large images of their jobs too."""
+    images = cluster.images
+    jobs = [images.allreduce, images.spark] if gangs else []
+    everywhere = [images.transfer, images.node_exporter, images.probe, *jobs]
+    cluster.load(everywhere, [images.prometheus, images.fairlane])
     data(cluster)
     monitoring(cluster)
     apply(cluster, "jobs", {})
@@ -105,8 +115,7 @@ def token(cluster: KindCluster) -> str:
 def components(cluster: KindCluster, settings: Mapping[str, Any] | None = None) -> None:
     """Probe, recorder, predictor and our scheduler with its extender, with `settings` laid over SETTINGS."""
     images = cluster.images
-    cluster.load([images.probe])
-    cluster.load([images.fairlane], [cluster.control_plane])
+    cluster.load([images.probe], [images.fairlane])
     # the pods run without rights and share this folder
     cluster.on_node(cluster.control_plane, "install -d -o 65532 -g 65532 /var/lib/fairlane")
     text = yaml.safe_dump(laid_over(SETTINGS, settings or {}), sort_keys=True)

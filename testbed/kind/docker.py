@@ -2,7 +2,8 @@
 
 Our own has its socket, data and pid under the cache folder, so that it cannot
 meet another one, and is stopped by its pid. Where the machine may not use
-CAP_SYS_RESOURCE, runcwrap stands in front of runc (testbed/go/node).
+CAP_SYS_RESOURCE, runcwrap stands in front of runc (testbed/go/node). What it leaves
+in the host's network when it ends is taken away (leftovers.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from testbed.kind import leftovers
 from testbed.kind.shell import CommandError, run, succeeds
 
 Say = Callable[[str], None]
@@ -48,6 +50,16 @@ class Docker:
             self._own = self._answers(self._own_env()) or not self._answers({})
         return self._own_env() if self._own else {}
 
+    @property
+    def answers(self) -> bool:
+        """True when an engine answers now."""
+        return shutil.which("docker") is not None and self._answers(self.env)
+
+    @property
+    def has_data(self) -> bool:
+        """True when our own engine has run before: its images need no further room."""
+        return (self.folder / "data").exists()
+
     def install(self) -> None:
         """Install Docker from Debian where it is missing; raises `CommandError` where that is not allowed."""
         if shutil.which("docker") is not None and (shutil.which("dockerd") or self._answers({})):
@@ -67,18 +79,26 @@ class Docker:
             self._start_own()
 
     def stop(self) -> None:
-        """Stop the engine if it is our own; another one is left as it is."""
+        """Stop the engine if it is our own and put the host's network back; another one is left as it is."""
         pid = self._pid()
-        if pid is None:
-            return
+        if pid is not None:
+            self._end(pid)
+        leftovers.put_back(self._before, self.folder / "run")
+
+    def _end(self, pid: int) -> None:
+        self._remove_networks()
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_S_MAX
-        while self._pid() is not None:
+        while leftovers.is_dockerd(pid):
             if time.monotonic() > deadline:
                 raise CommandError(f"dockerd {pid} did not end within {STOP_S_MAX:.0f} s: end it by hand")
             time.sleep(0.2)
         (self.folder / "dockerd.pid").unlink(missing_ok=True)
         self.say(f"dockerd {pid} stopped")
+
+    def _remove_networks(self) -> None:
+        """kind keeps its network, and with it a bridge, for a next cluster."""
+        succeeds(["docker", "network", "prune", "--force"], env=self._own_env())
 
     def weigh(self) -> None:
         """Let the containers of our own engine count as PROCESSES processes, not as one."""
@@ -106,10 +126,13 @@ class Docker:
     def _pid(self) -> int | None:
         try:
             pid = int((self.folder / "dockerd.pid").read_text())
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except (OSError, ValueError):
             return None
-        return pid if words[0].endswith(b"dockerd") else None
+        return pid if leftovers.is_dockerd(pid) else None
+
+    @property
+    def _before(self) -> Path:
+        return self.folder / "host-before.json"
 
     def _start_own(self) -> None:
         if os.geteuid() != 0:
@@ -117,6 +140,7 @@ class Docker:
                 "no container engine answers: start Docker, or run as root to let us start one"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
+        leftovers.remember(self._before)
         config = self.folder / "daemon.json"
         config.write_text(json.dumps(self._daemon_config(), indent=1))
         with (self.folder / "dockerd.log").open("ab") as log:
@@ -142,6 +166,8 @@ class Docker:
             "data-root": str(self.folder / "data"),
             "exec-root": str(self.folder / "run"),
             "storage-driver": "overlay2",
+            # kind makes its own network and builds use the host's
+            "bridge": "none",
             "log-opts": {"max-size": "10m", "max-file": "2"},
         }
         wrapper = self.binaries / "runcwrap-host"

@@ -12,9 +12,10 @@ import asyncio
 import io
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import Any
 
 import pandas as pd
@@ -22,24 +23,34 @@ import pandas as pd
 from model.dataset import examples_from
 from model.splits import Split
 from model.train import Options, TooFewExamplesError, enough, final_model
-from scheduler.edge.kube import KubeClient
-from scheduler.edge.recorder_client import RecorderClient
+from scheduler.edge.kube import KubeClient, KubeError
+from scheduler.edge.recorder_client import RecorderClient, RecorderError
 from testbed.kind import deploy
 from testbed.kind.cluster import KindCluster
-from testbed.kind.comparison import Decision, Predict
+from testbed.kind.comparison import Choice, Decision, Predict
 from testbed.kind.jobs import NAMESPACE, OURS, AllReduce, Place
 from testbed.kind.links import Links, State, schedule
 from testbed.kind.pods import JobError, Pods
 from testbed.kind.runs import Runs, data_sources, transfer_bytes
+from testbed.kind.shell import CommandError
 from testbed.kind.spark import Shuffle
 
-EXPLORE: dict[str, Any] = {"exploration": {"rate": 1.0, "temperature": 3.0, "max_regret": 100.0}}
-"""While collecting, nodes are chosen nearly at random, so that the model sees the bad ones too."""
+EXPLORE: dict[str, Any] = {"exploration": {"rate": 1.0, "scope": "all"}}
+"""While collecting, nodes are chosen at random, so that the model sees the bad ones too."""
 READY_S_MAX = 90.0
 RECEIPT_S_MAX = 10.0
 RECORDER_TIMEOUT_S = 30.0
-IN_FLIGHT = 3
-WARM_UP_BYTES = 1_000_000
+IN_FLIGHT = 4
+COLLECT_S = (1.0, 8.0)
+"""Transfers that are collected are to take between these on the middle one of the links."""
+RETRY_S = 2.0
+LOST_MAX = 4
+"""So many decisions lost one after the other end the run: something is wrong with the cluster."""
+FAILURES = (JobError, KubeError, CommandError, RecorderError)
+"""What costs one job or one decision, not the whole run."""
+
+
+GangRun = Callable[[Runs, str], Awaitable[tuple[Choice, float]]]
 
 
 @dataclass(frozen=True)
@@ -57,11 +68,28 @@ class Plan:
     least_examples: int = 50
     parameters: int = 400_000
     steps: int = 12
-    rows: int = 900_000
+    rows: int = 100_000
 
 
-FULL = Plan(16, 26.0, 14.0, 32, 4, 2, 2)
-SMOKE = Plan(4, 22.0, 12.0, 6, 0, 0, 0, least_examples=30)
+FULL = Plan(
+    collect_states=12,
+    collect_window_s=26.0,
+    settle_s=14.0,
+    transfers=31,
+    collect_gangs=3,
+    allreduces=3,
+    shuffles=1,
+)
+SMOKE = Plan(
+    collect_states=4,
+    collect_window_s=22.0,
+    settle_s=14.0,
+    transfers=6,
+    collect_gangs=0,
+    allreduces=0,
+    shuffles=0,
+    least_examples=30,
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +102,15 @@ class Outcome:
     published: bool
 
 
+def gang_places(states: int, gangs: int) -> list[int]:
+    """After which of the collected states a gang is run: spread evenly.
+
+    Training judges a model on the newest runs; were all gangs among these, it
+    would be judged on kinds of jobs that it has never seen.
+    """
+    return [(number + 1) * states // (gangs + 1) - 1 for number in range(gangs)]
+
+
 class EndToEnd:
     """One run of the comparison on a cluster that is up."""
 
@@ -84,6 +121,7 @@ class EndToEnd:
         self._say = cluster.progress.say
         self._links = Links(cluster)
         self._random = random.Random(seed)
+        self._so_far = Outcome([], None, 0, False)
 
     async def run(self) -> Outcome:
         """All steps; the links are as before afterwards."""
@@ -93,17 +131,23 @@ class EndToEnd:
         finally:
             await asyncio.to_thread(self._links.remove)
 
+    @property
+    def so_far(self) -> Outcome:
+        """What is known already, also while the run goes on or has failed."""
+        return self._so_far
+
     async def _steps(self) -> Outcome:
+        await self._ready()
         async with self._runs() as runs:
             await self._collect(runs)
         table = await self._examples()
         published = await asyncio.to_thread(self._train)
+        self._so_far = replace(self._so_far, examples=len(table), published=published)
         await asyncio.to_thread(deploy.components, self._cluster)
         await self._ready()
         async with self._runs() as runs:
-            decisions = await self._compare(runs)
-        blind = await asyncio.to_thread(self._without_network, table)
-        return Outcome(decisions, blind, len(table), published)
+            await self._compare(runs, self._so_far.decisions)
+        return replace(self._so_far, blind=await asyncio.to_thread(self._without_network, table))
 
     @asynccontextmanager
     async def _runs(self) -> AsyncIterator[Runs]:
@@ -115,10 +159,7 @@ class EndToEnd:
             yield Runs(self._cluster, pods, await data_sources(kube))
 
     def _prepare(self) -> None:
-        cluster, images = self._cluster, self._cluster.images
-        if self._with_gangs():
-            cluster.load([images.allreduce, images.spark])
-        deploy.everything(cluster, EXPLORE)
+        deploy.everything(self._cluster, EXPLORE, self._with_gangs())
         self._links.install()
         self._say("links are shaped from now on")
 
@@ -126,21 +167,24 @@ class EndToEnd:
         return bool(self._plan.collect_gangs or self._plan.allreduces or self._plan.shuffles)
 
     async def _collect(self, runs: Runs) -> None:
-        states = schedule(self._seed, self._cluster.workers)
-        gangs = self._gang_jobs() if self._plan.collect_gangs else []
-        for number in range(self._plan.collect_states):
+        states, plan = schedule(self._seed, self._cluster.workers), self._plan
+        gangs = dict(
+            zip(gang_places(plan.collect_states, plan.collect_gangs), self._gang_jobs(), strict=False)
+        )
+        for number in range(plan.collect_states):
             state = await self._next(states)
-            count = await self._transfers_for(runs, state, self._plan.collect_window_s)
-            self._say(f"collected state {number + 1} of {self._plan.collect_states}: {count} transfers")
-        for number in range(self._plan.collect_gangs):
-            await self._next(states)
-            kind, run = gangs[number % len(gangs)]
-            try:
-                nodes, seconds = await run(runs, runs.name(f"collect-{kind}"))
-                self._say(f"collected a {kind} gang on {', '.join(nodes)}: {seconds:.1f} s")
-            except JobError as error:
-                self._say(f"not collected: {error}")
-            await runs.clear()
+            count = await self._transfers_for(runs, state, plan.collect_window_s)
+            self._say(f"collected state {number + 1} of {plan.collect_states}: {count} transfers")
+            if number in gangs:
+                await self._collect_gang(runs, *gangs[number])
+
+    async def _collect_gang(self, runs: Runs, kind: str, run: GangRun) -> None:
+        try:
+            nodes, seconds = await run(runs, runs.name(f"collect-{kind}"))
+            self._say(f"collected a {kind} gang on {', '.join(nodes)}: {seconds:.1f} s")
+        except FAILURES as error:
+            self._say(f"not collected: {error}")
+        await runs.clear()
 
     async def _next(self, states: Iterator[State]) -> State:
         state = next(states)
@@ -155,23 +199,26 @@ class EndToEnd:
         async def one_after_the_other() -> int:
             done = 0
             while time.monotonic() < ends_s:
-                target_s = self._random.uniform(1.0, 10.0)
+                target_s = self._random.uniform(*COLLECT_S)
                 job = runs.transfer(transfer_bytes(state, self._random, target_s))
                 try:
                     await runs.one(job, runs.name("collect"), Place(OURS))
                     done += 1
-                except JobError as error:
+                except FAILURES as error:
                     self._say(f"not collected: {error}")
+                    await asyncio.sleep(RETRY_S)
             return done
 
         return sum(await asyncio.gather(*(one_after_the_other() for _ in range(IN_FLIGHT))))
 
-    def _gang_jobs(self) -> list[tuple[str, Callable[[Runs, str], Any]]]:
-        allreduce, shuffle = self._allreduce(), self._shuffle()
-        return [
-            ("allreduce", lambda runs, name: runs.allreduce(allreduce, name, [Place(OURS)] * 2)),
-            ("spark", lambda runs, name: runs.shuffle(shuffle, name, OURS)),
-        ]
+    def _gang_jobs(self) -> Iterator[tuple[str, GangRun]]:
+        """Both kinds in turn, without end."""
+        return cycle(
+            [
+                ("allreduce", lambda runs, name: runs.allreduce(self._allreduce(), name, [Place(OURS)] * 2)),
+                ("spark", lambda runs, name: runs.shuffle(self._shuffle(), name, OURS)),
+            ]
+        )
 
     def _allreduce(self) -> AllReduce:
         plan, images = self._plan, self._cluster.images
@@ -196,22 +243,24 @@ class EndToEnd:
                 raise JobError(f"the extender is not ready: {status.get('unready')}")
             await asyncio.sleep(2.0)
 
-    async def _compare(self, runs: Runs) -> list[Decision]:
-        decisions: list[Decision] = []
+    async def _compare(self, runs: Runs, decisions: list[Decision]) -> None:
         states = schedule(self._seed + 1000, self._cluster.workers)
-        plan = self._plan
+        await runs.warm_up(runs.transfer(transfer_bytes(await self._next(states), self._random, 1.0)))
+        plan, lost = self._plan, 0
         todo = (
             [self._transfer] * plan.transfers + [self._gang] * plan.allreduces + [self._spark] * plan.shuffles
         )
         for number, decide in enumerate(todo, 1):
-            state = await self._next(states)
             try:
-                decisions.append(await decide(runs, state))
+                decisions.append(await decide(runs, await self._next(states)))
+                lost = 0
                 self._tell(decisions[-1], number, len(todo))
-            except JobError as error:
+            except FAILURES as error:
+                lost += 1
                 self._say(f"decision {number} of {len(todo)} is lost: {error}")
+                if lost == LOST_MAX:
+                    raise JobError(f"{lost} decisions in a row were lost; the last one: {error}") from error
                 await runs.clear()
-        return decisions
 
     async def _transfer(self, runs: Runs, state: State) -> Decision:
         job = runs.transfer(transfer_bytes(state, self._random))
@@ -250,7 +299,10 @@ class EndToEnd:
 
     async def _examples(self) -> pd.DataFrame:
         async with self._recorder() as recorder:
-            return pd.read_parquet(io.BytesIO(await recorder.examples()))
+            table = pd.read_parquet(io.BytesIO(await recorder.examples()))
+        if table.empty:
+            raise JobError("none of the collected jobs was recorded: see the logs of extender and recorder")
+        return table
 
     def _without_network(self, table: pd.DataFrame) -> Predict | None:
         """The model of the same examples that is told nothing about the network."""

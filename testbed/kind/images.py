@@ -42,6 +42,11 @@ PROBE_NEEDS = {
     "typer",
 }
 SOURCES = ("scheduler", "model")
+UNUSED_JARS = (
+    *("rocksdbjni", "spark-connect_", "spark-mllib_", "breeze", "spire", "cats-kernel", "algebra_"),
+    *("spark-hive", "hive-exec", "hive-metastore", "datanucleus", "derby", "JTransforms", "arpack"),
+)
+"""Beginnings of jars that a shuffle does not need: a third of all bytes, which go to every node."""
 JOBS = ROOT / "testbed" / "jobs"
 
 
@@ -52,11 +57,12 @@ def versions() -> dict[str, str]:
 
 
 def digest(inputs: Sequence[Path]) -> str:
-    """Twelve digits that change with any name or content below `inputs`."""
+    """Twelve digits that change with any name or content below `inputs`, wherever the project lies."""
     total = hashlib.sha256()
-    for path in sorted(file for given in inputs for file in _files(given)):
-        total.update(f"{path.relative_to(path.anchor)}\0".encode())
-        total.update(hashlib.sha256(path.read_bytes()).digest())
+    named = {str(file.relative_to(given.parent)): file for given in inputs for file in _files(given)}
+    for name, file in sorted(named.items()):
+        total.update(f"{name}\0".encode())
+        total.update(hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()[:12]
 
 
@@ -153,9 +159,12 @@ class Images:
             context = self._fresh("spark")
             _copy(folder, context)
             run(["cp", "-al", site, context / "site"])
+            for jar in (context / "site" / "pyspark" / "jars").iterdir():
+                if jar.name.startswith(UNUSED_JARS):
+                    jar.unlink()
             self._build(tag, folder / "Dockerfile", context, self.base)
 
-        return self._ensure("spark", [folder, HERE / "versions.env"], build)
+        return self._ensure("spark", [folder, HERE / "versions.env"], build, salt=" ".join(UNUSED_JARS))
 
     @cached_property
     def spark_site(self) -> Path:

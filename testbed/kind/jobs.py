@@ -50,6 +50,8 @@ def pod(
                 "name": "job",
                 "image": image,
                 "imagePullPolicy": "IfNotPresent",
+                # a job that fails tells why in its status: nobody reads its log
+                "terminationMessagePolicy": "FallbackToLogsOnError",
                 "args": list(args),
                 "env": [{"name": key, "value": value} for key, value in env.items()],
                 "resources": {"requests": {"cpu": "50m", "memory": "50Mi"}},

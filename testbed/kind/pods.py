@@ -15,6 +15,9 @@ import msgspec
 from scheduler.edge.kube import KubeClient, KubeError, Listed
 
 BOUND_S_MAX = 60.0
+GONE_S_MAX = 60.0
+MESSAGE_CHARS = 600
+"""Of a failed job's last words, so many are told."""
 NOW = {"gracePeriodSeconds": "0"}
 
 
@@ -67,14 +70,19 @@ class Pod(msgspec.Struct):
 
     def said(self) -> dict[str, Any]:
         """The JSON of its termination message; raises `JobError` where it failed or said nothing."""
+        message = self.succeeded()
+        try:
+            return dict(json.loads(message))
+        except ValueError as error:
+            raise JobError(f"pod {self.metadata.name} said {message!r}, not JSON") from error
+
+    def succeeded(self) -> str:
+        """Its termination message; raises `JobError` with it where the pod failed."""
         ends = [one.state.terminated for one in self.status.containerStatuses if one.state.terminated]
         if self.status.phase != "Succeeded" or not ends:
-            told = "; ".join(f"{end.reason} {end.exitCode} {end.message}" for end in ends)
+            told = "; ".join(f"{end.reason} {end.exitCode} {end.message[-MESSAGE_CHARS:]}" for end in ends)
             raise JobError(f"pod {self.metadata.name}: {self.status.phase} {self.status.message} {told}")
-        try:
-            return dict(json.loads(ends[0].message))
-        except ValueError as error:
-            raise JobError(f"pod {self.metadata.name} said {ends[0].message!r}, not JSON") from error
+        return ends[0].message
 
 
 @dataclass
@@ -152,10 +160,14 @@ class Pods:
             await self.kube.delete(f"{self.path}/{name}", NOW)
 
     async def delete_all(self) -> None:
-        """Delete every pod of the namespace and wait until they are gone."""
+        """Delete every pod of the namespace and wait until they are gone; raises `JobError` after a while."""
         await self.kube.delete(self.path, NOW)
-        async with self._changed:
-            await asyncio.wait_for(self._changed.wait_for(lambda: not self._pods), BOUND_S_MAX)
+        try:
+            async with asyncio.timeout(GONE_S_MAX), self._changed:
+                await self._changed.wait_for(lambda: not self._pods)
+        except TimeoutError as error:
+            left = ", ".join(sorted(self._pods))
+            raise JobError(f"deleted pods stay longer than {GONE_S_MAX:.0f} s: {left}") from error
 
     async def _watch(self) -> None:
         async for event in self.kube.mirror(self.path, Pod):

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from testbed.demo.judgement import Judgement, as_table
+from testbed.judgement import Judgement, as_table
 from testbed.kind.comparison import Decision, above_default, compare, coverage, median_error
 from testbed.kind.e2e import Outcome
 from testbed.kind.images import ROOT, versions
@@ -94,10 +95,7 @@ def _surroundings() -> dict[str, Any]:
 
 
 def _plain(decision: Decision) -> dict[str, Any]:
-    candidates = [
-        {"node": one.node, "p10_s": one.p10_s, "p50_s": one.p50_s, "p90_s": one.p90_s, "score": one.score}
-        for one in decision.candidates
-    ]
+    candidates = [msgspec.to_builtins(one) for one in decision.candidates]
     return {
         "kind": decision.kind,
         "name": decision.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
@@ -12,11 +13,12 @@ from testbed.kind.cluster import KindCluster
 from testbed.kind.comparison import Choice, Decision
 from testbed.kind.jobs import DEFAULT, OURS, AllReduce, Manifest, Place, Transfer
 from testbed.kind.links import State
-from testbed.kind.pods import Pod, Pods
-from testbed.kind.spark import PAIR_LABEL, Shuffle
+from testbed.kind.pods import JobError, Pod, Pods
+from testbed.kind.spark import EXECUTORS, PAIR_LABEL, Shuffle
 
 TRANSFER_S_MAX = 180.0
 GANG_S_MAX = 300.0
+SUBMIT_S_MAX = 120.0
 TRANSFER_S = 9.0
 """A transfer is so large that it takes about this long on the middle one of the links."""
 
@@ -36,6 +38,8 @@ class Runs:
         self._sources = sources
         self._data_node = cluster.control_plane
         self._number = 0
+        # the recorder knows pods by their names, also those of an earlier run on the same cluster
+        self._run = secrets.token_hex(2)
 
     def transfer(self, input_bytes: int) -> Transfer:
         """A transfer from the control plane's data server: far from every worker."""
@@ -45,7 +49,7 @@ class Runs:
     def name(self, kind: str) -> str:
         """A name that no pod had before."""
         self._number += 1
-        return f"{kind}-{self._number:03d}"
+        return f"{kind}-{self._run}-{self._number:03d}"
 
     async def clear(self) -> None:
         """Take away every job that was run."""
@@ -85,16 +89,18 @@ class Runs:
         return tuple(sorted(nodes)), max(seconds)
 
     async def allreduce_decision(self, job: AllReduce, state: State) -> Decision:
-        """Place the gang by both schedulers, then run it on every pair of workers, one after the other."""
+        """Place the gang by both schedulers and run it on every pair of workers, one after the other.
+
+        The run on the pair that ours chose is that pair's time, as with transfers.
+        """
         name = self.name("allreduce")
         default = await self._dry_gang([job.worker(f"{name}-d", rank, "", Place(DEFAULT)) for rank in (1, 2)])
-        ours, _ = await self.allreduce(job, name, [Place(OURS)] * 2)
+        ours, ours_s = await self.allreduce(job, name, [Place(OURS)] * 2)
         await self.clear()
-        seconds = {}
-        for number, pair in enumerate(self._pairs()):
-            _, seconds[pair] = await self.allreduce(
-                job, f"{name}-t{number}", [_pinned(node) for node in pair]
-            )
+        seconds = {ours: ours_s}
+        for number, pair in enumerate(self._pairs(ours)):
+            pinned = [_pinned(node) for node in pair]
+            _, seconds[pair] = await self.allreduce(job, f"{name}-t{number}", pinned)
             await self.clear()
         return Decision("allreduce", name, state, ours, default, seconds)
 
@@ -104,10 +110,22 @@ class Runs:
         """Run one Spark shuffle; its executors' nodes and its seconds."""
         if pair:
             self._label(pair)
-        await self._pods.create(job.submission(name, scheduler, in_pair=bool(pair)))
+        submission = await self._pods.create(job.submission(name, scheduler, in_pair=bool(pair)))
+        (await self._pods.end(submission, SUBMIT_S_MAX)).succeeded()
         driver = await self._pods.until(f"{name}-driver", lambda pod: pod.ended, GANG_S_MAX, "it did not end")
-        executors = [p for p in self._pods.labelled("spark-role", "executor") if p.spec.nodeName]
-        return tuple(sorted(pod.spec.nodeName for pod in executors)), float(driver.said()["seconds"])
+        seconds = float(driver.said()["seconds"])
+        executors = [pod for pod in self._pods.labelled("spark-role", "executor") if pod.spec.nodeName]
+        nodes = tuple(sorted(pod.spec.nodeName for pod in executors))
+        if len(set(nodes)) != EXECUTORS:
+            raise JobError(
+                f"{name}: executors ran on {', '.join(nodes) or 'no node'}, not on {EXECUTORS} nodes"
+            )
+        return nodes, seconds
+
+    async def warm_up(self, job: Transfer) -> None:
+        """Run one job through our scheduler, so that it has a prediction of its class when it counts."""
+        await self.one(job, self.name("warm-up"), Place(OURS))
+        await self.clear()
 
     async def shuffle_decision(self, job: Shuffle, state: State) -> Decision:
         """As `allreduce_decision`, with a real `spark-submit` each time."""
@@ -116,16 +134,17 @@ class Runs:
         default = await self._dry_gang(
             [like.worker(f"{name}-d", rank, "", Place(DEFAULT)) for rank in (1, 2)]
         )
-        ours, _ = await self.shuffle(job, name, OURS)
+        ours, ours_s = await self.shuffle(job, name, OURS)
         await self.clear()
-        seconds = {}
-        for number, pair in enumerate(self._pairs()):
+        seconds = {ours: ours_s}
+        for number, pair in enumerate(self._pairs(ours)):
             _, seconds[pair] = await self.shuffle(job, f"{name}-t{number}", DEFAULT, pair)
             await self.clear()
         return Decision("spark", name, state, ours, default, seconds)
 
-    def _pairs(self) -> list[Choice]:
-        return [tuple(sorted(pair)) for pair in combinations(self._cluster.workers, 2)]
+    def _pairs(self, without: Choice) -> list[Choice]:
+        pairs = [tuple(sorted(pair)) for pair in combinations(self._cluster.workers, 2)]
+        return [pair for pair in pairs if pair != without]
 
     def _label(self, pair: Choice) -> None:
         for node in self._cluster.workers:

@@ -9,7 +9,8 @@ from testbed.kind.jobs import DEFAULT, HOSTNAME, NAMESPACE, Manifest, Place, pod
 
 PAIR_LABEL = "fairlane.dev/e2e-pair"
 """Label of the nodes that executors of a measured pair may use."""
-ROW_BYTES = 110
+EXECUTORS = 2
+ROW_BYTES = 1030
 """About what one row of the shuffle job is on the wire."""
 
 
@@ -68,11 +69,12 @@ class Shuffle:
             kubernetes[f"executor.node.selector.{PAIR_LABEL}"] = "yes"
         conf = {f"spark.kubernetes.{key}": value for key, value in kubernetes.items()}
         return conf | {
-            "spark.executor.instances": "2",
+            "spark.executor.instances": str(EXECUTORS),
             "spark.executor.cores": "1",
             "spark.executor.memory": "500m",
             "spark.driver.memory": "500m",
             "spark.sql.adaptive.enabled": "false",
+            "spark.shuffle.compress": "false",
             "spark.scheduler.minRegisteredResourcesRatio": "1.0",
             "spark.scheduler.maxRegisteredResourcesWaitingTime": "120s",
         }

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from model.snapshot import Floats
 from testbed.physics.world import STORE_RATE, State, World
 
-ROUND_S = 2.0
+ROUND_S = 1.0
 """Time between two measuring rounds of ping and probe."""
 PROBE_PEERS = 5
 """Peers that the probe of one node measures in a round."""

@@ -9,8 +9,10 @@ what the job would have taken on every other node at the same moment.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -18,6 +20,10 @@ from model.snapshot import Floats
 from testbed.physics.world import State, World
 
 TICK_S = 0.25
+MOVING = ("input", "peers")
+"""Phases that move bytes to the node."""
+NO_DATA = math.inf
+"""Pace of input and rounds of a job whose store is not there: it has nothing to do with it."""
 TRUTH_S_MAX = 300.0
 """A counterfactual run longer than this counts as this."""
 
@@ -43,6 +49,8 @@ class Run:
     data: int
     gang: str
     left: dict[str, float] = field(default_factory=dict)
+    unused_s: float = 0.0
+    """What it did not need of the tick in which it ended."""
 
     @classmethod
     def begin(cls, uid: str, node: int, data: int, gang: str, job: JobSpec) -> Run:
@@ -61,6 +69,26 @@ class Run:
         """The phase it is in; empty when done."""
         return next(iter(self.left), "")
 
+    def copy(self) -> Run:
+        """The same progress, to be moved forward on its own."""
+        return replace(self, left=dict(self.left))
+
+    def proceed(self, tick_s: float, pace: Callable[[str], float]) -> float:
+        """Work for `tick_s` at `pace` (units a second, by phase); bytes received meanwhile."""
+        received = 0.0
+        while self.left and tick_s > 0:
+            phase = self.phase
+            speed, left = pace(phase), self.left[phase]
+            done = min(left, speed * tick_s)
+            received += done if phase in MOVING else 0.0
+            if done < left:
+                self.left[phase] = left - done
+                return received
+            del self.left[phase]
+            tick_s -= left / speed
+        self.unused_s = max(tick_s, 0.0)
+        return received
+
 
 @dataclass(frozen=True)
 class Flows:
@@ -73,7 +101,7 @@ class Flows:
 def flows(runs: Sequence[Run], node_count: int) -> Flows:
     """Count the runs and the network users on each node."""
     nodes = np.array([run.node for run in runs], dtype=np.intp)
-    moving = np.array([run.phase in ("input", "peers") for run in runs], dtype=bool)
+    moving = np.array([run.phase in MOVING for run in runs], dtype=bool)
     return Flows(
         readers=np.bincount(nodes[moving], minlength=node_count).astype(np.float64),
         running=np.bincount(nodes, minlength=node_count).astype(np.float64),
@@ -89,8 +117,7 @@ def compute_speed(world: World, state: State, running: Floats) -> Floats:
 def advance(world: World, state: State, runs: Sequence[Run], tick_s: float) -> dict[str, float]:
     """Move all `runs` forward by `tick_s`; bytes received per run, for the exporters' counters.
 
-    Work left over at the end of a phase is not carried into the next: a
-    phase ends on a tick, which is far below what anyone can observe.
+    Who shares with whom is as at the beginning of the tick.
     """
     now = flows(runs, len(world.nodes))
     speed = compute_speed(world, state, now.running)
@@ -100,21 +127,17 @@ def advance(world: World, state: State, runs: Sequence[Run], tick_s: float) -> d
             nodes_of_gang.setdefault(run.gang, set()).add(run.node)
     received: dict[str, float] = {}
     for run in runs:
-        phase = run.phase
-        done = tick_s * _pace(phase, run, state, now, speed, nodes_of_gang.get(run.gang, set()))
-        if phase in ("input", "peers"):
-            received[run.uid] = min(done, run.left[phase])
-        if phase:
-            run.left[phase] -= done
-            if run.left[phase] <= 0:
-                del run.left[phase]
+        others = nodes_of_gang.get(run.gang, set())
+        received[run.uid] = run.proceed(
+            tick_s, partial(_pace, run=run, state=state, now=now, speed=speed, gang_nodes=others)
+        )
     return received
 
 
 def _pace(phase: str, run: Run, state: State, now: Flows, speed: Floats, gang_nodes: set[int]) -> float:
     """Units of the phase's work done per second."""
     if phase == "input":
-        return _share(state, run.data, run.node, now.readers[run.node])
+        return _share(state, run.data, run.node, now.readers[run.node]) if run.data >= 0 else NO_DATA
     if phase == "compute":
         return float(speed[run.node])
     if phase == "peers":
@@ -122,7 +145,7 @@ def _pace(phase: str, run: Run, state: State, now: Flows, speed: Floats, gang_no
         rates = [_share(state, peer, run.node, now.readers[run.node]) for peer in others]
         return min(rates, default=float(state.receive[run.node]))
     if phase == "rounds":
-        return 1 / float(state.rtt[run.data, run.node])
+        return 1 / float(state.rtt[run.data, run.node]) if run.data >= 0 else NO_DATA
     return 1.0
 
 
@@ -132,45 +155,34 @@ def _share(state: State, source: int, node: int, readers: float) -> float:
 
 
 def run_s_on_every_node(
-    world: World, job: JobSpec, start_s: float, others: Sequence[Run], peers: Sequence[int] = ()
+    world: World, job: JobSpec, start_s: float, others: Sequence[Run], gang: str = ""
 ) -> Mapping[str, float]:
-    """Seconds the job takes on each worker if started there at `start_s`, the other runs staying as they are.
+    """Seconds the job takes on each worker if started there at `start_s`, as a member of `gang`.
 
     This is the ground truth of a placement: `{node: run_s}` for every node
-    that is not a store, over the world as it will truly develop.
+    that is not a store, over the world as it will truly develop; the `others`
+    go on with their work beside it.
     """
-    workers = [i for i, spec in enumerate(world.nodes) if not spec.store]
-    base = flows(others, len(world.nodes))
+    states: list[State] = []
+
+    def at(tick: int) -> State:
+        while len(states) <= tick:
+            states.append(world.at(start_s + len(states) * TICK_S))
+        return states[tick]
+
     data = world.index.get(job.data_node, -1)
-    left = [job.startup_s, job.input_bytes if data >= 0 else 0.0, job.cpu_s, job.peers_bytes, job.rounds]
-    remaining = np.tile(np.array(left)[:, None], (1, len(workers)))
-    finished = np.full(len(workers), TRUTH_S_MAX)
-    elapsed = 0.0
-    while elapsed < TRUTH_S_MAX and (remaining > 0).any():
-        state = world.at(start_s + elapsed)
-        paces = _paces(world, state, base, workers, data, peers)
-        elapsed += TICK_S
-        phase = np.argmax(remaining > 0, axis=0)
-        columns = np.arange(len(workers))
-        active = remaining[phase, columns] > 0
-        remaining[phase[active], columns[active]] -= TICK_S * paces[phase[active], columns[active]]
-        ended = active & ~(remaining > 0).any(axis=0)
-        overshoot_s = remaining[phase, columns] / paces[phase, columns]
-        finished[ended] = elapsed + overshoot_s[ended]
-    return {world.nodes[i].name: float(seconds) for i, seconds in zip(workers, finished, strict=True)}
+    return {
+        spec.name: _alongside(world, Run.begin("", node, data, gang, job), others, at)
+        for node, spec in enumerate(world.nodes)
+        if not spec.store
+    }
 
 
-def _paces(
-    world: World, state: State, base: Flows, workers: list[int], data: int, peers: Sequence[int]
-) -> Floats:
-    """Work per second in each phase (rows) on each worker (columns), this job added to what runs there."""
-    readers = base.readers[workers] + 1
-    shared = state.receive[workers] / readers
-    fetch = np.minimum(state.rate[data, workers], shared) if data >= 0 else shared
-    slowest = shared
-    for peer in peers:
-        near = np.array(workers) == peer
-        slowest = np.minimum(slowest, np.where(near, shared, state.rate[peer, workers]))
-    rounds = 1 / state.rtt[data, workers] if data >= 0 else np.full(len(workers), 1e4)
-    compute = compute_speed(world, state, base.running + 1)[workers]
-    return np.array([np.ones(len(workers)), fetch, compute, slowest, rounds])
+def _alongside(world: World, run: Run, others: Sequence[Run], at: Callable[[int], State]) -> float:
+    """Seconds until `run` has ended beside the others, which stay as they are for the caller."""
+    runs, tick = [run, *(other.copy() for other in others)], 0
+    while run.phase and tick * TICK_S < TRUTH_S_MAX:
+        advance(world, at(tick), runs, TICK_S)
+        runs = [one for one in runs if one.phase]
+        tick += 1
+    return tick * TICK_S - run.unused_s

@@ -168,14 +168,13 @@ class Physics:
         assert self._truth is not None
         gang = pod.metadata.annotations.get(GANG_ANNOTATION, "")
         others = list(self._runs.values())
-        peers = [run.node for run in others if gang and run.gang == gang]
         row = {
             "pod_uid": pod.metadata.uid,
             "namespace": pod.metadata.namespace,
             "name": pod.metadata.name,
             "node": pod.spec.nodeName,
             "at_s": self._began_at_s + now_s,
-            "run_s": run_s_on_every_node(self.world, job, now_s, others, peers),
+            "run_s": run_s_on_every_node(self.world, job, now_s, others, gang),
         }
         self._truth.write(json.dumps(row) + "\n")
         self._truth.flush()

@@ -34,6 +34,8 @@ SEGMENT_BYTES = 1460
 STORE_RATE = 25e9 / 8
 NIC_VM_TYPE = {"3g": "t3micro", "5g": "m5large", "10g": "c5nlarge"}
 """The measured machine type that stands for each NIC class; others count as the slowest."""
+CORE_SPEED = {"3g": 0.9, "5g": 1.0, "10g": 1.1}
+"""Cores of the machine types differ too; those of one type by a few percent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class World:
         self._sites = sorted({spec.site for spec in nodes})
         self._site_of = np.array([self._sites.index(spec.site) for spec in nodes])
         self.nic_rate = np.array([_nic_rate(spec) for spec in nodes])
-        self.speed = np.array([self._rng("speed", s.name).uniform(0.85, 1.15) for s in nodes])
+        self.speed = np.array([self._speed(spec) for spec in nodes])
         self._nic_in = self._node_series("nic-in", (180, 210), (0.25, 0.85))
         self._nic_out = self._node_series("nic-out", (180, 270), (0.15, 0.7))
         self._cpu = self._node_series("cpu", (210, 240), (0.2, 0.9))
@@ -128,6 +130,10 @@ class World:
                     load[i, j] = _episodes(rng, (150, 180), (0.3, 0.9))
         hosts = self._rng("hosts", "").permutation(_measured_rtt_s().shape[1])[:count]
         return load, rate, [int(h) for h in hosts]
+
+    def _speed(self, spec: NodeSpec) -> float:
+        """Core-seconds of work a core does per second: faster in machines with the faster NIC."""
+        return CORE_SPEED.get(spec.nic_class, 1.0) * self._rng("speed", spec.name).uniform(0.96, 1.04)
 
     def _rng(self, what: str, name: str) -> np.random.Generator:
         return np.random.default_rng([self.seed, zlib.crc32(f"{what}/{name}".encode())])

@@ -46,7 +46,46 @@ def test_another_seed_is_another_world() -> None:
 @given(start_s=st.floats(0, 3000), node=st.sampled_from([spec.name for spec in WORKERS]))
 def test_the_ground_truth_is_what_a_lone_pod_takes(start_s: float, node: str) -> None:
     truth = run_s_on_every_node(world(), JOB, start_s, [])
-    assert truth[node] == pytest.approx(run_alone_s(world(), JOB, node, start_s), abs=1.0)
+    assert truth[node] == pytest.approx(run_alone_s(world(), JOB, node, start_s), abs=TICK_S)
+
+
+def test_the_ground_truth_is_what_happens_beside_the_others() -> None:
+    on = world()
+    spec = JobSpec(input_bytes=2e9, startup_s=0, data_node="store-a")
+    reader = Run.begin("other", on.index["node-a-0"], on.index["store-a"], "", spec)
+    truth = run_s_on_every_node(on, JOB, 10.0, [reader])
+    run, elapsed_s = Run.begin("uid", on.index["node-a-0"], on.index["store-a"], "", JOB), 0.0
+    runs = [run, reader.copy()]
+    while run.phase:
+        advance(on, on.at(10.0 + elapsed_s), runs, TICK_S)
+        elapsed_s += TICK_S
+    assert truth["node-a-0"] == pytest.approx(elapsed_s, abs=TICK_S)
+    assert truth["node-a-0"] > run_s_on_every_node(on, JOB, 10.0, [])["node-a-0"]
+    assert reader.left == {"input": 2e9}
+
+
+def test_a_neighbour_that_is_nearly_done_hardly_matters() -> None:
+    on = world()
+    specs = (JobSpec(input_bytes=size, startup_s=0, data_node="store-a") for size in (1e6, 5e9))
+    short, long = (
+        run_s_on_every_node(on, JOB, 10.0, [Run.begin("o", on.index["node-a-0"], 4, "", spec)])["node-a-0"]
+        for spec in specs
+    )
+    assert short < run_s_on_every_node(on, JOB, 10.0, [])["node-a-0"] + 0.1 < long
+
+
+def test_what_is_left_of_a_tick_goes_into_the_next_phase() -> None:
+    run = Run("u", 0, 0, "", {"startup": 0.1, "input": 10.0, "compute": 5.0})
+    assert run.proceed(1.0, lambda phase: {"startup": 1.0, "input": 100.0, "compute": 2.0}[phase]) == 10.0
+    assert run.left == {"compute": pytest.approx(5.0 - 2.0 * 0.8)}
+    run.proceed(10.0, lambda _phase: 2.0)
+    assert (run.phase, run.unused_s) == ("", pytest.approx(10.0 - 1.7))
+
+
+def test_a_job_whose_store_is_not_there_only_computes() -> None:
+    spec = JobSpec(input_bytes=1e9, cpu_s=2.0, rounds=50, startup_s=0, data_node="gone")
+    alone = run_s_on_every_node(world(), replace(spec, input_bytes=0.0, rounds=0.0), 0, [])
+    assert run_s_on_every_node(world(), spec, 0, []) == pytest.approx(alone, abs=0.01)
 
 
 @settings(max_examples=25, deadline=None)

@@ -15,6 +15,7 @@ from placing_builders import NODES, a_pod, a_snapshot, node_of
 from model.snapshot import EMPTY, Floats, TelemetrySnapshot
 from scheduler.config import ExtenderSettings
 from scheduler.core.cluster import Cluster
+from scheduler.core.jobs import Descriptions
 from scheduler.core.ranking import NO_EXPLORATION, Exploration
 from scheduler.core.records import Batch, BatchReply, DecisionRecord
 from scheduler.core.types import Fallback, key_of
@@ -90,6 +91,7 @@ class Stage:
         self.log = DecisionLog(self.store, own.decision_buffer, own.decision_batch, own.flush_s)  # type: ignore[arg-type]
         self.prioritizer = Prioritizer(
             self.cluster,
+            Descriptions(),
             self.tables,
             self.maker,
             self.log,

@@ -198,6 +198,13 @@ def test_an_exporter_missing_on_one_node_is_told() -> None:
     assert "cpu_use is known for 2 of 3 nodes; not for n1. -> node_exporter tells it for the others" in told
 
 
+def test_a_few_nodes_without_a_reading_are_told_but_no_failure() -> None:
+    facts = broken("cpu_use", ReadingReport("node_exporter", "cpu_use", 2, 2, interval_s=15), True)
+    tolerant = replace(facts, settings=facts.settings.model_copy(update={"missing_nodes_ratio": 0.34}))
+    assert problems(tolerant) == ""
+    assert any("not for n1" in one.sentence for one in diagnose(tolerant, CHECKS))
+
+
 def test_a_part_of_an_exporter_that_is_off_is_told() -> None:
     told = problems(broken("cpu_use", ReadingReport("node_exporter", "cpu_use", 0, 0, interval_s=15)))
     assert "is read but does not tell it" in told

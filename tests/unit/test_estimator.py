@@ -211,7 +211,7 @@ def test_an_unknown_input_of_the_linear_part_counts_as_the_mean() -> None:
 
 
 def test_a_rarely_unknown_input_never_reads_as_zero() -> None:
-    central = Central(Recipe(), 0.0, np.array([0.5, math.nan]), None, None)
+    central = Central(Recipe(), 0.0, np.array([0.5, math.nan]), None, None, None)
     completed = central.completed(np.array([[math.nan, math.nan]]))[0]
     assert completed[0] == 0.5
     assert np.isnan(completed[1])

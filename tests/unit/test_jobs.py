@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from scheduler.core.jobs import MAX_DATA_NODES, describe, job_class
+from scheduler.core.jobs import MAX_DATA_NODES, Descriptions, describe, job_class
 from scheduler.core.quantities import duration_s, quantity
 from scheduler.core.wire import Pod
 
@@ -148,3 +148,33 @@ def test_durations(text: str, value: float) -> None:
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"duration|seconds"):
         duration_s(text)
+
+
+EDITS: dict[str, Pod] = {
+    "nothing": a_pod({"input-bytes": "1Gi"}),
+    "bound": a_pod({"input-bytes": "1Gi"}, nodeName="n1"),
+    "ungated": a_pod({"input-bytes": "1Gi"}, schedulingGates=[]),
+    "annotation": a_pod({"input-bytes": "many"}),
+    "label": a_pod({"input-bytes": "1Gi"}, labels={"spark-role": "driver"}),
+    "owner": a_pod({"input-bytes": "1Gi"}, owner=("Job", "etl")),
+    "resized": a_pod(
+        {"input-bytes": "1Gi"}, containers=[{"image": "a", "resources": {"requests": {"cpu": "3"}}}]
+    ),
+    "overhead": a_pod({"input-bytes": "1Gi"}, overhead={"cpu": "1"}),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_pod_seen_again_is_described_as_if_seen_for_the_first_time(edit: str) -> None:
+    seen = Descriptions()
+    seen.of(a_pod({"input-bytes": "1Gi"}, schedulingGates=[{"name": "fairlane.dev/queue"}]))
+    again = seen.of(EDITS[edit])
+    assert repr(again) == repr(describe(EDITS[edit]))
+
+
+def test_a_pod_that_changed_nothing_is_not_read_again() -> None:
+    seen, pod = Descriptions(limit=1), a_pod({"input-bytes": "1Gi"})
+    job = seen.of(pod).pod.job
+    assert seen.of(a_pod({"input-bytes": "1Gi"}, nodeName="n1")).pod.job is job
+    seen.forget("u")
+    assert seen.of(pod).pod.job is not job

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from testbed.demo.judgement import Choice, bootstrap, judge, pick_lowest, random_choices
+from testbed.judgement import Choice, bootstrap, judge, pick_lowest, random_choices
 
 RNG = np.random.default_rng(0)
 TRUTHS = [np.array([4.0, 2.0, 8.0]), np.array([1.0, 3.0, 2.0])]

@@ -18,6 +18,16 @@ def test_a_tag_follows_every_name_and_content(tmp_path: Path) -> None:
     assert len({first, second, images.digest([tmp_path])}) == 3
 
 
+def test_a_tag_is_the_same_wherever_the_project_lies(tmp_path: Path) -> None:
+    digests = set()
+    for clone in ("one", "two"):
+        folder = tmp_path / clone / "source"
+        folder.mkdir(parents=True)
+        (folder / "a.py").write_text("1")
+        digests.add(images.digest([folder]))
+    assert len(digests) == 1
+
+
 def test_compiled_files_do_not_change_a_tag(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("1")
     before = images.digest([tmp_path])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scheduler.core.receipts import Candidate
-from testbed.demo.judgement import Judgement
+from testbed.judgement import Judgement
 from testbed.kind.comparison import DEFAULT, OURS, Decision, above_default, compare, coverage, median_error
 
 SECONDS = {("a",): 10.0, ("b",): 15.0, ("c",): 40.0}
@@ -57,6 +57,21 @@ def test_a_simple_policy_takes_the_node_with_the_least_signal() -> None:
 def test_an_unknown_signal_is_never_the_least() -> None:
     found = compare([decided("a", "a", {"c": 0.02})])
     assert of("least RTT to the data", found).run_s.mean == 40.0
+
+
+def test_a_policy_that_knows_nothing_has_not_decided() -> None:
+    found = compare([decided("a", "a", {"a": math.nan, "b": math.nan})])
+    assert "least RTT to the data" not in [one.policy for one in found]
+
+
+def test_between_equal_signals_our_own_choice_is_not_preferred() -> None:
+    picked = {}
+    for ours in "ab":
+        seconds = {(ours,): SECONDS[ours,], **SECONDS}  # our run is the first to be known
+        known = [Candidate(node, 8.0, 12.0, 20.0, 10, 1.0, {"rtt_data_mean": 0.01}) for node in "abc"]
+        one = Decision("transfer", "job", {}, (ours,), ("c",), seconds, known)
+        picked[ours] = of("least RTT to the data", compare([one])).run_s.mean
+    assert picked["a"] == picked["b"]
 
 
 def test_the_model_without_network_features_is_not_told_any() -> None:

@@ -39,15 +39,15 @@ def test_a_table_survives_the_way_to_the_store() -> None:
 
 def test_a_decision_is_read_back_with_its_shifts_and_corrected_rows() -> None:
     table = a_table()
-    row = table.features[1].copy()
-    row[3] = 99.0
-    corrections = Corrections(np.array([0.0, np.log(2.0), 0.0, 0.0]), 1, {1: row})
+    corrections = Corrections(np.array([0.0, np.log(2.0), 0.0, 0.0]), 1)
     positions = np.array([1, 3])
     exploring = Exploration(0.2, everywhere=True)
     ranking = rank(table.ranked[positions], sigma_of(table)[positions], np.zeros(2), 5, exploring)
     assert ranking is not None
     moment = Moment("d", 1.0, 0.1, 1, 2.0, Fallback.NONE, 2)
-    record = decision_record(a_pod(), moment, table, positions, ranking, corrections)
+    rows = table.features[positions[ranking.order]]
+    rows[0, 3] = 99.0
+    record = decision_record(a_pod(), moment, table, positions, ranking, corrections, rows)
     seen = read_decision(record, stored(table))
     assert seen.offered.tolist() == [False, True, False, True]
     assert seen.times_s[1].tolist() == pytest.approx([10.0, 22.0, 20.0, 40.0])

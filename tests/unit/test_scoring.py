@@ -9,10 +9,11 @@ from placing_builders import JOB, NODES, a_basis, a_snapshot, a_table, a_view
 from model.features import build
 from model.placement import Job, NodeFacts
 from model.schema import POSITION
-from scheduler.core.estimate import NOBODY, adapted, estimated_table, exact_rows, warm
+from scheduler.core.estimate import NOBODY, adapted, compared, estimated_table, exact_rows, warm
 from scheduler.core.scoring import (
     CORRECTED_AT_ONCE,
     bring_up_to_date,
+    rows_of_now,
     settle_unmeasured,
     sigma_of,
     table_from_model,
@@ -68,7 +69,14 @@ def test_a_network_heavy_pod_bound_since_makes_its_node_slower() -> None:
     assert corrections.shift[0] > 0.05
     assert corrections.shift[1:].tolist() == [0.0, 0.0, 0.0]
     assert corrections.view_version == 7
-    assert corrections.rows[0][POSITION["residents_network_heavy"]] == 1.0
+
+
+def test_rows_for_the_record_have_the_residents_of_now() -> None:
+    table, crowded = a_table(), NodeFacts(zone="z", allocatable_cpu=8.0, residents=2, network_heavy=1)
+    rows = rows_of_now(table, np.array([2, 0]), a_view(a=crowded))
+    heavy = POSITION["residents_network_heavy"]
+    assert rows[:, heavy].tolist() == [table.features[2, heavy], 1.0]
+    assert table.features[0, heavy] == 0.0
 
 
 def test_a_full_cpu_bound_since_makes_its_node_slower() -> None:
@@ -125,12 +133,41 @@ def test_an_estimate_moves_the_gang_towards_its_newest_member() -> None:
     assert corrections.shift[1] < corrections.shift[3] < corrections.shift[0]
 
 
+def test_a_larger_job_takes_longer_by_its_transfer_and_no_more() -> None:
+    snapshot = a_snapshot(throughput={("d", "a"): 1e8, ("d", "b"): 1e9})
+    job = Job("etl", input_bytes=5e8, data_nodes=("d",))
+    table = a_table((10.0, 10.0, 10.0, 10.0), a_basis(job, snapshot))
+    shift = adapted(table, Corrections.none(table), replace(job, input_bytes=1e9)).shift
+    times = 10.0 * np.exp(shift)
+    assert times[:2] == pytest.approx([15.0, 10.5])  # 5 s and 0.5 s more
+    assert times[3] == pytest.approx(10.0)  # holds the data itself
+
+
+def test_no_job_changes_more_than_its_transfer_does() -> None:
+    snapshot = a_snapshot(throughput={("d", "a"): 1e8})
+    job = Job("etl", input_bytes=5e8, data_nodes=("d",))
+    table = a_table((1.0, 1.0, 1.0, 1.0), a_basis(job, snapshot))  # less than 5 s for the transfer alone
+    twice, half = (
+        np.exp(adapted(table, Corrections.none(table), replace(job, input_bytes=volume)).shift)
+        for volume in (1e9, 2.5e8)
+    )
+    assert (twice[0], half[0]) == (pytest.approx(2.0), pytest.approx(0.5))
+
+
+def test_without_hints_the_prior_compares() -> None:
+    snapshot = a_snapshot(throughput={("c", "b"): 1e9, ("b", "c"): 1e9, ("c", "a"): 1e6, ("a", "c"): 1e6})
+    table = a_table((10.0, 10.0, 10.0, 10.0), a_basis(Job("ring", gang_size=2), snapshot))
+    placed = Job("ring", gang_size=2, peer_nodes=("c",))
+    shift = adapted(table, Corrections.none(table), placed).shift
+    assert shift[1] < shift[0]
+
+
 def test_rows_for_the_record_are_those_that_training_would_build() -> None:
     snapshot, job = a_snapshot(), replace(JOB, peer_nodes=("c",))
     table = a_table(basis=a_basis(JOB, snapshot))
     corrections = adapted(table, Corrections.none(table), job)
-    assert corrections.estimated is not None
-    rows = exact_rows(corrections.estimated, job, NODES, snapshot, a_view())
+    seen = compared(table, corrections, np.arange(len(NODES)))
+    rows = exact_rows(seen, job, NODES, snapshot, a_view())
     exact = build(job, NODES, snapshot, a_view())
     assert np.allclose(rows, exact, equal_nan=True, rtol=1e-6)
 

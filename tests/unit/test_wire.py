@@ -2,7 +2,13 @@
 
 import pytest
 
-from scheduler.core.wire import BadRequest, decode_extender_args, encode_priorities
+from scheduler.core.wire import (
+    NAME_LISTS_KEPT,
+    BadRequest,
+    CandidateNames,
+    decode_extender_args,
+    encode_priorities,
+)
 
 CALL = (
     b'{"Pod":{"metadata":{"name":"p","namespace":"n","uid":"u","creationTimestamp":null,"labels":null},'
@@ -13,7 +19,7 @@ CALL = (
 
 def test_a_call_of_kube_scheduler_is_read_with_its_nulls() -> None:
     args = decode_extender_args(CALL)
-    assert args.NodeNames == ["a", "b"]
+    assert CandidateNames().of(args) == ("a", "b")
     assert (args.Pod.metadata.name, args.Pod.spec.schedulerName) == ("p", "fairlane")
 
 
@@ -48,8 +54,18 @@ def test_whole_nodes_are_refused_with_the_setting_to_change() -> None:
 )
 def test_what_is_no_call_is_refused_with_a_reason(body: bytes) -> None:
     with pytest.raises(BadRequest, match="not ExtenderArgs"):
-        decode_extender_args(body)
+        CandidateNames().of(decode_extender_args(body))
 
 
 def test_unknown_fields_are_skipped() -> None:
-    assert decode_extender_args(b'{"Pod":{"new":{"x":[1]}},"NodeNames":[],"More":1}').NodeNames == []
+    args = decode_extender_args(b'{"Pod":{"new":{"x":[1]}},"NodeNames":[],"More":1}')
+    assert CandidateNames().of(args) == ()
+
+
+def test_the_same_list_of_candidates_is_read_once_and_few_are_remembered() -> None:
+    names, args = CandidateNames(), decode_extender_args(CALL)
+    first = names.of(args)
+    assert names.of(decode_extender_args(CALL)) is first
+    for number in range(NAME_LISTS_KEPT):
+        names.of(decode_extender_args(b'{"Pod":{},"NodeNames":["n%d"]}' % number))
+    assert names.of(args) is not first

@@ -22,7 +22,8 @@ from scheduler.core.records import DecisionRecord, ReadTable, chosen_row, read_t
 from scheduler.edge.store.engine import chunks
 from scheduler.edge.store.schema import decisions, outcomes, score_tables
 
-TABLES_IN_MEMORY = 16
+TABLE_BYTES_IN_MEMORY = 128 * 2**20
+"""Tables that decisions of now were read from; one for 500 nodes takes half a megabyte."""
 _RECORD = msgspec.msgpack.Decoder(DecisionRecord)
 
 
@@ -57,7 +58,7 @@ class TableReader:
             return None
         table = read_table(row.nodes, row.features, row.quantiles, json.loads(row.feature_names))
         self._kept[table_id] = table
-        if len(self._kept) > TABLES_IN_MEMORY:
+        while sum(one.features.nbytes for one in self._kept.values()) > TABLE_BYTES_IN_MEMORY:
             self._kept.popitem(last=False)
         return table
 

@@ -1,7 +1,7 @@
 """Takes out of the image what training never loads: Debian's PyTorch drags in video, maps and widgets.
 
 Trains a little, then removes every large library that came with PyTorch (trim.py LIST: what was there
-before) and is not mapped into this process.
+before) and is not mapped into this process, and every Python package that was not imported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from torch import distributed
 
 LIBRARIES = Path("/usr/lib/x86_64-linux-gnu")
 LARGE_BYTES = 300_000
-UNUSED_FOLDERS = ("/usr/lib/libtorch-test", "/usr/share/proj", "/usr/share/locale", "/usr/share/icons")
+PACKAGES = Path("/usr/lib/python3/dist-packages")
+UNUSED_FOLDERS = (
+    "/usr/lib/libtorch-test",
+    "/usr/share/proj",
+    "/usr/share/locale",
+    "/usr/share/icons",
+)
 
 
 def train_a_little() -> None:
@@ -46,12 +52,18 @@ def unused(before: set[str]) -> list[Path]:
     return [file for file in later if file.resolve() not in needed]
 
 
+def not_imported() -> list[Path]:
+    """Folders of Python packages of which training imported nothing."""
+    imported = {name.partition(".")[0] for name in sys.modules}
+    return [folder for folder in PACKAGES.iterdir() if folder.is_dir() and folder.name not in imported]
+
+
 def main() -> None:
     """Train, then remove."""
     train_a_little()
     for file in unused(set(Path(sys.argv[1]).read_text().split())):
         file.unlink()
-    for folder in UNUSED_FOLDERS:
+    for folder in [*map(Path, UNUSED_FOLDERS), *not_imported()]:
         shutil.rmtree(folder, ignore_errors=True)
 
 

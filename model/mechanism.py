@@ -1,0 +1,80 @@
+"""What a run is made of: seconds that its parts would take on a candidate, from a feature row alone.
+
+    fixed       1 s
+    compute     the job's usual time beyond its transfers
+    computing   the same x CPU use of the candidate
+    crowding    the same x residents of the candidate
+    transfer    hinted bytes / throughput attained now (model.transfer)
+    transfer_1m hinted bytes / throughput of the last minute
+    sharing     transfer x network-heavy residents of the candidate
+    answers     round-trip time
+    chatter     round-trip time x the job's usual time beyond its transfers
+
+A job's time is some of each (`model.mixture` learns how much). The parts have
+the signs of the feature table, so a mixture has them too. A path that was not
+measured counts as that of the median candidate where sizes are hinted; other
+unknowns stay NaN.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from model.prior import Reader, known, log_level, reader_of
+from model.snapshot import Floats
+
+SECONDS: tuple[tuple[str, str], ...] = (
+    ("seconds_fixed", "job_framework"),
+    ("seconds_compute", "class_mean_log_s"),
+    ("seconds_computing", "cpu_use"),
+    ("seconds_crowding", "residents"),
+    ("seconds_transfer", "throughput_data_mean"),
+    ("seconds_transfer_1m", "throughput_data_mean_1m"),
+    ("seconds_sharing", "residents_network_heavy"),
+    ("seconds_answers", "rtt_data_mean"),
+    ("seconds_chatter", "rtt_data_mean"),
+)
+"""Names of the parts, and the feature that an explanation names for each."""
+
+LEAST_SHARE = 0.05
+"""At least this share of the usual time is taken to be no transfer."""
+
+
+def seconds_of(features: Floats) -> Floats:
+    """The parts of each row, shape (rows, len(SECONDS)), >= 0, NaN where unknown.
+
+    Raises ValueError when the number of columns is not that of the feature table.
+    """
+    read = reader_of(features)
+    usual = np.exp(log_level(read))
+    median = known(read("transfer_median_s"), otherwise=0.0)
+    compute = np.maximum(usual - median, LEAST_SHARE * usual)
+    transfer = _transfer(read, median)
+    rtt = known(*(read(f"rtt_{to}") for to in ("data_mean", "peers_mean", "driver", "all")), otherwise=np.nan)
+    use = known(read("cpu_use_mean_1m"), read("cpu_use"), otherwise=np.nan)
+    parts = (
+        np.ones(len(features)),
+        compute,
+        compute * use,
+        compute * read("residents"),
+        transfer,
+        _transfer_1m(read, transfer),
+        transfer * read("residents_network_heavy"),
+        rtt,
+        compute * rtt,
+    )
+    return np.stack(np.broadcast_arrays(*parts), axis=1).astype(np.float64)
+
+
+def _transfer(read: Reader, median: Floats) -> Floats:
+    """Seconds of the hinted transfers on the candidate; 0 without hints."""
+    input_s, shuffle_s = read("input_s"), read("shuffle_s")
+    total = known(input_s, otherwise=0.0) + known(shuffle_s, otherwise=0.0)
+    return np.where(np.isfinite(input_s) | np.isfinite(shuffle_s), total, median)
+
+
+def _transfer_1m(read: Reader, transfer: Floats) -> Floats:
+    """The same with the data's throughput of the last minute in place of the newest."""
+    remote = 1.0 - known(read("data_local"), otherwise=0.0)
+    input_s = np.expm1(read("job_input_log_bytes")) * remote / read("throughput_data_mean_1m")
+    return known(input_s + known(read("shuffle_s"), otherwise=0.0), otherwise=transfer)
