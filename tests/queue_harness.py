@@ -112,10 +112,11 @@ class SlotCluster:
         """Let time pass until nothing happens any more."""
         next_tick_s = self.now_s + TICK_S
         while self._heap and self._heap[0][0] <= until_s:
-            at_s, _, event = heapq.heappop(self._heap)
-            while next_tick_s <= at_s:
+            if next_tick_s <= self._heap[0][0]:  # what it releases may happen before the next event
                 self._send(Tick(), next_tick_s)
                 next_tick_s += TICK_S
+                continue
+            at_s, _, event = heapq.heappop(self._heap)
             self._send(event, at_s)
         return self.run
 

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from queue_harness import SlotCluster, Work
 
@@ -60,7 +60,16 @@ def test_never_over_capacity_and_everything_runs(jobs: list[Work], knob: dict[st
     assert cluster.run.most_busy <= SLOTS
 
 
+def _short(at_s: float = 0.0, task_s: float = 0.5, width: int = 1) -> Work:
+    return Work(flow="a", at_s=at_s, tasks=1, task_s=task_s, told=0.1, width=width, priority=0)
+
+
+RELEASED_BY_A_TICK = [*[_short()] * 3, _short(task_s=45.0), _short(), _short(width=4), _short(at_s=5.0)]
+"""A job that outlives its estimate holds a reservation open until the tick lets the next one go."""
+
+
 @given(works, knobs)
+@example(RELEASED_BY_A_TICK, {})
 @settings(max_examples=40)
 def test_one_charge_per_uid_and_the_ledger_is_the_work_received(
     jobs: list[Work], knob: dict[str, Any]
