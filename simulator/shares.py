@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scheduler.core.queue.fluid import jain_index
 from simulator.state import Floats, Schedule
 
 CHUNK = 4096
@@ -42,9 +43,12 @@ class UserShares:
     @property
     def jain(self) -> float:
         """Jain's index of received / entitled (R. Jain et al., DEC-TR-301, 1984); NaN without contention."""
-        ratio = self.received[self.entitled > 0] / self.entitled[self.entitled > 0]
-        squares = float(np.sum(ratio**2))
-        return float(np.sum(ratio)) ** 2 / (len(ratio) * squares) if squares else float("nan")
+        if not self.received[self.entitled > 0].any():
+            return float("nan")
+        received, entitled = (
+            dict(zip(self.users, shares.tolist(), strict=True)) for shares in (self.received, self.entitled)
+        )
+        return jain_index(received, entitled)
 
     @property
     def largest_error(self) -> float:

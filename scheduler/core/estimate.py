@@ -67,7 +67,8 @@ def adapted(table: ScoreTable, corrections: Corrections, job: Job) -> Correction
 
 def _estimate(job: Job, basis: Basis) -> Estimate:
     columns = _columns_for(job, basis)
-    hinted = np.stack(np.broadcast_arrays(columns["input_s"], columns["shuffle_s"], np.nan * basis.measured))
+    count = len(basis.nodes)
+    hinted = np.stack([np.broadcast_to(columns[name], count) for name in ("input_s", "shuffle_s")])
     known = np.isfinite(hinted)
     transfer_s = np.where(known.any(axis=0), np.where(known, hinted, 0.0).sum(axis=0), np.nan)
     return Estimate(columns, _log_prior(columns, basis), transfer_s)
