@@ -48,15 +48,19 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What is known of rows: inputs of the trees, terms of the prior in log s, parts of a mixture in s."""
+    """What is known of rows: inputs of the trees, terms of the prior in log s, parts of a mixture in s.
+
+    `classes` are codes of the job classes, NaN where unknown, shape (rows,).
+    """
 
     matrix: Floats
     terms: Floats
     seconds: Floats
+    classes: Floats
 
     def rows(self, chosen: Indices) -> Inputs:
         """Only these rows."""
-        return Inputs(self.matrix[chosen], self.terms[chosen], self.seconds[chosen])
+        return Inputs(self.matrix[chosen], self.terms[chosen], self.seconds[chosen], self.classes[chosen])
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +118,7 @@ class Central:
     def predict(self, inputs: Inputs) -> Floats:
         """log p50, shape (rows,)."""
         if self.mixture is not None:
-            start = self.mixture.log_s(inputs.seconds)
+            start = self.mixture.log_s(inputs.seconds, inputs.classes)
         else:
             start = inputs.terms @ term_weights(self.recipe, inputs.terms.shape[1])
         predicted = start + self.shift
@@ -159,7 +163,8 @@ def term_weights(recipe: Recipe, terms: int) -> Floats:
 def fit_central(sample: Sample, settings: Settings, recipe: Recipe, held: Sample | None = None) -> Central:
     """Fit to `sample`; with `held`, stop adding trees when those rows no longer gain."""
     inputs, weight = sample.inputs, sample.weight
-    mixture = fit_mixture(inputs.seconds, sample.target, weight) if recipe.mixture else None
+    parts = (inputs.seconds, inputs.classes, sample.target, weight)
+    mixture = fit_mixture(*parts) if recipe.mixture else None
     start = Central(
         recipe, 0.0, _typical(inputs.matrix), mixture, None, None, settings.options.get("num_threads", 1)
     )

@@ -8,7 +8,7 @@ that was not among them is unknown.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,7 @@ class Design:
 
     `features` are table columns in order, `levels` the names of each
     categorical one. `dropped` are the feature groups left out on purpose.
+    `classes` are the job classes of the rows fitted on, by code.
     """
 
     of_fairlane: bool
@@ -44,6 +45,7 @@ class Design:
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     mean_log_s: float = 0.0
+    classes: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -61,11 +63,17 @@ class Design:
             "example_class", "example_ended_at", "example_group",
         )  # fmt: skip
 
-    def serving_matrix(self, features: Floats) -> Floats:
-        """The estimator's matrix from the feature table alone, shape (rows, len(columns)); for serving."""
+    def class_codes(self, names: Iterable[str]) -> Floats:
+        """Codes of these job classes, NaN for those that the rows fitted on did not have."""
+        code = {name: float(i) for i, name in enumerate(self.classes)}
+        return np.array([code.get(name, np.nan) for name in names], dtype=np.float64)
+
+    def serving_matrix(self, features: Floats, classes: Floats) -> Floats:
+        """The estimator's matrix from the feature table and class codes, shape (rows, len(columns))."""
         visible = without(features, self.dropped) if self.dropped else features
-        unknown = np.full((len(visible), 3), np.nan)
-        return np.concatenate([visible, log_prior_parts(visible), seconds_of(visible), unknown], axis=1)
+        roles = np.full((len(visible), 3), np.nan)
+        roles[:, 0] = classes
+        return np.concatenate([visible, log_prior_parts(visible), seconds_of(visible), roles], axis=1)
 
     def feature_contributions(self, parts: Floats) -> Floats:
         """Contributions of the feature table's columns from those of the estimator's; shape (rows, n + 1).
@@ -95,7 +103,8 @@ def design_for(examples: Examples, fitted: Indices, split: Split, dropped: Seque
     """
     columns_of(dropped)
     if examples.of_fairlane:
-        return Design(True, tuple(NAMES), dropped=tuple(dropped))
+        classes = tuple(sorted(examples.frame["job_class"].iloc[fitted].dropna().unique()))
+        return Design(True, tuple(NAMES), dropped=tuple(dropped), classes=classes)
     rows = examples.frame.iloc[fitted]
     hidden = _told_by_group(examples, split) if split.kind == "group" else set()
     features = tuple(name for name in examples.features if name not in hidden)
@@ -120,16 +129,17 @@ def _told_by_group(examples: Examples, split: Split) -> set[str]:
 def matrix_of(design: Design, examples: Examples, known: Known) -> Floats:
     """The estimator's matrix for all rows of the examples; history only from what `known` allows."""
     frame = examples.frame
-    classes = _codes(frame["job_class"])
-    roles = np.column_stack([classes, frame["ended_at"], _groups(examples, known.split)])
+    moments = np.column_stack([frame["ended_at"], _groups(examples, known.split)])
     if design.of_fairlane:
-        matrix = design.serving_matrix(frame[list(NAMES)].to_numpy(dtype=np.float64))
-        matrix[:, -roles.shape[1] :] = roles
+        codes = design.class_codes(frame["job_class"])
+        matrix = design.serving_matrix(frame[list(NAMES)].to_numpy(dtype=np.float64), codes)
+        matrix[:, -moments.shape[1] :] = moments
         return matrix
+    classes = _codes(frame["job_class"])
     history = _history(examples, classes, known, design.mean_log_s)
     columns = [_column(design, frame, name) for name in design.features]
     named = _column(design, frame, "job_class")
-    return np.column_stack([*columns, named, history, roles])
+    return np.column_stack([*columns, named, history, classes, moments])
 
 
 def _codes(names: pd.Series) -> Indices:

@@ -152,8 +152,11 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         parts[:, self.inputs_] = by_input[:, :-1]
         parts[:, -1] = by_input[:, -1]
         if self.central_.mixture is not None:
-            parts[:, self.seconds_] = self.central_.mixture.contributions(X[:, self.seconds_])
-            parts[:, -1] += self.central_.mixture.typical_log_s
+            inputs = self._inputs(X)
+            parts[:, self.seconds_], usual = self.central_.mixture.contributions(
+                inputs.seconds, inputs.classes
+            )
+            parts[:, -1] += usual
         else:
             parts[:, self.terms_] = X[:, self.terms_] * term_weights(self.recipe_, len(self.terms_))
         return parts
@@ -190,7 +193,8 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         self.seconds_: Indices = np.array(self.seconds_columns, dtype=np.intp)
 
     def _inputs(self, X: Floats) -> Inputs:
-        return Inputs(X[:, self.inputs_], X[:, self.terms_], X[:, self.seconds_])
+        classes = np.full(len(X), np.nan) if self.class_column is None else X[:, self.class_column]
+        return Inputs(X[:, self.inputs_], X[:, self.terms_], X[:, self.seconds_], classes)
 
     def _sample(self, X: Floats, target: Floats) -> Sample:
         classes = X[:, self.class_column] if self.class_column is not None else None

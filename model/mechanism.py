@@ -1,14 +1,18 @@
 """What a run is made of: seconds that its parts would take on a candidate, from a feature row alone.
 
-    fixed       1 s
-    compute     the job's usual time beyond its transfers
-    computing   the same x CPU use of the candidate
-    crowding    the same x residents of the candidate
-    transfer    hinted bytes / throughput attained now (model.transfer)
-    transfer_1m hinted bytes / throughput of the last minute
-    sharing     transfer x network-heavy residents of the candidate
-    answers     round-trip time
-    chatter     round-trip time x the job's usual time beyond its transfers
+    fixed         1 s
+    waiting       1 s x stretch
+    compute       the job's usual time beyond its transfers
+    computing     the same x stretch
+    transfer      hinted bytes / throughput attained now (model.transfer)
+    transfer_1m   hinted bytes / throughput of the last minute
+    transfer_best the less of both: a probe that met another transfer says too little
+    sharing       transfer x network-heavy residents of the candidate
+    answers       round-trip time
+    chatter       round-trip time x the job's usual time beyond its transfers
+
+`stretch` is 1 / (1 - CPU use of the candidate), how much longer computing takes
+on a shared processor (processor sharing, Kleinrock 1976).
 
 A job's time is some of each (`model.mixture` learns how much). The parts have
 the signs of the feature table, so a mixture has them too. A path that was not
@@ -25,11 +29,12 @@ from model.snapshot import Floats
 
 SECONDS: tuple[tuple[str, str], ...] = (
     ("seconds_fixed", "job_framework"),
+    ("seconds_waiting", "cpu_use"),
     ("seconds_compute", "class_mean_log_s"),
     ("seconds_computing", "cpu_use"),
-    ("seconds_crowding", "residents"),
     ("seconds_transfer", "throughput_data_mean"),
     ("seconds_transfer_1m", "throughput_data_mean_1m"),
+    ("seconds_transfer_best", "throughput_data_mean"),
     ("seconds_sharing", "residents_network_heavy"),
     ("seconds_answers", "rtt_data_mean"),
     ("seconds_chatter", "rtt_data_mean"),
@@ -38,6 +43,8 @@ SECONDS: tuple[tuple[str, str], ...] = (
 
 LEAST_SHARE = 0.05
 """At least this share of the usual time is taken to be no transfer."""
+USE_AT_MOST = 0.95
+"""A fuller processor than this still serves: shares are weighted, not first come."""
 
 
 def seconds_of(features: Floats) -> Floats:
@@ -52,13 +59,16 @@ def seconds_of(features: Floats) -> Floats:
     transfer = _transfer(read, median)
     rtt = known(*(read(f"rtt_{to}") for to in ("data_mean", "peers_mean", "driver", "all")), otherwise=np.nan)
     use = known(read("cpu_use_mean_1m"), read("cpu_use"), otherwise=np.nan)
+    stretch = 1.0 / (1.0 - np.minimum(use, USE_AT_MOST))
+    transfer_1m = _transfer_1m(read, transfer)
     parts = (
         np.ones(len(features)),
+        stretch,
         compute,
-        compute * use,
-        compute * read("residents"),
+        compute * stretch,
         transfer,
-        _transfer_1m(read, transfer),
+        transfer_1m,
+        np.fmin(transfer, transfer_1m),
         transfer * read("residents_network_heavy"),
         rtt,
         compute * rtt,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
@@ -22,7 +22,7 @@ from model.mixture import Mixture
 from model.schema import FEATURES, NAMES, SCHEMA_VERSION
 from model.snapshot import Floats
 
-FORMAT = 2
+FORMAT = 3
 INFO, STATE, CENTRAL, SIZE = "info.json", "state.json", "central.txt", "size.txt"
 
 
@@ -73,18 +73,26 @@ class PublishedModel:
         )
         return cls(info, design, estimator)
 
-    def predict_quantiles(self, features: Floats) -> Floats:
-        """p10, p50, p90 in s, shape (rows, 3), from features of shape (rows, number of features)."""
-        return self.estimator.predict_quantiles(self.design.serving_matrix(features))
+    def predict_quantiles(self, features: Floats, job_class: str = "") -> Floats:
+        """p10, p50, p90 in s, shape (rows, 3), for one job, from features of shape (rows, features)."""
+        return self.estimator.predict_quantiles(self._matrix(features, [job_class]))
 
-    def contributions(self, features: Floats) -> Floats:
+    def medians(self, features: Floats, job_class: str = "") -> Floats:
+        """p50 in s, shape (rows,)."""
+        return self.predict_quantiles(features, job_class)[:, 1]
+
+    def contributions(self, features: Floats, job_class: str = "") -> Floats:
         """What each feature adds to log(p50_s), shape (rows, number of features + 1), last the base."""
-        parts = self.estimator.contributions(self.design.serving_matrix(features))
+        parts = self.estimator.contributions(self._matrix(features, [job_class]))
         return self.design.feature_contributions(parts)
 
     def predict_table(self, frame: pd.DataFrame) -> Floats:
         """Quantiles for the rows of an example table with the feature columns."""
-        return self.predict_quantiles(frame[list(NAMES)].to_numpy(dtype=np.float64))
+        features = frame[list(NAMES)].to_numpy(dtype=np.float64)
+        return self.estimator.predict_quantiles(self._matrix(features, frame["job_class"]))
+
+    def _matrix(self, features: Floats, classes: Iterable[str]) -> Floats:
+        return self.design.serving_matrix(features, self.design.class_codes(classes))
 
     def named(self, version: str) -> PublishedModel:
         """The same model with its version."""
@@ -95,7 +103,7 @@ class PublishedModel:
         central, intervals = self.estimator.central_, self.estimator.intervals_
         files = {
             INFO: _json({"format": FORMAT, "features": _feature_table(), **asdict(self.info)}),
-            STATE: _json(_state(self.estimator)),
+            STATE: _json(_state(self.estimator) | {"classes": list(self.design.classes)}),
         }
         if central.booster is not None:
             files[CENTRAL] = central.booster.model_to_string().encode()
@@ -108,8 +116,9 @@ class PublishedModel:
         """The inverse of `files`. Raises BrokenModelError."""
         try:
             info = _info(json.loads(files[INFO]))
-            design = Design(True, tuple(NAMES), dropped=info.dropped)
-            estimator = _revived(design, json.loads(files[STATE]), files, threads)
+            state = json.loads(files[STATE])
+            design = Design(True, tuple(NAMES), dropped=info.dropped, classes=tuple(state["classes"]))
+            estimator = _revived(design, state, files, threads)
             model = cls(info, design, estimator)
             _try_out(model)
         except KeyError as error:

@@ -72,7 +72,7 @@ class Answers(PredictorServicer):
         self._under_way += 1
         try:
             work = asyncio.get_running_loop().run_in_executor(
-                self._pool, _in_time, _deadline(context), _answer, model, features, request.contributions
+                self._pool, _in_time, _deadline(context), _answer, model, features, request
             )
             return await work
         except TimeoutError:
@@ -138,9 +138,12 @@ async def _features(request: Any, context: Context) -> Floats:
     return features
 
 
-def _answer(model: PublishedModel, features: Floats, contributions: bool) -> Any:
-    quantiles = model.predict_quantiles(features) if len(features) else np.zeros((0, 3))
-    told = model.contributions(features).astype("<f8").tobytes() if contributions and len(features) else b""
+def _answer(model: PublishedModel, features: Floats, request: Any) -> Any:
+    quantiles, told = np.zeros((0, 3)), b""
+    if len(features):
+        quantiles = model.predict_quantiles(features, request.job_class)
+    if len(features) and request.contributions:
+        told = model.contributions(features, request.job_class).astype("<f8").tobytes()
     return pb.PredictReply(
         model_version=model.info.version,
         p10_s=quantiles[:, 0],

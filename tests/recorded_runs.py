@@ -40,3 +40,18 @@ def small_model(seed: int = 0) -> PublishedModel:
     """A model of few trees, trained in a moment."""
     options = Options(estimator={"trees": 30, "recipe": {"min_child": 5}})
     return final_model(recorded(seed=seed), options, trained_at_s=2e9, metrics={})
+
+
+JOB_CLASS = "far"
+"""One of the two classes of `model_of_two_classes`."""
+
+
+def model_of_two_classes() -> PublishedModel:
+    """A mixture of what two classes hold: transfers of `JOB_CLASS` take ten times as long as the other's."""
+    table = recorded_table(200)
+    rng = np.random.default_rng(2)
+    table["input_s"] = table["transfer_median_s"] = rng.gamma(2.0, 5.0, 200)
+    table["job_class"] = np.where(np.arange(200) % 2, "near", JOB_CLASS)
+    table["run_s"] = 1.0 + table["input_s"] * np.where(table["job_class"] == JOB_CLASS, 10.0, 1.0)
+    options = Options(estimator={"trees": 0, "recipe": {"mixture": True}})
+    return final_model(examples_from(table), options, trained_at_s=2e9, metrics={})

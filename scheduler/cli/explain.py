@@ -143,7 +143,9 @@ async def _with_contributions(receipt: Receipt, address: str) -> Receipt:
     row = _row(chosen)
     try:
         async with PredictionClient(address, deadline_s=5.0) as predictor:
-            answer = await predictor.predict([chosen.node], row[None, :], contributions=True)
+            answer = await predictor.predict(
+                [chosen.node], row[None, :], decision.job_class, contributions=True
+            )
     except PredictionError as error:
         return _without(receipt, str(error))
     if answer.contributions is None:

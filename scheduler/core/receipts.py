@@ -39,6 +39,7 @@ class DecisionSummary(msgspec.Struct, frozen=True):
 
     decision_id: str
     at_s: float
+    job_class: str
     model_version: str
     epoch: int
     epoch_age_s: float

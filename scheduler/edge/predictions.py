@@ -82,9 +82,9 @@ class PredictionClient:
         await self.close()
 
     async def predict(
-        self, names: Sequence[str], features: Floats, contributions: bool = False
+        self, names: Sequence[str], features: Floats, job_class: str, contributions: bool = False
     ) -> Predictions:
-        """Predict for nodes `names` from features of shape (len(names), number of features)."""
+        """Predict a job of this class on these nodes, from features of shape (len(names), features)."""
         if features.shape != (len(names), len(NAMES)):
             raise PredictionError(
                 f"features have shape {features.shape}, not ({len(names)}, {len(NAMES)})", "INVALID_ARGUMENT"
@@ -94,6 +94,7 @@ class PredictionClient:
             nodes=names,
             features=features.astype("<f8").tobytes(),
             contributions=contributions,
+            job_class=job_class,
         )
         return _checked(await self._call("Predict", request), len(names), contributions)
 

@@ -197,7 +197,7 @@ class TableMaker:
         if now_s < self._ask_again_at_s:
             return None
         try:
-            answer = await predictor.predict(basis.nodes, basis.features)
+            answer = await predictor.predict(basis.nodes, basis.features, basis.job.job_class)
         except PredictionError as error:
             self._failed(str(error))
             return None

@@ -38,6 +38,11 @@ class Evidence:
         """Position of the node the pod ran on."""
         return self.nodes.index(self.node)
 
+    @property
+    def job_class(self) -> str:
+        """What our decision took the job's class to be."""
+        return "" if self.decision is None else self.decision.job_class
+
     def reading(self, name: str) -> Floats:
         """One feature over the candidates."""
         assert self.features is not None

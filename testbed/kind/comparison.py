@@ -23,8 +23,8 @@ OURS, DEFAULT = "Fairlane", "default scheduler"
 
 Choice = tuple[str, ...]
 """The nodes of a job, sorted: one for a transfer, a pair for a gang."""
-Predict = Callable[[Floats], Floats]
-"""Feature rows to the median run time (or anything that orders alike)."""
+Predict = Callable[[Floats, str], Floats]
+"""Feature rows and job class to the median run time (or anything that orders alike)."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Decision:
     default: Choice
     seconds: Mapping[Choice, float]
     candidates: Sequence[Candidate] = ()
+    job_class: str = ""
+    """What our decision took it to be."""
     reason: str = ""
     """Why the answer was not simply a fresh prediction of the model (scheduler.core.types.Fallback)."""
 
@@ -84,7 +86,7 @@ def compare(decisions: Sequence[Decision], blind: Predict | None = None, seed: i
         judge("random", random_choices([one.truth for one in decisions]), rng),
     ]
     for name, key in _keys(blind).items():
-        picked = [(one.truth, key(one.features)) for one in decisions if one.candidates]
+        picked = [(one.truth, key(one)) for one in decisions if one.candidates]
         # a policy that knows nothing at all of a decision has not decided it
         told = [pick_lowest(truth, keys) for truth, keys in picked if np.isfinite(keys).any()]
         if told:
@@ -92,13 +94,15 @@ def compare(decisions: Sequence[Decision], blind: Predict | None = None, seed: i
     return found
 
 
-def _keys(blind: Predict | None) -> dict[str, Callable[[Floats], Floats]]:
-    keys: dict[str, Callable[[Floats], Floats]] = {
-        "least RTT to the data": lambda rows: rows[:, POSITION["rtt_data_mean"]],
-        "analytic prior only": log_prior,
+def _keys(blind: Predict | None) -> dict[str, Callable[[Decision], Floats]]:
+    keys: dict[str, Callable[[Decision], Floats]] = {
+        "least RTT to the data": lambda one: one.features[:, POSITION["rtt_data_mean"]],
+        "analytic prior only": lambda one: log_prior(one.features),
     }
     if blind is not None:
-        keys["model without network features"] = lambda rows: blind(without(rows, ["network"]))
+        keys["model without network features"] = lambda one: blind(
+            without(one.features, ["network"]), one.job_class
+        )
     return keys
 
 

@@ -287,8 +287,11 @@ class EndToEnd:
         async with self._recorder() as recorder:
             while True:
                 receipt = await recorder.receipt(NAMESPACE, decision.name, limit=100)
-                if receipt.decision is not None:
-                    return replace(decision, candidates=receipt.candidates, reason=receipt.decision.reason)
+                if (known := receipt.decision) is not None:
+                    candidates = receipt.candidates
+                    return replace(
+                        decision, candidates=candidates, job_class=known.job_class, reason=known.reason
+                    )
                 if time.monotonic() > deadline_s:
                     return replace(decision, reason="no decision recorded")
                 await asyncio.sleep(0.5)
@@ -313,7 +316,7 @@ class EndToEnd:
             self._say(f"no model without network features: {error}")
             return None
         blind = final_model(examples, options, time.time(), {})
-        return lambda rows: blind.predict_quantiles(rows)[:, 1]
+        return blind.medians
 
 
 def _short(node: str) -> str:

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from recorded_runs import feature_rows, small_model
+from recorded_runs import JOB_CLASS, feature_rows, model_of_two_classes, small_model
 
 from model.features import NAMES, SCHEMA_VERSION
 from model.proto import predictor_pb2 as pb
 from model.proto.predictor_pb2_grpc import PredictorStub
 from model.published import PublishedModel
 from model.registry import Registry
+from model.schema import POSITION
 from scheduler.edge.predictions import PredictionClient, PredictionError
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
@@ -74,7 +75,7 @@ def running(folder: Path) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def model() -> PublishedModel:
-    return small_model()
+    return model_of_two_classes()
 
 
 @pytest.fixture(scope="module")
@@ -111,25 +112,33 @@ async def answered(client: PredictionClient, version: str | None = None) -> None
 async def test_it_answers_what_the_model_says(address: str, model: PublishedModel) -> None:
     features = feature_rows(5)
     async with PredictionClient(address, 10) as client:
-        told = await client.predict(names(5), features, contributions=True)
+        told = await client.predict(names(5), features, JOB_CLASS, contributions=True)
         about = await client.current_model()
-    expected = model.predict_quantiles(features)
+    expected = model.predict_quantiles(features, JOB_CLASS)
     assert np.stack([told.p10_s, told.p50_s, told.p90_s], axis=1) == pytest.approx(expected)
     assert told.contributions is not None
     assert told.contributions.sum(axis=1) == pytest.approx(np.log(expected[:, 1]))
     assert told.model_version == about.version
-    assert (about.schema_version, about.examples, about.trained_at_s) == (SCHEMA_VERSION, 160, 2e9)
+    assert (about.schema_version, about.examples, about.trained_at_s) == (SCHEMA_VERSION, 200, 2e9)
+
+
+async def test_the_class_of_the_job_counts(address: str) -> None:
+    features = feature_rows(3)
+    features[:, POSITION["input_s"]] = features[:, POSITION["transfer_median_s"]] = 20.0
+    async with PredictionClient(address, 10) as client:
+        far, near = [await client.predict(names(3), features, name) for name in (JOB_CLASS, "near")]
+    assert (far.p50_s > 5.0 * near.p50_s).all()
 
 
 async def test_no_nodes_are_no_error(address: str) -> None:
     async with PredictionClient(address, 10) as client:
-        assert len((await client.predict([], np.zeros((0, len(NAMES))))).p50_s) == 0
+        assert len((await client.predict([], np.zeros((0, len(NAMES))), JOB_CLASS)).p50_s) == 0
 
 
 async def test_five_thousand_nodes_fit_in_one_call(address: str) -> None:
     features = np.repeat(feature_rows(1), 5000, axis=0)
     async with PredictionClient(address, 30) as client:
-        told = await client.predict(names(5000), features, contributions=True)
+        told = await client.predict(names(5000), features, JOB_CLASS, contributions=True)
     assert len(told.p50_s) == 5000
 
 
@@ -170,7 +179,7 @@ async def test_bytes_that_are_no_message_harm_nothing(channel: grpc.aio.Channel,
     with pytest.raises(grpc.aio.AioRpcError):
         await raw(b"\xff\xff\xff rubbish", timeout=10)
     async with PredictionClient(address, 10) as client:
-        assert len((await client.predict(["a"], feature_rows(1))).p50_s) == 1
+        assert len((await client.predict(["a"], feature_rows(1), JOB_CLASS)).p50_s) == 1
 
 
 async def test_a_message_too_large_is_refused_with_the_limit(address: str) -> None:
@@ -186,20 +195,20 @@ async def test_a_deadline_is_kept(address: str) -> None:
     features = np.repeat(feature_rows(1), 5000, axis=0)
     async with PredictionClient(address, 0.002) as client:
         with pytest.raises(PredictionError) as late:
-            await client.predict(names(5000), features, contributions=True)
+            await client.predict(names(5000), features, JOB_CLASS, contributions=True)
     assert late.value.code == "DEADLINE_EXCEEDED"
 
 
 async def test_features_of_the_wrong_shape_are_not_even_sent() -> None:
     async with PredictionClient("127.0.0.1:1", 1) as client:
         with pytest.raises(PredictionError, match="shape"):
-            await client.predict(["a"], np.zeros((1, 2)))
+            await client.predict(["a"], np.zeros((1, 2)), JOB_CLASS)
 
 
 async def test_nobody_listening_is_one_clear_error() -> None:
     async with PredictionClient("127.0.0.1:1", 1) as client:
         with pytest.raises(PredictionError, match=r"predictor 127\.0\.0\.1:1"):
-            await client.predict(["a"], feature_rows(1))
+            await client.predict(["a"], feature_rows(1), JOB_CLASS)
 
 
 async def test_the_services_can_be_discovered(channel: grpc.aio.Channel) -> None:
@@ -227,7 +236,7 @@ async def test_without_a_model_it_is_not_serving_until_one_is_published(
         assert await health(address) == "NOT_SERVING"
         async with PredictionClient(address, 10) as client:
             with pytest.raises(PredictionError, match="no model was published yet"):
-                await client.predict(["a"], feature_rows(1))
+                await client.predict(["a"], feature_rows(1), JOB_CLASS)
             server.registry.publish(model)
             await answered(client)
         assert await health(address) == "SERVING"
@@ -245,7 +254,7 @@ async def test_a_newer_model_takes_over_without_a_failed_call(tmp_path: Path) ->
         async def ask(client: PredictionClient) -> int:
             calls = 0
             while not done.is_set():
-                told = await client.predict(names(20), features)
+                told = await client.predict(names(20), features, JOB_CLASS)
                 seen.add(told.model_version)
                 calls += 1
             return calls
@@ -286,7 +295,7 @@ async def test_a_client_finds_a_predictor_that_came_back(tmp_path: Path, model: 
             await answered(client)
             server.end(signal.SIGKILL)
             with pytest.raises(PredictionError):
-                await client.predict(["a"], feature_rows(1))
+                await client.predict(["a"], feature_rows(1), JOB_CLASS)
             server.start(int(address.rsplit(":", 1)[1]))
             await answered(client)
 

@@ -1,5 +1,7 @@
 """What a run is made of, and how much of each part a job's time holds."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -43,7 +45,9 @@ def test_parts_of_a_run_are_seconds() -> None:
     assert parts["seconds_transfer"] == pytest.approx(12.0)
     assert parts["seconds_transfer_1m"] == pytest.approx(10.0 / 2 + 2.0)
     assert parts["seconds_sharing"] == pytest.approx(12.0)
-    assert parts["seconds_computing"] == pytest.approx(0.5 * parts["seconds_compute"])
+    assert parts["seconds_transfer_best"] == parts["seconds_transfer_1m"]
+    assert parts["seconds_waiting"] == pytest.approx(2.0)
+    assert parts["seconds_computing"] == pytest.approx(2.0 * parts["seconds_compute"])
     assert parts["seconds_answers"] == pytest.approx(0.02)
 
 
@@ -58,8 +62,13 @@ def test_a_path_that_was_not_measured_counts_as_the_median_one() -> None:
 
 
 def test_a_node_that_says_nothing_is_unknown_and_not_idle() -> None:
-    parts = parts_of(a_row(cpu_use_mean_1m=np.nan, residents=np.nan, rtt_data_mean=np.nan))
-    assert np.isnan([parts["seconds_computing"], parts["seconds_crowding"], parts["seconds_answers"]]).all()
+    parts = parts_of(a_row(cpu_use_mean_1m=np.nan, residents_network_heavy=np.nan, rtt_data_mean=np.nan))
+    unknown = ("waiting", "computing", "sharing", "answers", "chatter")
+    assert np.isnan([parts[f"seconds_{name}"] for name in unknown]).all()
+
+
+def test_a_full_processor_still_serves() -> None:
+    assert parts_of(a_row(cpu_use_mean_1m=1.0))["seconds_waiting"] == pytest.approx(20.0)
 
 
 @pytest.mark.parametrize(
@@ -79,8 +88,17 @@ def a_sample(rows: int = 400, noise: float = 0.05, seed: int = 0) -> tuple[Float
     return seconds, np.log(seconds @ [2.0, 1.5, 0.0]) + rng.normal(0, noise, rows)
 
 
+def no_class(rows: int = 1) -> Floats:
+    return np.full(rows, np.nan)
+
+
+def fit(seconds: Floats, target: Floats, classes: Floats | None = None) -> Mixture:
+    classes = no_class(len(target)) if classes is None else classes
+    return fit_mixture(seconds, classes, target, np.ones(len(target)))
+
+
 def test_weights_are_found_again_and_none_is_negative() -> None:
-    mixture = fit_mixture(*a_sample(), np.ones(400))
+    mixture = fit(*a_sample())
     assert mixture.weights == pytest.approx([2.0, 1.5, 0.0], abs=0.15)
     assert (mixture.weights >= 0).all()
 
@@ -89,30 +107,71 @@ def test_a_few_absurd_run_times_do_not_move_it() -> None:
     seconds, target = a_sample()
     target[:10] += 3.0
     target[10:20] -= 2.0
-    assert fit_mixture(seconds, target, np.ones(400)).weights == pytest.approx([2.0, 1.5, 0.0], abs=0.3)
+    assert fit(seconds, target).weights == pytest.approx([2.0, 1.5, 0.0], abs=0.3)
+
+
+def two_classes(of_second: int) -> tuple[Floats, Floats, Floats]:
+    """Class 0 as in `a_sample`; class 1, of which there are few runs, holds the parts the other way round."""
+    seconds, target = a_sample(400 + of_second)
+    target[400:] = np.log(seconds[400:] @ [2.0, 0.0, 3.0])
+    return seconds, target, np.repeat([0.0, 1.0], [400, of_second])
+
+
+def test_classes_hold_the_parts_in_proportions_of_their_own() -> None:
+    mixture = fit(*two_classes(of_second=200))
+    assert mixture.own[0] == pytest.approx([2.0, 1.5, 0.0], abs=0.2)
+    assert mixture.own[1] == pytest.approx([2.0, 0.0, 3.0], abs=0.4)
+    long_second, long_third = np.array([[1.0, 40.0, 1.0]]), np.array([[1.0, 1.0, 40.0]])
+    for code, longer, shorter in ((0.0, long_second, long_third), (1.0, long_third, long_second)):
+        assert mixture.log_s(longer, np.array([code])) > mixture.log_s(shorter, np.array([code])) + 1.0
+
+
+def test_the_fewer_runs_a_class_has_the_nearer_it_stays_to_all() -> None:
+    def distance(runs: int) -> float:
+        mixture = fit(*two_classes(of_second=runs))
+        return float(np.abs(mixture.own[1] - mixture.weights).max())
+
+    assert distance(8) < distance(30) < distance(200)
+
+
+def test_a_class_of_very_few_runs_and_an_unknown_one_take_the_weights_of_all() -> None:
+    mixture = fit(*two_classes(of_second=7))
+    assert set(mixture.own) == {0}
+    row = np.array([[1.0, 10.0, 10.0]])
+    of_all = Mixture(mixture.weights, mixture.typical).log_s(row, no_class())
+    assert mixture.log_s(row, np.array([1.0])) == mixture.log_s(row, no_class()) == of_all
+
+
+def test_it_survives_being_written() -> None:
+    mixture = fit(*two_classes(of_second=50))
+    again = Mixture.from_json(json.loads(json.dumps(mixture.to_json())))
+    row = np.array([[1.0, 10.0, np.nan]])
+    for code in (0.0, 1.0, np.nan):
+        assert again.log_s(row, np.array([code])) == mixture.log_s(row, np.array([code]))
 
 
 def test_an_unknown_part_counts_as_typical() -> None:
     seconds, target = a_sample()
-    mixture = fit_mixture(seconds, target, np.ones(400))
+    mixture = fit(seconds, target)
     row = np.array([[1.0, np.nan, 2.0]])
-    assert mixture.log_s(row) == pytest.approx(
-        mixture.log_s(np.array([[1.0, np.median(seconds[:, 1]), 2.0]]))
-    )
+    typical = np.array([[1.0, np.median(seconds[:, 1]), 2.0]])
+    assert mixture.log_s(row, no_class()) == pytest.approx(mixture.log_s(typical, no_class()))
 
 
 def test_what_each_part_adds_sums_to_the_prediction() -> None:
-    mixture = Mixture(np.array([1.0, 0.5]), np.array([4.0, 2.0]))
-    seconds = np.array([[4.0, 2.0], [8.0, 2.0], [1.0, 60.0], [np.nan, 3.0]])
-    told = mixture.contributions(seconds).sum(axis=1) + mixture.typical_log_s
-    assert told == pytest.approx(mixture.log_s(seconds))
-    assert mixture.contributions(seconds)[1].tolist() == [pytest.approx(np.log(9 / 5)), 0.0]
+    mixture = Mixture(np.array([1.0, 0.5]), np.array([4.0, 2.0]), {3: np.array([0.0, 2.0])})
+    seconds = np.array([[4.0, 2.0], [8.0, 2.0], [1.0, 60.0], [np.nan, 3.0], [8.0, 4.0]])
+    classes = np.array([np.nan, 0.0, 0.0, 0.0, 3.0])
+    parts, usual = mixture.contributions(seconds, classes)
+    assert parts.sum(axis=1) + usual == pytest.approx(mixture.log_s(seconds, classes))
+    assert parts[1].tolist() == [pytest.approx(np.log(9 / 5)), 0.0]
+    assert parts[4].tolist() == [0.0, pytest.approx(np.log(2.0))]
 
 
 def test_a_part_that_was_never_known_is_left_out() -> None:
     seconds, target = a_sample()
     seconds = np.column_stack([seconds, np.full(400, np.nan)])
-    assert fit_mixture(seconds, target, np.ones(400)).weights[-1] == 0.0
+    assert fit(seconds, target).weights[-1] == 0.0
 
 
 def test_the_estimator_takes_the_mixture_where_it_is_better_and_tells_what_it_added() -> None:

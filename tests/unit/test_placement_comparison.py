@@ -76,7 +76,10 @@ def test_between_equal_signals_our_own_choice_is_not_preferred() -> None:
 
 def test_the_model_without_network_features_is_not_told_any() -> None:
     seen = []
-    compare([decided("a", "a", {"a": 0.03})], blind=lambda rows: seen.append(rows) or np.zeros(len(rows)))
+    compare(
+        [decided("a", "a", {"a": 0.03})],
+        blind=lambda rows, _: seen.append(rows) or np.zeros(len(rows)),
+    )
     assert np.isnan(seen[0]).all()
 
 

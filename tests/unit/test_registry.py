@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recorded_runs import feature_rows, recorded
+from recorded_runs import JOB_CLASS, feature_rows, model_of_two_classes, recorded
 
 from model.features import NAMES
 from model.published import BrokenModelError, PublishedModel
@@ -45,6 +45,19 @@ def test_a_model_predicts_the_same_after_publishing(registry: Registry, model: P
     assert loaded.predict_quantiles(feature_rows()) == pytest.approx(model.predict_quantiles(feature_rows()))
     assert loaded.contributions(feature_rows()) == pytest.approx(model.contributions(feature_rows()))
     assert (loaded.info.version, loaded.info.examples, loaded.info.trained_at_s) == (version, 160, 2e9)
+
+
+def test_what_was_learnt_of_a_class_is_published_with_the_model(registry: Registry) -> None:
+    model = model_of_two_classes()
+    version = registry.publish(model).info.version
+    loaded, rows = registry.load(version), feature_rows()
+    rows[:, POSITION["input_s"]] = rows[:, POSITION["transfer_median_s"]] = 20.0
+    far, near, unheard_of = (loaded.medians(rows, name) for name in (JOB_CLASS, "near", "unheard-of"))
+    assert (far > 5.0 * near).all()
+    assert far == pytest.approx(model.medians(rows, JOB_CLASS))
+    assert ((near < unheard_of) & (unheard_of < far)).all()
+    told = loaded.contributions(rows, JOB_CLASS)
+    assert told.sum(axis=1) == pytest.approx(np.log(far))
 
 
 def test_contributions_have_a_column_per_feature_and_add_up(model: PublishedModel) -> None:
