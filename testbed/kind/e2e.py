@@ -40,9 +40,6 @@ EXPLORE: dict[str, Any] = {"exploration": {"rate": 1.0, "scope": "all"}}
 READY_S_MAX = 90.0
 RECEIPT_S_MAX = 10.0
 RECORDER_TIMEOUT_S = 30.0
-IN_FLIGHT = 4
-COLLECT_S = (1.0, 8.0)
-"""Transfers that are collected are to take between these on the middle one of the links."""
 RETRY_S = 2.0
 LOST_MAX = 4
 """So many decisions lost one after the other end the run: something is wrong with the cluster."""
@@ -65,6 +62,9 @@ class Plan:
     collect_gangs: int
     allreduces: int
     shuffles: int
+    in_flight: int = 4
+    collect_s: tuple[float, float] = (1.0, 8.0)
+    """Transfers that are collected are to take between these on the middle one of the links."""
     least_examples: int = 50
     parameters: int = 400_000
     steps: int = 12
@@ -88,7 +88,9 @@ SMOKE = Plan(
     collect_gangs=0,
     allreduces=0,
     shuffles=0,
-    least_examples=30,
+    in_flight=5,
+    collect_s=(0.7, 5.0),
+    least_examples=40,  # the newest quarter is judged on, which takes ten
 )
 
 
@@ -199,7 +201,7 @@ class EndToEnd:
         async def one_after_the_other() -> int:
             done = 0
             while time.monotonic() < ends_s:
-                target_s = self._random.uniform(*COLLECT_S)
+                target_s = self._random.uniform(*self._plan.collect_s)
                 job = runs.transfer(transfer_bytes(state, self._random, target_s))
                 try:
                     await runs.one(job, runs.name("collect"), Place(OURS))
@@ -209,7 +211,7 @@ class EndToEnd:
                     await asyncio.sleep(RETRY_S)
             return done
 
-        return sum(await asyncio.gather(*(one_after_the_other() for _ in range(IN_FLIGHT))))
+        return sum(await asyncio.gather(*(one_after_the_other() for _ in range(self._plan.in_flight))))
 
     def _gang_jobs(self) -> Iterator[tuple[str, GangRun]]:
         """Both kinds in turn, without end."""
