@@ -119,7 +119,7 @@ def snapshot(
 
 def _windows(values: Mapping[str, Floats]) -> dict[str, Floats]:
     """Windows of readings that stand still: means and forecast are the value, slopes are 0."""
-    still = ("mean_1m", "mean_5m", "forecast")
+    still = ("mean_1m", "mean_5m", "forecast", "best")
     found = {f"{name}_{suffix}": value for name, value in values.items() for suffix in still}
     slopes = {
         f"{name}_{suffix}": np.zeros_like(value)

@@ -119,8 +119,8 @@ def _network_columns(
     columns |= everywhere
     columns |= transfer_columns(
         job,
-        from_data=attained_throughput(data.of("throughput"), data.of("rtt"), data.of("loss")),
-        to_peers=attained_throughput(peers.of("throughput"), peers.of("rtt"), peers.of("loss")),
+        from_data=attained_throughput(data.throughput(), data.of("rtt"), data.of("loss")),
+        to_peers=attained_throughput(peers.throughput(), peers.of("rtt"), peers.of("loss")),
         to_all=attained_throughput(
             everywhere["throughput_all"], everywhere["rtt_all"], everywhere["loss_all"]
         ),
@@ -161,6 +161,11 @@ class _Partners:
         if reading not in self._known:
             self._known[reading] = self._look_up(reading)
         return self._known[reading]
+
+    def throughput(self) -> Floats:
+        """What a lone transfer attains: the best of the newest measurements, else the newest."""
+        best = self.of("throughput_best")
+        return np.where(np.isfinite(best), best, self.of("throughput"))
 
     def estimated(self) -> Floats:
         """Ratio of pairs that were not measured, over the readings that exist; shape (candidates,)."""
@@ -225,6 +230,7 @@ def _data_columns(data: _Partners) -> dict[str, Floats]:
         "throughput_data_mean": mean(data.of("throughput")),
         "throughput_data_max": greatest(data.of("throughput")),
         "throughput_data_mean_1m": mean(data.of("throughput_mean_1m")),
+        "throughput_data_best": mean(data.throughput()),
         "throughput_data_forecast": mean(data.of("throughput_forecast")),
         "data_local": mean(data.local.astype(np.float64)),
         "same_zone_data": data.same_zone(),

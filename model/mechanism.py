@@ -4,9 +4,9 @@
     waiting       1 s x stretch
     compute       the job's usual time beyond its transfers
     computing     the same x stretch
-    transfer      hinted bytes / throughput attained now (model.transfer)
+    transfer      hinted bytes / throughput of a lone transfer (model.transfer)
+    transfer_now  hinted bytes / throughput measured last
     transfer_1m   hinted bytes / throughput of the last minute
-    transfer_best the less of both: a probe that met another transfer says too little
     sharing       transfer x network-heavy residents of the candidate
     answers       round-trip time
     chatter       round-trip time x the job's usual time beyond its transfers
@@ -32,9 +32,9 @@ SECONDS: tuple[tuple[str, str], ...] = (
     ("seconds_waiting", "cpu_use"),
     ("seconds_compute", "class_mean_log_s"),
     ("seconds_computing", "cpu_use"),
-    ("seconds_transfer", "throughput_data_mean"),
+    ("seconds_transfer", "throughput_data_best"),
+    ("seconds_transfer_now", "throughput_data_mean"),
     ("seconds_transfer_1m", "throughput_data_mean_1m"),
-    ("seconds_transfer_best", "throughput_data_mean"),
     ("seconds_sharing", "residents_network_heavy"),
     ("seconds_answers", "rtt_data_mean"),
     ("seconds_chatter", "rtt_data_mean"),
@@ -60,15 +60,14 @@ def seconds_of(features: Floats) -> Floats:
     rtt = known(*(read(f"rtt_{to}") for to in ("data_mean", "peers_mean", "driver", "all")), otherwise=np.nan)
     use = known(read("cpu_use_mean_1m"), read("cpu_use"), otherwise=np.nan)
     stretch = 1.0 / (1.0 - np.minimum(use, USE_AT_MOST))
-    transfer_1m = _transfer_1m(read, transfer)
     parts = (
         np.ones(len(features)),
         stretch,
         compute,
         compute * stretch,
         transfer,
-        transfer_1m,
-        np.fmin(transfer, transfer_1m),
+        _transfer_at(read, "throughput_data_mean", transfer),
+        _transfer_at(read, "throughput_data_mean_1m", transfer),
         transfer * read("residents_network_heavy"),
         rtt,
         compute * rtt,
@@ -83,8 +82,8 @@ def _transfer(read: Reader, median: Floats) -> Floats:
     return np.where(np.isfinite(input_s) | np.isfinite(shuffle_s), total, median)
 
 
-def _transfer_1m(read: Reader, transfer: Floats) -> Floats:
-    """The same with the data's throughput of the last minute in place of the newest."""
+def _transfer_at(read: Reader, throughput: str, transfer: Floats) -> Floats:
+    """The same with another throughput of the paths from the data."""
     remote = 1.0 - known(read("data_local"), otherwise=0.0)
-    input_s = np.expm1(read("job_input_log_bytes")) * remote / read("throughput_data_mean_1m")
+    input_s = np.expm1(read("job_input_log_bytes")) * remote / read(throughput)
     return known(input_s + known(read("shuffle_s"), otherwise=0.0), otherwise=transfer)

@@ -14,7 +14,7 @@ import numpy as np
 
 from model.snapshot import Floats, Indices
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Group = Literal["job", "history", "node", "network", "neighbours", "age"]
 GROUPS: tuple[str, ...] = get_args(Group)
@@ -111,6 +111,7 @@ _NETWORK_OF_PAIRS = (
     Feature("throughput_data_mean", "bytes/s", "network", -1),
     Feature("throughput_data_max", "bytes/s", "network", -1),
     Feature("throughput_data_mean_1m", "bytes/s", "network", -1),
+    Feature("throughput_data_best", "bytes/s, best of the newest few", "network", -1),
     Feature("throughput_data_forecast", "bytes/s, 60 s ahead", "network", -1),
     Feature("rtt_peers_min", "s", "network", +1),
     Feature("rtt_peers_mean", "s", "network", +1),

@@ -25,7 +25,8 @@ class Reading:
 
     `low` and `high` bound what is physically possible; a value outside is
     unknown. `windowed` readings also carry `_mean_1m`, `_mean_5m`,
-    `_slope_1m`, `_slope_5m` (per second) and `_forecast` (60 s ahead).
+    `_slope_1m`, `_slope_5m` (per second), `_forecast` (60 s ahead) and
+    `_best`, the best of the newest few: the highest where `more_is_better`.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Reading:
     low: float
     high: float
     windowed: bool = False
+    more_is_better: bool = False
 
 
 NODE_READINGS: tuple[Reading, ...] = (
@@ -62,11 +64,13 @@ PAIR_READINGS: tuple[Reading, ...] = (
     Reading("rtt_jitter", "s", 0.0, 60.0),
     Reading("loss", "ratio", 0.0, 1.0),
     Reading("transfer_time", "s for one probe transfer", 0.0, 600.0),
-    Reading("throughput", "bytes/s attained by one probe transfer", 1.0, 1e12, windowed=True),
+    Reading(
+        "throughput", "bytes/s attained by one probe transfer", 1.0, 1e12, windowed=True, more_is_better=True
+    ),
 )
 """Readings of an ordered pair of nodes (measured from source to destination)."""
 
-WINDOWS: tuple[str, ...] = ("mean_1m", "mean_5m", "slope_1m", "slope_5m", "forecast")
+WINDOWS: tuple[str, ...] = ("mean_1m", "mean_5m", "slope_1m", "slope_5m", "forecast", "best")
 """Suffixes of a windowed reading, e.g. `rtt_mean_1m`."""
 
 

@@ -157,8 +157,11 @@ def _throughput(
 
 
 def _attained(basis: Basis, partner: str, ours: Indices, one_way: bool) -> Floats:
-    values = [_measured(basis, name, partner, ours, one_way) for name in ("throughput", "rtt", "loss")]
-    return attained_throughput(*values)
+    best, now, rtt, loss = (
+        _measured(basis, name, partner, ours, one_way)
+        for name in ("throughput_best", "throughput", "rtt", "loss")
+    )
+    return attained_throughput(np.where(np.isfinite(best), best, now), rtt, loss)
 
 
 def _measured(basis: Basis, reading: str, partner: str, ours: Indices, one_way: bool) -> Floats:
@@ -168,7 +171,7 @@ def _measured(basis: Basis, reading: str, partner: str, ours: Indices, one_way: 
         return np.full(len(ours), np.nan)
     values = pairs.from_node(end)
     if not one_way:
-        worse = np.fmin if reading == "throughput" else np.fmax
+        worse = np.fmin if reading.startswith("throughput") else np.fmax
         values = worse(values, pairs.to_node(end))
     return np.append(values, np.nan)[ours]
 

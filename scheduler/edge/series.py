@@ -25,6 +25,9 @@ _TREND_MEMORY_S = 120.0
 _DAMPING_S = 120.0
 """In these times level, trend and the trend's force forget 63 %. Of seven triples tried on ramps, noise,
 drifts, steps and slow waves, this one was at or below the error of the last value in most."""
+BEST_OF = 4
+"""Newest columns among which the best is looked for. A probe that met a short transfer tells too little of
+the path; one of several meets none (the windowed maximum of BBR: Cardwell et al. 2016)."""
 _SLOPE_POINTS_MIN = 3
 _RATIO_SLACK = 0.05
 """rate() extrapolates to the ends of its range, so an idle node's CPU use may come out as -0.004, and on a
@@ -74,6 +77,8 @@ def windows(block: Block, reading: Reading) -> dict[str, Floats]:
         answer[f"mean_{suffix}"] = _mean(values)
         answer[f"slope_{suffix}"] = _slope(block.times_s[inside], values)
     answer["forecast"] = np.clip(forecast(block), reading.low, reading.high)
+    best = np.fmax if reading.more_is_better else np.fmin
+    answer["best"] = np.asarray(best.reduce(block.values[:, -BEST_OF:], axis=1), dtype=np.float64)
     return answer
 
 

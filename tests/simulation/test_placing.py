@@ -38,7 +38,7 @@ class ModelServer:
         self.failure = ""
         self.calls = 0
 
-    async def predict(self, names: Any, features: Floats, contributions: bool = False) -> Predictions:  # noqa: ARG002
+    async def predict(self, names: Any, features: Floats, job_class: str) -> Predictions:  # noqa: ARG002
         self.calls += 1
         if self.failure:
             raise PredictionError(self.failure)

@@ -45,7 +45,7 @@ def test_parts_of_a_run_are_seconds() -> None:
     assert parts["seconds_transfer"] == pytest.approx(12.0)
     assert parts["seconds_transfer_1m"] == pytest.approx(10.0 / 2 + 2.0)
     assert parts["seconds_sharing"] == pytest.approx(12.0)
-    assert parts["seconds_transfer_best"] == parts["seconds_transfer_1m"]
+    assert parts["seconds_transfer_now"] == pytest.approx(12.0)
     assert parts["seconds_waiting"] == pytest.approx(2.0)
     assert parts["seconds_computing"] == pytest.approx(2.0 * parts["seconds_compute"])
     assert parts["seconds_answers"] == pytest.approx(0.02)
