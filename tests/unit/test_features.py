@@ -94,6 +94,20 @@ def test_the_reverse_direction_stands_in_and_is_marked_as_estimated() -> None:
     assert column(matrix, "estimated_data") == [1.0]
 
 
+def test_a_probe_that_met_another_transfer_does_not_make_a_path_slow() -> None:
+    telemetry = snapshot(
+        None,
+        {
+            "throughput": pairs({("a1", "b1"): 10.0, ("a1", "b2"): 15.0}),
+            "throughput_best": pairs({("a1", "b1"): 20.0}),
+        },
+    )
+    job = Job("c", data_nodes=("a1",), input_bytes=60.0)
+    matrix = build(job, ["b1", "b2"], telemetry, ZONES)
+    assert column(matrix, "throughput_data_mean") == [10.0, 15.0]
+    assert column(matrix, "input_s")[0] == pytest.approx(3.0)
+
+
 def test_an_unmeasured_pair_is_estimated_from_its_zones() -> None:
     near, far = 0.001, 0.05
     rtt = pairs({("a1", "a2"): near, ("a2", "a1"): near, ("a1", "b1"): far, ("b1", "b2"): near})
