@@ -83,13 +83,14 @@ class Answers(PredictorServicer):
             self._under_way -= 1
 
     async def CurrentModel(self, request: Any, context: Context) -> Any:  # noqa: ARG002
-        """Version and training window of the model that answers."""
+        """Version and training window of the model that answers, and what is wrong with a newer one."""
         info = (await self._usable(SCHEMA_VERSION, context)).info
         return pb.CurrentModelReply(
             model_version=info.version,
             schema_version=info.schema_version,
             trained_at_s=info.trained_at_s,
             examples=info.examples,
+            problem=self.problem,
         )
 
     async def _usable(self, schema_version: int, context: Context) -> PublishedModel:

@@ -39,13 +39,15 @@ class CurrentModelRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class CurrentModelReply(_message.Message):
-    __slots__ = ("model_version", "schema_version", "trained_at_s", "examples")
+    __slots__ = ("model_version", "schema_version", "trained_at_s", "examples", "problem")
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     TRAINED_AT_S_FIELD_NUMBER: _ClassVar[int]
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
     model_version: str
     schema_version: int
     trained_at_s: float
     examples: int
-    def __init__(self, model_version: _Optional[str] = ..., schema_version: _Optional[int] = ..., trained_at_s: _Optional[float] = ..., examples: _Optional[int] = ...) -> None: ...
+    problem: str
+    def __init__(self, model_version: _Optional[str] = ..., schema_version: _Optional[int] = ..., trained_at_s: _Optional[float] = ..., examples: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...

@@ -178,6 +178,12 @@ def _model_findings(facts: Facts) -> Findings:
     else:
         age = _ago(facts.now_s - model.trained_at_s)
         yield _ok("predictor", f"Model {model.version} answers; trained {age} on {model.examples} examples.")
+    if model.problem:
+        yield _problem(
+            "predictor",
+            f"A newer model cannot be served: {model.problem}.",
+            "Train again with `fairlane train`, or remove that version from the registry.",
+        )
 
 
 def extender_predictions(facts: Facts) -> Findings:

@@ -53,12 +53,13 @@ class Predictions:
 
 @dataclass(frozen=True, slots=True)
 class CurrentModel:
-    """The model that answers at present; `trained_at_s` in unix s."""
+    """The model that answers at present; `trained_at_s` in unix s; `problem` of a newer one, if any."""
 
     version: str
     schema_version: int
     trained_at_s: float
     examples: int
+    problem: str = ""
 
 
 class PredictionClient:
@@ -101,7 +102,8 @@ class PredictionClient:
     async def current_model(self) -> CurrentModel:
         """Which model answers at present."""
         reply = await self._call("CurrentModel", pb.CurrentModelRequest())
-        return CurrentModel(reply.model_version, reply.schema_version, reply.trained_at_s, reply.examples)
+        about = (reply.schema_version, reply.trained_at_s, reply.examples, reply.problem)
+        return CurrentModel(reply.model_version, *about)
 
     async def close(self) -> None:
         """Close the channel; a later call opens it again."""

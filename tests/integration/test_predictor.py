@@ -284,7 +284,9 @@ async def test_a_damaged_newest_model_changes_nothing_and_is_told(
             server.end(signal.SIGKILL)  # a fresh start meets the damage for certain
             server.start(int(address.rsplit(":", 1)[1]))
             await answered(client, good)
+            about = await client.current_model()
     assert "truncated or was changed" in server.log()
+    assert "truncated or was changed" in about.problem
 
 
 async def test_a_client_finds_a_predictor_that_came_back(tmp_path: Path, model: PublishedModel) -> None:

@@ -145,6 +145,11 @@ def test_all_is_well() -> None:
         (replace(GOOD, model=replace(GOOD.model, schema_version=-1)), "features of schema -1", "Train again"),
         (replace(GOOD, predictor_serving=False), "not serving", "restart"),
         (
+            replace(GOOD, model=replace(GOOD.model, problem="central.txt is truncated")),
+            "A newer model cannot be served: central.txt is truncated.",
+            "Train again",
+        ),
+        (
             replace(GOOD, recorder=Asked(failure="refused")),
             "recorder:8890 cannot be asked",
             "fairlane recorder",
