@@ -15,7 +15,7 @@ MEMORY_BYTES_MAX = 512 * 2**20
 PEERS_IDLE_S = 60.0
 """A table for one gang's placed members is dropped so soon after its last use."""
 
-NEAR_SIZE = math.log(1.3)
+NEAR_SIZE = math.log(1.5)
 """Hinted sizes within this ratio share a table: their times differ by what the prior can tell."""
 
 
@@ -57,12 +57,17 @@ class ScoreTables:
         return entry
 
     def nearest(self, key: TableKey, now_s: float) -> Entry | None:
-        """The table of the same job that differs least: in the gang's placed members first, then in size."""
+        """The table of the same job that differs least: in the gang's placed members, then of the newest
+        epoch (a size is corrected for, an old reading is not), then in size."""
         family = self._families.get(key.family())
         if not family:
             return None
-        nearest = min(family, key=lambda one: (not one.placed_alike(key), one.size_distance(key)))
-        return self.find(nearest, now_s)
+
+        def difference(one: TableKey) -> tuple[bool, int, float]:
+            epoch = self._entries[one].table.snapshot.epoch
+            return not one.placed_alike(key), -epoch, one.size_distance(key)
+
+        return self.find(min(family, key=difference), now_s)
 
     def covers(self, key: TableKey) -> bool:
         """True when a table of this key, or of one so near in size that none of its own is worth making."""

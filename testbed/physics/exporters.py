@@ -22,8 +22,8 @@ from testbed.physics.world import STORE_RATE, State, World
 
 ROUND_S = 1.0
 """Time between two measuring rounds of ping and probe."""
-PROBE_PEERS = 5
-"""Peers that the probe of one node measures in a round."""
+PROBE_PEERS = 14
+"""Peers that the probe of one node measures in a round: all of them in the demo, whose jobs take seconds."""
 PROBE_BYTES = 4e6
 RTT_NOISE, RATE_NOISE = 0.04, 0.08
 LOST_ROUND = 0.02
