@@ -20,13 +20,15 @@ from sklearn.linear_model import LinearRegression
 
 from model.snapshot import Floats
 
-ROUNDS = 6
+ROUNDS = 12
 ROBUST = 0.1
 """Relative errors (log) beyond this count as absolute, below it as squared."""
 POOLED = 2.0
 """Rows of a class that what all classes have in common counts for, in each part."""
 OWN_FROM = 8
 """A class with fewer rows takes the weights of all."""
+STEP_AT_MOST = 0.7
+"""A row asks for at most a doubling in one step."""
 LEAST_S = 0.01
 
 
@@ -98,21 +100,33 @@ def fit_mixture(seconds: Floats, classes: Floats, target: Floats, weight: Floats
 
 
 def _fitted(parts: Floats, target: Floats, weight: Floats, pull: Floats, strength: float) -> Floats:
-    """Weights of the parts, drawn towards `pull` as by `strength` rows of small error; shape (parts,)."""
-    relative = parts / np.exp(target)[:, None]
+    """Weights of the parts, drawn towards `pull` as by `strength` rows of small error; shape (parts,).
+
+    Gauss-Newton steps on the errors in log s, each a non-negative least squares.
+    """
+    weights = _step(parts, np.exp(target), np.ones(len(target)), weight / ROBUST, pull, strength)
+    for _ in range(ROUNDS):
+        mixed = np.maximum(parts @ weights, LEAST_S)
+        error = target - np.log(mixed)
+        counts = weight / np.maximum(np.abs(error), ROBUST)
+        wanted = 1.0 + np.clip(error, -STEP_AT_MOST, STEP_AT_MOST)
+        weights = _step(parts, mixed, wanted, counts, pull, strength)
+    return weights
+
+
+def _step(
+    parts: Floats, size: Floats, wanted: Floats, counts: Floats, pull: Floats, strength: float
+) -> Floats:
+    """Weights so that parts / size @ weights is about `wanted`; shape (parts,)."""
+    relative = parts / size[:, None]
     scale = np.sqrt((relative**2).mean(axis=0))
     scale = np.where(scale > 0, scale, 1.0)
     rows = np.concatenate([relative / scale, np.eye(len(scale))])
-    wanted = np.concatenate([np.ones(len(target)), pull * scale])
-    pulls = np.full(len(scale), strength / ROBUST)
-    weights, counts = pull, weight / ROBUST
-    for _ in range(ROUNDS):
-        fit = LinearRegression(fit_intercept=False, positive=True)
-        fit.fit(rows, wanted, sample_weight=np.concatenate([counts, pulls]))
-        weights = np.asarray(fit.coef_ / scale, dtype=np.float64)
-        error = np.abs(target - np.log(np.maximum(parts @ weights, LEAST_S)))
-        counts = weight / np.maximum(error, ROBUST)
-    return weights
+    wanted = np.concatenate([wanted, pull * scale])
+    counts = np.concatenate([counts, np.full(len(scale), strength / ROBUST)])
+    fit = LinearRegression(fit_intercept=False, positive=True)
+    fit.fit(rows, wanted, sample_weight=counts)
+    return np.asarray(fit.coef_ / scale, dtype=np.float64)
 
 
 def _median(values: Floats) -> float:
