@@ -72,9 +72,9 @@ class World:
         self._site_of = np.array([self._sites.index(spec.site) for spec in nodes])
         self.nic_rate = np.array([_nic_rate(spec) for spec in nodes])
         self.speed = np.array([self._speed(spec) for spec in nodes])
-        self._nic_in = self._node_series("nic-in", (180, 210), (0.25, 0.85))
-        self._nic_out = self._node_series("nic-out", (180, 270), (0.15, 0.7))
-        self._cpu = self._node_series("cpu", (210, 240), (0.2, 0.9))
+        self._nic_in = self._node_series("nic-in", (300, 330), (0.25, 0.85))
+        self._nic_out = self._node_series("nic-out", (300, 420), (0.15, 0.7))
+        self._cpu = self._node_series("cpu", (330, 360), (0.2, 0.9))
         self._wan_load, self._wan_rate, self._site_host = self._between_sites()
 
     def at(self, time_s: float) -> State:
@@ -127,7 +127,7 @@ class World:
                 if i != j:
                     rng = self._rng("wan", f"{source}>{target}")
                     rate[i, j] = rng.uniform(0.35, 0.8) * _vm_rates()["c5nlarge", False]
-                    load[i, j] = _episodes(rng, (150, 180), (0.3, 0.9))
+                    load[i, j] = _episodes(rng, (270, 300), (0.3, 0.9))
         hosts = self._rng("hosts", "").permutation(_measured_rtt_s().shape[1])[:count]
         return load, rate, [int(h) for h in hosts]
 
