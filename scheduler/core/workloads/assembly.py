@@ -112,9 +112,9 @@ class Assembly:
         )
         return [*events, Listed(frozenset(told))]
 
-    def set_owner(self, owner: wire.Workload, now_s: float, group: str = "") -> list[Event]:
-        """An object that knows the size of gangs was added or modified; `group`: of a PodGroup's API."""
-        self._families.learn(owner, group)
+    def set_owner(self, owner: wire.Workload, now_s: float) -> list[Event]:
+        """An object that knows the size of gangs was added or modified."""
+        self._families.learn(owner)
         return self._news(now_s)
 
     def remove_owner(self, ref: ObjectRef, now_s: float) -> list[Event]:
@@ -152,6 +152,16 @@ class Assembly:
             member = self._members.get(uid)
             state = member.gang if member is not None and member.gang is not None else None
         return None if state is None or state.uid != uid else _view(state)
+
+    def sizes(self) -> dict[str, int]:
+        """How much is remembered, for metrics and tests; `held`: pods held back."""
+        families, held = self._families.counts()
+        return {
+            "pods": len(self._members),
+            "families": families,
+            "foreign": len(self._foreign.uids()),
+            "held": held + sum(len(one) for one in self._orphans.values()),
+        }
 
     def _take(self, pod: wire.Pod, now_s: float) -> None:
         uid = pod.metadata.uid

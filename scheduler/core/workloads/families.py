@@ -82,9 +82,9 @@ class Families:
         member.leaving = True
         self.note(member)
 
-    def learn(self, owner: Workload, group: str) -> None:
+    def learn(self, owner: Workload) -> None:
         """What an object says of sizes."""
-        ref = ref_of(owner, group)
+        ref = ref_of(owner)
 
         def complain(what: str, why: str) -> None:
             self._remarks.add(ref.namespace, ref.name, f"{ref.kind}, {what}: {why}", owner.metadata.uid)
@@ -105,6 +105,10 @@ class Families:
     def needs(self) -> frozenset[ObjectRef]:
         """Objects that are asked for and not known."""
         return frozenset(ref for ref in self._users if ref not in self._sizes and self._wanted(ref))
+
+    def counts(self) -> tuple[int, int]:
+        """Families, and pods of them that are held back."""
+        return len(self._families), sum(len(one.unassigned) for one in self._families.values())
 
     def gang(self, uid: str) -> GangState | None:
         """A gang that starts as a whole."""

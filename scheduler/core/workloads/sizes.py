@@ -15,13 +15,6 @@ from scheduler.core.workloads.spark import Executors, application_conf, executor
 
 MOST = 100_000
 """No gang is larger; a number above it is taken for a mistake."""
-_GROUPS = {
-    "Job": "batch",
-    "JobSet": "jobset.x-k8s.io",
-    "RayCluster": "ray.io",
-    "SparkApplication": "sparkoperator.k8s.io",
-    "ConfigMap": "",
-}
 _TRAINING = ("PyTorchJob", "TFJob", "MPIJob", "XGBoostJob", "PaddleJob", "JAXJob")
 
 
@@ -39,12 +32,10 @@ class Size:
     executors: Executors | None = None
 
 
-def ref_of(workload: Workload, group: str = "") -> ObjectRef:
-    """By what name the object is asked for; pod groups of several APIs share a kind, so theirs is given."""
-    kind = workload.kind
-    if not group:
-        group = "kubeflow.org" if kind in _TRAINING else _GROUPS.get(kind, "")
-    return ObjectRef(group, kind, workload.metadata.namespace, workload.metadata.name)
+def ref_of(workload: Workload) -> ObjectRef:
+    """By what name the object is asked for, whatever version of its API it came in."""
+    group, _, _version = workload.apiVersion.rpartition("/")
+    return ObjectRef(group, workload.kind, workload.metadata.namespace, workload.metadata.name)
 
 
 def size_of(ref: ObjectRef, workload: Workload, shapes: Shapes, complain: Complain) -> Size:
