@@ -46,6 +46,7 @@ class Real:
     phase: str = "Pending"
     ended_s: float = 0.0
     dead: bool = False
+    heard_gone_s: float | None = None
     maker: Callable[[], None] | None = None
     ours: bool = True
     when_bound: Callable[[], None] | None = None
@@ -308,10 +309,16 @@ class World:
     def _handle_gone(self, uid: str) -> None:
         if self.faulty and self.now_s < self.until_s and self.dice.random() < 0.1:
             return
+        self._gone(self.pods[uid])
         self._handle(self.assembly.remove_pod(uid, self.now_s))
+
+    def _gone(self, real: Real) -> None:
+        real.heard_gone_s = real.heard_gone_s or self.now_s
 
     def list_all(self) -> None:
         self._number += 1
+        for real in [one for one in self.pods.values() if one.dead]:
+            self._gone(real)
         there = [one.snapshot(self._number) for one in self.pods.values() if not one.dead]
         self._handle(self.assembly.set_pods(there, self.now_s))
 
@@ -379,10 +386,9 @@ class World:
         self._at(self.now_s + every_s, again)
 
     def work_done(self) -> float:
-        """Share-seconds that pods of ours really held a node for, and that could be seen to have ended."""
-        whole = sum(NODES.values())
-        return sum(
-            one.cpu / whole * (one.ended_s - one.bound_s)
-            for one in self.pods.values()
-            if one.ours and one.phase != "Pending"
-        )
+        """Share-seconds that pods of ours held a node for; deleted ones until that was heard."""
+        whole, done = sum(NODES.values()), 0.0
+        for real in [one for one in self.pods.values() if one.ours and one.node]:
+            end_s = real.heard_gone_s if real.phase == "Pending" else real.ended_s
+            done += real.cpu / whole * ((end_s or self.now_s) - real.bound_s)
+        return done

@@ -83,7 +83,7 @@ def _jobset(source: _Source) -> Size:
         job = _at(one, "template", "spec")
         count = _count(_at(one, "replicas"), 1) * min(_waves(job))
         pods += count
-        if (in_order and index) or _list(_at(one, "dependsOn")):
+        if (in_order and index) or _at(one, "dependsOn"):
             later += _promise(source, _at(job, "template"), count)
     return Size(pods, f"{source.ref} has {pods} pods in all its Jobs", tuple(later))
 
