@@ -394,13 +394,18 @@ class TestOthers:
         assert (gang.uid, gang.job) == ("uid-a", "team/g//ann")
 
     @pytest.mark.parametrize(
-        "kind", ["Job", "JobSet", "RayCluster", "PyTorchJob", "SparkApplication", "PodGroup"]
+        "kind", ["Job", "JobSet", "RayCluster", "PyTorchJob", "SparkApplication", "PodGroup", "?"]
     )
     @pytest.mark.parametrize(
         "spec",
-        [None, {}, {"parallelism": "two", "minMember": -1, "executor": 3}, {"replicatedJobs": [7, {"replicas": []}]},
-         {"workerGroupSpecs": {"a": 1}, "pytorchReplicaSpecs": [1], "sparkConf": "x"}, {"parallelism": 10**12}],
-    )  # fmt: skip
+        [
+            None,
+            {},
+            {"parallelism": "two", "minMember": -1, "executor": 3},
+            {"replicatedJobs": [7, {"replicas": []}], "parallelism": 10**12},
+            {"workerGroupSpecs": {"a": 1}, "pytorchReplicaSpecs": [1], "sparkConf": "x"},
+        ],
+    )
     def test_absurd_objects_never_raise(
         self, assembly: Assembly, kind: str, spec: dict[str, Any] | None
     ) -> None:

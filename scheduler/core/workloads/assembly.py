@@ -214,6 +214,8 @@ class Assembly:
         shape = self._shapes.of(pod.spec, complain)
         if shape != member.shape:
             member.slot = GangPod(member.uid, shape)
+            if member.gang is not None:
+                member.gang.fresh = True
         marks = marks_of(pod)
         if marks != member.marks:
             member.marks = marks

@@ -61,19 +61,21 @@ class Families:
         """Something happened to a pod that is placed."""
         if member.gang is not None:
             self._changed[member.gang.uid] = member.gang
-        if member.family is not None:
+            member.gang.touched[member.uid] = member
+        if member.family is not None and member.over:
             self._open[member.family.key] = member.family
-            if member.over:
-                member.family.finish(member)
+            member.family.finish(member)
+            member.family.core.fresh = True
 
     def part(self, member: Member) -> None:
         """A closed pod belongs elsewhere from now on."""
         self.note(member)
         if member.gang is not None:
-            member.gang.pods.pop(member.uid, None)
+            member.gang.drop(member)
             member.gang = None
             member.said_started = member.said_unschedulable = False
         if member.family is not None:
+            self._open[member.family.key] = member.family
             member.family.leave(member)
             member.family = None
 
@@ -187,6 +189,7 @@ class Families:
         size = self._size(family)
         before, family.size = family.size, size or family.size
         if family.size != before:
+            family.core.fresh = True
             self._changed[family.core.uid] = family.core
         for member in in_order(family.unassigned.values()):
             if family.size is not None or not member.ref.gated:
@@ -221,7 +224,7 @@ class Families:
         for member in in_order(beside)[:lacking]:
             alone = member.gang
             assert alone is not None
-            alone.pods.clear()
+            alone.drop(member)
             self._changed[alone.uid] = alone
             core.add(member)
             self._changed[core.uid] = core
