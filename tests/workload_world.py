@@ -46,7 +46,7 @@ class Real:
     phase: str = "Pending"
     ended_s: float = 0.0
     dead: bool = False
-    heard_gone_s: float | None = None
+    heard_over_s: float | None = None
     maker: Callable[[], None] | None = None
     ours: bool = True
     when_bound: Callable[[], None] | None = None
@@ -302,6 +302,9 @@ class World:
             self._at(self.now_s + self._late_s(), lambda: self._hear(pod))
 
     def _hear(self, pod: Pod) -> None:
+        real = self.pods[pod.metadata.uid]
+        if pod.status.phase != "Pending" and real.heard_over_s is None:
+            real.heard_over_s = real.ended_s
         self._handle(self.assembly.set_pod(pod, self.now_s))
         if self.dice.random() < 0.05:
             self._handle(self.assembly.set_pod(self.dice.choice(self._words), self.now_s))
@@ -309,16 +312,23 @@ class World:
     def _handle_gone(self, uid: str) -> None:
         if self.faulty and self.now_s < self.until_s and self.dice.random() < 0.1:
             return
+        self._number += 1
+        last = self.pods[uid].snapshot(self._number)
+        self._hear(last)
         self._gone(self.pods[uid])
         self._handle(self.assembly.remove_pod(uid, self.now_s))
 
     def _gone(self, real: Real) -> None:
-        real.heard_gone_s = real.heard_gone_s or self.now_s
+        """The queue hears that it is gone; if that is how it learns of the end, the end is now."""
+        real.heard_over_s = real.heard_over_s or self.now_s
 
     def list_all(self) -> None:
         self._number += 1
-        for real in [one for one in self.pods.values() if one.dead]:
-            self._gone(real)
+        for real in self.pods.values():
+            if real.dead:
+                self._gone(real)
+            elif real.phase != "Pending":
+                real.heard_over_s = real.heard_over_s or real.ended_s
         there = [one.snapshot(self._number) for one in self.pods.values() if not one.dead]
         self._handle(self.assembly.set_pods(there, self.now_s))
 
@@ -386,9 +396,8 @@ class World:
         self._at(self.now_s + every_s, again)
 
     def work_done(self) -> float:
-        """Share-seconds that pods of ours held a node for; deleted ones until that was heard."""
+        """Share-seconds that pods of ours held a node for, as far as the queue could know."""
         whole, done = sum(NODES.values()), 0.0
         for real in [one for one in self.pods.values() if one.ours and one.node]:
-            end_s = real.heard_gone_s if real.phase == "Pending" else real.ended_s
-            done += real.cpu / whole * ((end_s or self.now_s) - real.bound_s)
+            done += real.cpu / whole * ((real.heard_over_s or self.now_s) - real.bound_s)
         return done

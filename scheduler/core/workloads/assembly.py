@@ -85,7 +85,7 @@ class Assembly:
         return self._news(now_s)
 
     def remove_pod(self, uid: str, now_s: float) -> list[Event]:
-        """A pod was deleted."""
+        """A pod was deleted. Its last state, where it came with that word, goes to `set_pod` before."""
         self._lose(uid, now_s)
         self._gone[uid] = None
         if len(self._gone) > GONE_KEPT:
