@@ -100,4 +100,4 @@ def a_workload(kind: str, name: str, spec: dict[str, Any] | None = None, **more:
     """An object that makes pods or knows their number."""
     more = {"apiVersion": _API.get(kind, ""), **more}
     meta = {"name": name, "namespace": "team", "uid": f"uid-{name}"}
-    return msgspec.convert({"kind": kind, "metadata": meta, "spec": spec, **more}, Workload)
+    return msgspec.convert({"kind": kind, "spec": spec, **{"metadata": meta, **more}}, Workload)

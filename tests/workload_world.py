@@ -99,6 +99,7 @@ class World:
     charged: Counter[str] = field(default_factory=Counter)
     seen: Counter[str] = field(default_factory=Counter)
     ended_well: int = 0
+    answering: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.settings = QueueSettings(
@@ -166,7 +167,7 @@ class World:
         job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}
         late_s = self.dice.choice([0.0, 0.0, 3.0])
         self.workloads[name] = msgspec.convert(job, Workload)
-        self._at(self.now_s + late_s, lambda: self._handle(self._hear_of(name)))
+        self._at(self.now_s + late_s, lambda: self.answering.add(name))
         labels = {"batch.kubernetes.io/job-name": name, "batch.kubernetes.io/job-completion-index": "0"}
         owner = {"kind": "Job", "name": name, "uid": f"job-{name}", "controller": True}
 
@@ -343,6 +344,8 @@ class World:
         for ref in self.assembly.needs:
             if ref.name not in self.workloads:
                 self._handle(self.assembly.remove_owner(ref, self.now_s))
+            elif ref.name in self.answering:
+                self._handle(self._hear_of(ref.name))
 
     def _act(self, action: Action) -> None:
         if isinstance(action, ReleaseGang):
@@ -378,8 +381,6 @@ class World:
         self.keeper = Gatekeeper.revive(self.settings, state)
         self.assembly = Assembly(Rules(), since_s=state["now_s"])
         self._handle([NodeSet(Node(name, {"cpu": cpu, "pods": 20.0})) for name, cpu in NODES.items()])
-        for name in self.workloads:
-            self._hear_of(name)
         self.list_all()
 
     # Time

@@ -98,8 +98,10 @@ class TestJobs:
             assembly.set_pod(job_pod(f"p{index}", index), T0)
         said = assembly.remove_pod("uid-p0", T0 + 1) + assembly.remove_pod("uid-p1", T0 + 1)
         assert type(said[-1]).__name__ == "GangWithdrawn"
-        (gang,) = arrivals(assembly.set_pod(job_pod("q0", 0, created=60), T0 + 60))
-        assert gang.size == 2
+        assert assembly.set_pod(job_pod("q0", 0, created=60), T0 + 60) == []
+        assert len(assembly.needs) == 1, "it may be another Job of that name by now"
+        (gang,) = arrivals(assembly.set_owner(a_job(2, 2), T0 + 60))
+        assert (gang.size, uids(gang)) == (2, ["uid-q0"])
 
     def test_a_retry_of_a_gang_that_ended_but_for_one_pod_does_not_wait_for_the_others(
         self, assembly: Assembly
@@ -128,8 +130,11 @@ class TestJobs:
         assembly.set_pod(job_pod("p0", 0), T0)
         labels = {"batch.kubernetes.io/job-name": "j", "batch.kubernetes.io/job-completion-index": "0"}
         pod = a_pod("q0", labels=labels, owner=("Job", "j", "uid-later"))
-        (gang,) = arrivals(assembly.set_pod(pod, T0))
-        assert gang.uid == "team/j/uid-later/ann"
+        assert assembly.set_pod(pod, T0) == []
+        assert assembly.needs == {ObjectRef("batch", "Job", "team", "j")}, "the size known is the other Job's"
+        meta = {"name": "j", "namespace": "team", "uid": "uid-later"}
+        (gang,) = arrivals(assembly.set_owner(a_workload("Job", "j", {"parallelism": 3}, metadata=meta), T0))
+        assert (gang.uid, gang.size) == ("team/j/uid-later/ann", 3)
 
 
 def spark_pod(name: str, role: str, user: str = "ann", **more: Any) -> Pod:

@@ -208,7 +208,7 @@ def test_starts_are_told_pod_by_pod(assembly: Assembly) -> None:
 def test_pods_are_held_back_until_the_size_is_known(assembly: Assembly) -> None:
     ref = ObjectRef("batch", "Job", "team", "train")
     index = {"batch.kubernetes.io/job-completion-index": "0", "batch.kubernetes.io/job-name": "train"}
-    pod = a_pod("train-0", labels=index, owner=("Job", "train", "u1"))
+    pod = a_pod("train-0", labels=index, owner=("Job", "train", "uid-train"))
     assert assembly.set_pod(pod, T0) == []
     assert assembly.needs == {ref}
     view = assembly.gang_of("uid-train-0")
@@ -218,7 +218,7 @@ def test_pods_are_held_back_until_the_size_is_known(assembly: Assembly) -> None:
     (gang,) = arrivals(
         assembly.set_owner(a_workload("Job", "train", {"parallelism": 2, "completions": 2}), T0)
     )
-    assert (gang.uid, gang.size) == ("team/train/u1/ann", 2)
+    assert (gang.uid, gang.size) == ("team/train/uid-train/ann", 2)
     assert assembly.needs == frozenset()
 
 

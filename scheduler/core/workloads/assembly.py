@@ -112,13 +112,19 @@ class Assembly:
         )
         return [*events, Listed(frozenset(told))]
 
-    def set_owner(self, owner: wire.Workload, now_s: float) -> list[Event]:
-        """An object that knows the size of gangs was added or modified."""
-        self._families.learn(owner)
+    def set_owner(self, owner: wire.Workload, now_s: float, group: str = "") -> list[Event]:
+        """An object that knows the size of gangs was added or modified.
+
+        `group`: of its API, for items of a list, which come without their apiVersion.
+        """
+        self._families.learn(owner, group)
         return self._news(now_s)
 
     def remove_owner(self, ref: ObjectRef, now_s: float) -> list[Event]:
-        """An object is gone, is not there, or cannot be read: pods held back for it start each by itself."""
+        """An object is gone, is not there, or cannot be read: pods held back for it start each by itself.
+
+        spark-submit makes the driver's ConfigMap after the driver: look again for some seconds before.
+        """
         self._families.do_without(ref)
         return self._news(now_s)
 

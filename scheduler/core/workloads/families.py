@@ -31,6 +31,7 @@ class Families:
         self._families: dict[FamilyKey, Family] = {}
         self._cores: dict[str, GangState] = {}
         self._sizes: dict[ObjectRef, Size | None] = {}
+        self._asked: dict[ObjectRef, None] = {}
         self._users: dict[ObjectRef, dict[FamilyKey, None]] = {}
         self._open: dict[FamilyKey, Family] = {}
         self._changed: dict[str, GangState] = {}
@@ -50,7 +51,8 @@ class Families:
             self._families[key] = family
             self._cores[core.uid] = core
         family.join(member)
-        if member.says.source is not None:
+        if member.says.source is not None and member.says.source not in family.refs:
+            family.refs.add(member.says.source)
             self._users.setdefault(member.says.source, {})[key] = None
         self._open[key] = family
         if member.over:
@@ -84,9 +86,10 @@ class Families:
         member.leaving = True
         self.note(member)
 
-    def learn(self, owner: Workload) -> None:
+    def learn(self, owner: Workload, group: str) -> None:
         """What an object says of sizes."""
-        ref = ref_of(owner)
+        ref = ref_of(owner, group)
+        self._asked.pop(ref, None)
 
         def complain(what: str, why: str) -> None:
             self._remarks.add(ref.namespace, ref.name, f"{ref.kind}, {what}: {why}", owner.metadata.uid)
@@ -98,15 +101,16 @@ class Families:
 
     def do_without(self, ref: ObjectRef) -> None:
         """An object is not there. Families that know their size keep it."""
-        if self._sizes.get(ref) is None:
+        self._asked.pop(ref, None)
+        if ref in self._users:
             self._sizes[ref] = None
             self._look_again(ref)
         else:
-            del self._sizes[ref]
+            self._sizes.pop(ref, None)
 
     def needs(self) -> frozenset[ObjectRef]:
         """Objects that are asked for and not known."""
-        return frozenset(ref for ref in self._users if ref not in self._sizes and self._wanted(ref))
+        return frozenset(self._asked)
 
     def counts(self) -> tuple[int, int]:
         """Families, and pods of them that are held back."""
@@ -142,19 +146,13 @@ class Families:
             return
         del self._families[family.key]
         del self._cores[family.core.uid]
-        for ref in [ref for ref, users in self._users.items() if family.key in users]:
-            self._release(ref, family)
-
-    def _release(self, ref: ObjectRef, family: Family) -> None:
-        users = self._users[ref]
-        del users[family.key]
-        if not users:
-            del self._users[ref]
-            if self._sizes.get(ref) is None or ref.kind == "ConfigMap":  # these are not watched
+        for ref in family.refs:
+            users = self._users[ref]
+            del users[family.key]
+            if not users:  # the next of that name may be another object
+                del self._users[ref]
                 self._sizes.pop(ref, None)
-
-    def _wanted(self, ref: ObjectRef) -> bool:
-        return any(self._families[key].unassigned for key in self._users[ref])
+                self._asked.pop(ref, None)
 
     def _look_again(self, ref: ObjectRef) -> None:
         for key in self._users.get(ref, ()):
@@ -231,13 +229,13 @@ class Families:
 
     def _size(self, family: Family) -> Size | None:
         """The largest size that a pod names; else what the objects say; None while those are not known."""
-        known = [self._sizes.get(ref) for ref in family.sources]
+        known = [self._known(ref, family) for ref in family.sources]
         told = max((size for size in known if size is not None), key=lambda size: size.pods, default=None)
         if len(family.claims) > 1:
             sizes = ", ".join(str(one) for one in sorted(family.claims))
             sentence = f"gang {family.key.name}: its pods claim different sizes ({sizes}): the largest counts"
             self._remarks.add(family.key.namespace, "", sentence)
-        unknown = any(ref not in self._sizes for ref in family.sources)
+        unknown = any(ref in self._asked for ref in family.sources)
         if family.claims:
             return self._claimed(family, max(family.claims), told, unknown)
         if told is not None:
@@ -253,6 +251,16 @@ class Families:
         if family.sources:
             self._say_unknown(family)
         return Size(1, "nobody gives a size")
+
+    def _known(self, ref: ObjectRef, family: Family) -> Size | None:
+        """What the object says, if it is the one that made the family's pods and not another of that name."""
+        size = self._sizes.get(ref)
+        other = size is not None and ref.kind != "JobSet" and family.key.generation not in ("", size.owner)
+        if ref not in self._sizes or (other and ref not in family.asked_again):
+            self._asked[ref] = None
+            if other:  # once: the maker of pods that are being deleted may be gone for good
+                family.asked_again.add(ref)
+        return None if other else size
 
     def _claimed(self, family: Family, pods: int, told: Size | None, unknown: bool) -> Size | None:
         why = f"its pods claim {pods}"

@@ -160,7 +160,7 @@ class Family:
     """Pods that go by one name: those of the gang that starts together, and others released one by one.
 
     `members` live. `claims` counts the sizes that they name, `sources` the
-    objects that know it. `done`: who made pods that ended well and still exist;
+    objects that know it, `refs` all that ever did. `done`: who made pods that ended well and still exist;
     their maker makes them no more.
     """
 
@@ -172,6 +172,8 @@ class Family:
     sources: Counter[ObjectRef] = field(default_factory=Counter)
     done: dict[str, str] = field(default_factory=dict)
     done_by: Counter[str] = field(default_factory=Counter)
+    refs: set[ObjectRef] = field(default_factory=set)
+    asked_again: set[ObjectRef] = field(default_factory=set)
     driver: Member | None = None
     size: Size | None = None
 

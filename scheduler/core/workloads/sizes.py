@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scheduler.core.queue.events import Shape
@@ -23,18 +23,19 @@ class Size:
     """`pods` start together; 1: each by itself. `why`: who says so.
 
     `promised` are shapes of pods, among them, that come only when the others
-    run. `executors` are a Spark driver's, whose shape may depend on the driver.
+    run. `executors` are a Spark driver's. `owner`: uid of the object that says so.
     """
 
     pods: int
     why: str
     promised: tuple[Shape, ...] = ()
     executors: Executors | None = None
+    owner: str = ""
 
 
-def ref_of(workload: Workload) -> ObjectRef:
+def ref_of(workload: Workload, group: str = "") -> ObjectRef:
     """By what name the object is asked for, whatever version of its API it came in."""
-    group, _, _version = workload.apiVersion.rpartition("/")
+    group = group or workload.apiVersion.rpartition("/")[0]
     return ObjectRef(group, workload.kind, workload.metadata.namespace, workload.metadata.name)
 
 
@@ -43,10 +44,10 @@ def size_of(ref: ObjectRef, workload: Workload, shapes: Shapes, complain: Compla
     read = _READERS.get(ref.kind, _training if ref.kind in _TRAINING else _unknown)
     size = read(_Source(ref, workload.spec or {}, workload.data or {}, shapes, complain))
     if 1 <= size.pods <= MOST:
-        return size
+        return replace(size, owner=workload.metadata.uid)
     if size.pods > MOST:
         complain("size", f"{ref} asks for {size.pods} pods at once; at most {MOST} can be a gang")
-    return Size(1, f"{ref} gives no size")
+    return Size(1, f"{ref} gives no size", owner=workload.metadata.uid)
 
 
 @dataclass(frozen=True, slots=True)
