@@ -316,18 +316,18 @@ class World:
         self._number += 1
         last = self.pods[uid].snapshot(self._number)
         self._hear(last)
-        self._gone(self.pods[uid])
+        self._gone(self.pods[uid], self.now_s)
         self._handle(self.assembly.remove_pod(uid, self.now_s))
 
-    def _gone(self, real: Real) -> None:
-        """The queue hears that it is gone; if that is how it learns of the end, the end is now."""
-        real.heard_over_s = real.heard_over_s or self.now_s
+    def _gone(self, real: Real, at_s: float) -> None:
+        """The queue hears that it is gone; if that is how it learns of the end, this is the end."""
+        real.heard_over_s = real.heard_over_s or max(at_s, real.bound_s)
 
     def list_all(self) -> None:
         self._number += 1
         for real in self.pods.values():
             if real.dead:
-                self._gone(real)
+                self._gone(real, min(self.now_s, self.assembly.heard_s))
             elif real.phase != "Pending":
                 real.heard_over_s = real.heard_over_s or real.ended_s
         there = [one.snapshot(self._number) for one in self.pods.values() if not one.dead]

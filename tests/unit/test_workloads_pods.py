@@ -223,6 +223,14 @@ def test_a_list_says_everything_again_and_ends_what_is_gone(assembly: Assembly) 
     assert said[-1] == Listed(frozenset({"uid-a", "uid-b"}))
 
 
+def test_what_a_list_misses_ended_when_something_was_last_heard(assembly: Assembly) -> None:
+    """Nobody knows when it went while nobody listened; its user does not pay for that time."""
+    for pod in life()[:3]:
+        assembly.set_pod(pod, T0 + 8.0)
+    said = assembly.set_pods([], T0 + 500.0)
+    assert said[0] == PodEnded("uid-p", "uid-p", T0 + 8.0, lost=True, started_s=T0 + 5.5)
+
+
 def test_a_pod_missing_from_an_old_list_comes_back(assembly: Assembly) -> None:
     """A list served from a cache may be older than the watch that follows it."""
     pod = a_pod("a")

@@ -71,6 +71,8 @@ class Assembly:
     def __init__(self, rules: Rules, since_s: float = math.inf) -> None:
         self._rules = rules
         self._since_s = since_s
+        self.heard_s = math.nan
+        """When anything was last heard; what a list misses had gone since, nobody knows when."""
         self._shapes = Shapes()
         self._remarks = Remarks()
         self._foreign = ForeignPods()
@@ -98,8 +100,9 @@ class Assembly:
         present = {pod.metadata.uid for pod in listed}
         for pod in listed:
             self._take(pod, now_s)
+        last_s = now_s if math.isnan(self.heard_s) else min(self.heard_s, now_s)
         for uid in [uid for uid in (*self._members, *self._foreign.uids()) if uid not in present]:
-            self._lose(uid, now_s)
+            self._lose(uid, last_s)
         self._foreign.tell_all_again()
         for member in self._members.values():
             if member.gang is not None:
@@ -265,6 +268,7 @@ class Assembly:
         for state in self._families.take_changed():
             events += tell(state, now_s, listing=listing, since_s=self._since_s)
             self._families.tidy(state)
+        self.heard_s = now_s
         return events
 
     def _complain(self, meta: wire.Meta) -> Complainer:
