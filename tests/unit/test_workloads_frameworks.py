@@ -228,8 +228,35 @@ class TestSpark:
         assert (gang.uid, gang.flow, gang.job) == ("uid-exec-1", "eve", "team/spark-1//eve")
         assert "charged to eve" in assembly.take_remarks()[-1].sentence
 
+    def test_executors_belong_to_their_driver_whatever_its_gang_is_called(self, assembly: Assembly) -> None:
+        given = {"gang": "mine", "gang-size": "2", "executor-requests": "cpu=2"}
+        assembly.set_pod(driver(annotations=given), T0)
+        assembly.set_pod(driver(annotations=given, gated=False, node="n1", bound=2), T0 + 3)
+        (changed,) = assembly.set_pod(executor(1), T0 + 4)
+        assert isinstance(changed, GangChanged)
+        assert changed.gang.uid == "team/mine//ann"
+
+    @pytest.mark.parametrize("requests", ["cpu", "cpu=-1", "cpu=1,,", "=4", "cpu=lots"])
+    def test_absurd_executors_are_complained_of(self, assembly: Assembly, requests: str) -> None:
+        given = {"gang-size": "2", "executor-requests": requests}
+        assembly.set_pod(driver(annotations=given), T0)
+        assembly.set_owner(THREE, T0)
+        assert "executor-requests" in assembly.take_remarks()[0].sentence
+
+    def test_a_monstrous_application_costs_nothing_and_is_told_so(self, assembly: Assembly) -> None:
+        assembly.set_pod(driver(), T0)
+        (gang,) = arrivals(assembly.set_owner(properties("spark.executor.instances=999999\n"), T0))
+        assert (gang.size, len(gang.promised)) == (1_000_000, 0)
+        assert "at most" in assembly.take_remarks()[-1].sentence
+        claimed = driver(annotations={"gang-size": "999999", "executor-requests": "cpu=1"})
+        (gang,) = arrivals(assembly.set_pod(claimed, T0))
+        assert (gang.size, len(gang.promised)) == (999_999, 0)
+
     def test_an_executor_waits_until_its_driver_was_seen(self, assembly: Assembly) -> None:
         assert assembly.set_pod(executor(1), T0) == []
+        view = assembly.gang_of("uid-exec-1")
+        assert view is not None
+        assert (view.held, view.why) == (True, "its driver has not been seen")
         given = {"gang-size": "2", "executor-requests": "cpu=2"}
         said = assembly.set_pod(driver(annotations=given, gated=False, node="n1"), T0 + 1)
         assert [pod.uid for pod in said[0].gang.pods] == ["uid-drv", "uid-exec-1"]  # type: ignore[union-attr]
@@ -353,6 +380,21 @@ class TestOthers:
         assembly.set_pod(a_pod("p", labels=labels, owner=("Job", "s-lead-0", "u1")), T0)
         (gang,) = arrivals(assembly.set_owner(self.jobset(), T0))
         assert (gang.uid, gang.size, gang.promised) == ("team/s//ann", 7, ())
+
+    def test_a_restarted_jobset_is_a_gang_of_its_own(self, assembly: Assembly) -> None:
+        """Pods of the attempt before may still be there when it begins."""
+
+        def pod(attempt: str) -> Pod:
+            marks = {"jobset.sigs.k8s.io/jobset-uid": "u", "jobset.sigs.k8s.io/restart-attempt": attempt}
+            labels = {"jobset.sigs.k8s.io/jobset-name": "s", **marks}
+            return a_pod(f"p{attempt}", labels=labels, owner=("Job", "s-lead-0", f"u{attempt}"))
+
+        assembly.set_owner(self.jobset(), T0)
+        gangs = [arrivals(assembly.set_pod(pod(attempt), T0))[0] for attempt in "01"]
+        assert [(gang.uid, len(gang.pods)) for gang in gangs] == [
+            ("team/s/u~0/ann", 1),
+            ("team/s/u~1/ann", 1),
+        ]
 
     def test_jobs_that_start_in_order_are_promised(self, assembly: Assembly) -> None:
         """Waiting for pods that are made only when the first ones run would be waiting for ever."""

@@ -194,6 +194,8 @@ def test_pods_of_other_queues_and_of_daemon_sets_are_foreign(assembly: Assembly)
     elsewhere = a_pod("x", gated=False, node="n1", annotations={"queue-name": "gpu"})
     daemon = a_pod("y", gated=False, node="n1", owner=("DaemonSet", "d", "u"))
     assert kinds(assembly.set_pod(elsewhere, T0)) == ["ForeignUsage"]
+    gated = a_pod("z", owner=("DaemonSet", "d", "u"))
+    assert kinds(assembly.set_pod(gated, T0)) == ["GangArrived"], "nobody else would ever open its gate"
     assert kinds(assembly.set_pod(daemon, T0)) == ["ForeignUsage"]
 
 

@@ -310,8 +310,11 @@ def _view(state: GangState) -> GangView:
 
 def _view_held(member: Member) -> GangView | None:
     family = member.family
-    if family is None or member.over:
+    if member.over:
         return None
+    if family is None:
+        ref, says, why = member.ref, member.says, "its driver has not been seen"
+        return GangView(ref.uid, ref.name, ref.namespace, says.flow, says.job, (ref,), 1, why, held=True)
     held = tuple(one.ref for one in family.unassigned.values())
     waits = ", ".join(str(ref) for ref in family.sources)
     why = f"its size is not known: {waits} has not been seen"

@@ -20,7 +20,7 @@ from scheduler.core.workloads.members import Family, GangState, Member, in_order
 from scheduler.core.workloads.membership import FamilyKey, ObjectRef
 from scheduler.core.workloads.remarks import Remarks
 from scheduler.core.workloads.shapes import Shapes
-from scheduler.core.workloads.sizes import Size, ref_of, size_of
+from scheduler.core.workloads.sizes import MOST, Size, ref_of, size_of
 
 
 class Families:
@@ -95,9 +95,8 @@ class Families:
             self._remarks.add(ref.namespace, ref.name, f"{ref.kind}, {what}: {why}", owner.metadata.uid)
 
         size = size_of(ref, owner, self._shapes, complain)
-        if self._sizes.get(ref) != size:
-            self._sizes[ref] = size
-            self._look_again(ref)
+        self._sizes[ref] = size
+        self._look_again(ref)
 
     def do_without(self, ref: ObjectRef) -> None:
         """An object is not there. Families that know their size keep it."""
@@ -157,6 +156,7 @@ class Families:
     def _look_again(self, ref: ObjectRef) -> None:
         for key in self._users.get(ref, ()):
             self._open[key] = self._families[key]
+            self._families[key].waiting.discard(ref)
 
     def _alone(self, member: Member, family: Family | None) -> None:
         job = str(family.key) if family is not None else member.says.job
@@ -179,7 +179,8 @@ class Families:
             member.says = replace(says, family=None, parent="")
             return
         flow = driver.says.flow
-        key = None if says.family is None else says.family._replace(flow=flow)
+        own = None if says.family is None else says.family._replace(flow=flow)
+        key = driver.says.family or own
         member.says = replace(says, flow=flow, family=key, job=str(key) if key is not None else "")
 
     def _assign(self, family: Family) -> None:
@@ -235,17 +236,13 @@ class Families:
             sizes = ", ".join(str(one) for one in sorted(family.claims))
             sentence = f"gang {family.key.name}: its pods claim different sizes ({sizes}): the largest counts"
             self._remarks.add(family.key.namespace, "", sentence)
-        unknown = any(ref in self._asked for ref in family.sources)
+        unknown = not family.waiting.isdisjoint(family.sources)
         if family.claims:
             return self._claimed(family, max(family.claims), told, unknown)
-        if told is not None:
-            return (
-                told
-                if not unknown or family.size is None
-                else max(told, family.size, key=lambda one: one.pods)
-            )
         if unknown:
-            return None
+            return family.size
+        if told is not None:
+            return told
         if family.size is not None:
             return family.size
         if family.sources:
@@ -258,13 +255,17 @@ class Families:
         other = size is not None and ref.kind != "JobSet" and family.key.generation not in ("", size.owner)
         if ref not in self._sizes or (other and ref not in family.asked_again):
             self._asked[ref] = None
+            family.waiting.add(ref)
             if other:  # once: the maker of pods that are being deleted may be gone for good
                 family.asked_again.add(ref)
         return None if other else size
 
     def _claimed(self, family: Family, pods: int, told: Size | None, unknown: bool) -> Size | None:
         why = f"its pods claim {pods}"
-        if family.driver is None:
+        if pods > MOST:
+            sentence = f"gang {family.key.name}: its pods claim {pods}; at most {MOST} can start together"
+            self._remarks.add(family.key.namespace, "", sentence)
+        if family.driver is None or pods > MOST:
             return Size(pods, why)
         shape = self._executor_shape(family.driver)
         if shape is None and told is not None and told.executors is not None:
@@ -316,4 +317,7 @@ def _requests(text: str) -> Iterator[tuple[str, float]]:
         resource, _, amount = part.partition("=")
         if not resource.strip() or not amount:
             raise ValueError(f"{part!r} is not resource=amount, such as cpu=2")
-        yield resource.strip(), quantity(amount)
+        value = quantity(amount)
+        if value < 0:
+            raise ValueError(f"{part!r} is below zero")
+        yield resource.strip(), value

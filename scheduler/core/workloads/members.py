@@ -160,7 +160,8 @@ class Family:
     """Pods that go by one name: those of the gang that starts together, and others released one by one.
 
     `members` live. `claims` counts the sizes that they name, `sources` the
-    objects that know it, `refs` all that ever did. `done`: who made pods that ended well and still exist;
+    objects that know it, `refs` all that ever did, `waiting` those that
+    are being asked. `done`: who made pods that ended well and still exist;
     their maker makes them no more.
     """
 
@@ -173,6 +174,7 @@ class Family:
     done: dict[str, str] = field(default_factory=dict)
     done_by: Counter[str] = field(default_factory=Counter)
     refs: set[ObjectRef] = field(default_factory=set)
+    waiting: set[ObjectRef] = field(default_factory=set)
     asked_again: set[ObjectRef] = field(default_factory=set)
     driver: Member | None = None
     size: Size | None = None

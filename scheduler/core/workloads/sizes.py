@@ -13,8 +13,8 @@ from scheduler.core.workloads.membership import ObjectRef
 from scheduler.core.workloads.shapes import Shapes
 from scheduler.core.workloads.spark import Executors, application_conf, executors_of, read_properties
 
-MOST = 100_000
-"""No gang is larger; a number above it is taken for a mistake."""
+MOST = 10_000
+"""Pods that can start together. A larger gang is told so and waits for ever, at no cost to the queue."""
 _TRAINING = ("PyTorchJob", "TFJob", "MPIJob", "XGBoostJob", "PaddleJob", "JAXJob")
 
 
@@ -43,11 +43,12 @@ def size_of(ref: ObjectRef, workload: Workload, shapes: Shapes, complain: Compla
     """The size that an object gives the gang of its pods; each pod by itself where it gives none."""
     read = _READERS.get(ref.kind, _training if ref.kind in _TRAINING else _unknown)
     size = read(_Source(ref, workload.spec or {}, workload.data or {}, shapes, complain))
-    if 1 <= size.pods <= MOST:
-        return replace(size, owner=workload.metadata.uid)
-    if size.pods > MOST:
-        complain("size", f"{ref} asks for {size.pods} pods at once; at most {MOST} can be a gang")
-    return Size(1, f"{ref} gives no size", owner=workload.metadata.uid)
+    if size.pods < 1:
+        size = Size(1, f"{ref} gives no size")
+    elif size.pods > MOST:
+        complain("size", f"{ref} asks for {size.pods} pods at once; at most {MOST} can start together")
+        size = replace(size, promised=())
+    return replace(size, owner=workload.metadata.uid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +85,9 @@ def _jobset(source: _Source) -> Size:
         job = _at(one, "template", "spec")
         count = _count(_at(one, "replicas"), 1) * min(_waves(job))
         pods += count
-        if (in_order and index) or _at(one, "dependsOn"):
+        if pods <= MOST and ((in_order and index) or _at(one, "dependsOn")):
             later += _promise(source, _at(job, "template"), count)
-    return Size(pods, f"{source.ref} has {pods} pods in all its Jobs", tuple(later))
+    return Size(pods, f"{source.ref} has {pods} pods in all its Jobs", tuple(later[:MOST]))
 
 
 def _training(source: _Source) -> Size:
@@ -158,7 +159,7 @@ _READERS: dict[str, Callable[[_Source], Size]] = {
 
 def _promise(source: _Source, template: object, count: int) -> list[Shape]:
     shape = source.shape(template)
-    return [] if shape is None else [shape] * min(count, MOST)
+    return [] if shape is None or count > MOST else [shape] * count
 
 
 def _at(value: object, *path: str) -> Any:

@@ -65,7 +65,11 @@ def _waiting(state: GangState, news: list[Member], listing: bool, now_s: float) 
 def _released(state: GangState, news: list[Member], listing: bool, now_s: float) -> Iterator[Event]:
     gang, told = _gang(state), state.told
     closed = _closed(state) if listing or not state.found else frozenset()
-    if told is None or (listing and state.living()) or (not state.found and _worth_finding(state, closed, now_s)):
+    if (
+        told is None
+        or (listing and state.living())
+        or (not state.found and _worth_finding(state, closed, now_s))
+    ):
         state.found = True
         yield from _found(state, gang, closed)
     elif gang is not told and {pod.uid for pod in gang.pods} - {pod.uid for pod in told.pods}:
