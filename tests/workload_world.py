@@ -87,7 +87,7 @@ def stamp(at_s: float) -> str:
 
 @dataclass
 class World:
-    """The cluster. `faulty`: the watch may lose words and the controller may restart."""
+    """The cluster. `faulty`: the watch loses words, lists repair that, and the controller restarts."""
 
     dice: random.Random
     faulty: bool
@@ -116,7 +116,8 @@ class World:
         self._number = 0
         self._words: list[Pod] = []
         self._repeat(TICK_S, lambda: self._handle([Tick()]))
-        self._repeat(LIST_S, self.list_all)
+        if self.faulty:
+            self._repeat(LIST_S, self.list_all)
         self._repeat(BIND_S, self._bind)
         self._repeat(CHECKPOINT_S, self._save)
 
@@ -135,7 +136,8 @@ class World:
             real.maker = None
             self._delete(real)
         self._run(self.now_s + 60.0)
-        self.list_all()
+        if self.faulty:
+            self.list_all()
 
     def _run(self, until_s: float) -> None:
         while self._heap and self._heap[0][0] <= until_s:
@@ -208,7 +210,7 @@ class World:
         what = self.dice.randrange(4)
         if what == 0 and self.faulty:
             self._restart()
-        elif what == 1:
+        elif what == 1 and self.faulty:
             self.list_all()
         elif alive and self.strangers:
             real = self.dice.choice(alive)

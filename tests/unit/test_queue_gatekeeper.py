@@ -391,6 +391,16 @@ def test_a_list_tells_what_is_gone() -> None:
     assert queue.phase("b") is None
 
 
+def test_an_end_before_the_checkpoint_that_was_heard_of_after_the_restart_is_counted_as_it_was() -> None:
+    queue = Queue(1)
+    queue.at(0, arrive("a"), GangStarted("a"))
+    queue.at(60, Tick())
+    state = queue.keeper.export()
+    queue.keeper = Gatekeeper.revive(slots_settings(1), state)
+    (one,) = settled(queue.at(70, NodeSet(slots_node(1)), GangEnded("a", at_s=50.0, started_s=0.0)))
+    assert one.actual_work == pytest.approx(50.0)
+
+
 def test_a_gang_found_open_is_charged_what_its_receipt_says() -> None:
     queue = Queue(2)
     queue.at(10, GangFound(gang("a"), {"a/0": "slots"}, started_s=4.0, released_s=3.0, charged_work=2.5))

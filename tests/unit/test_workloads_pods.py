@@ -98,7 +98,10 @@ def test_a_late_word_says_nothing(assembly: Assembly) -> None:
     pods = life()
     assembly.set_pod(pods[0], T0)
     assembly.set_pod(pods[2], T0 + 20.0)
-    assert assembly.set_pod(pods[1], T0 + 21.0) == []
+    assert assembly.set_pod(pods[0], T0 + 21.0) == []
+    ref = assembly.pod_of("uid-p")
+    assert ref is not None
+    assert not ref.gated
     assembly.set_pod(pods[3], T0 + 22.0)
     assembly.remove_pod("uid-p", T0 + 23.0)
     assert assembly.set_pod(pods[2], T0 + 24.0) == []
