@@ -228,6 +228,17 @@ def test_a_list_says_everything_again_and_ends_what_is_gone(assembly: Assembly) 
     assert said[-1] == Listed(frozenset({"uid-a", "uid-b"}))
 
 
+def test_a_list_says_again_what_others_take(assembly: Assembly) -> None:
+    """The queue may have been made anew, or a node been forgotten and found again."""
+    other = a_pod("x", gated=False, node="n1", schedulerName="default-scheduler")
+    assert kinds(assembly.set_pod(other, T0)) == ["ForeignUsage"]
+    assert assembly.set_pods([other], T0 + 1) == [
+        ForeignUsage("n1", {"cpu": 1.0, "pods": 1.0}),
+        Listed(frozenset()),
+    ]
+    assert assembly.set_pods([], T0 + 2) == [ForeignUsage("n1", {}), Listed(frozenset())]
+
+
 def test_what_a_list_misses_ended_when_something_was_last_heard(assembly: Assembly) -> None:
     """Nobody knows when it went while nobody listened; its user does not pay for that time."""
     for pod in life()[:3]:
