@@ -1,0 +1,58 @@
+"""Which pods are the queue's, and the names under which others write what concerns it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scheduler.core.types import PREFIX, SCHEDULER_NAME
+from scheduler.core.wire import Pod
+
+GATE = PREFIX + "queue"
+QUEUE_NAME = PREFIX + "queue-name"
+USER = PREFIX + "user"
+RECEIPT = PREFIX + "receipt"
+"""Written by the patch that opens the gate."""
+_MIRROR = "kubernetes.io/config.mirror"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How pods of one queue are told from others.
+
+    `queue`: the queue served; pods that name another one count as foreign. A
+    pod belongs to `default_queue` when it names none.
+    """
+
+    scheduler_name: str = SCHEDULER_NAME
+    gate: str = GATE
+    queue: str = "default"
+    default_queue: str = "default"
+
+    def ours(self, pod: Pod) -> bool:
+        """True for pods that wait in this queue, came out of it, or should have gone through it.
+
+        Pods of a DaemonSet and of a kubelet itself are bound to their node whatever a queue says:
+        as long as nobody gave them our gate, they are foreign even if they name our scheduler.
+        """
+        meta = pod.metadata
+        annotations, labels = meta.annotations or {}, meta.labels or {}
+        if self.gate_index(pod) < 0 and RECEIPT not in annotations:
+            tied = _MIRROR in annotations or any(
+                one.kind == "DaemonSet" for one in meta.ownerReferences or ()
+            )
+            if tied or not self._named(pod, annotations, labels):
+                return False
+        named = annotations.get(QUEUE_NAME) or labels.get(QUEUE_NAME) or self.default_queue
+        return named == self.queue
+
+    def gate_index(self, pod: Pod) -> int:
+        """Where our gate is among the pod's gates; -1 when it is open."""
+        for index, gate in enumerate(pod.spec.schedulingGates or ()):
+            if gate.name == self.gate:
+                return index
+        return -1
+
+    def _named(self, pod: Pod, annotations: dict[str, str], labels: dict[str, str]) -> bool:
+        return (
+            pod.spec.schedulerName == self.scheduler_name or QUEUE_NAME in annotations or QUEUE_NAME in labels
+        )
