@@ -21,6 +21,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -222,8 +223,7 @@ def names(settings: AdmissionSettings) -> Sequence[str]:
     service = f"{settings.service}.{settings.namespace}.svc"
     if not settings.url:
         return (service, f"{service}.cluster.local")
-    host = settings.url.removeprefix("https://").partition("/")[0]
-    return (host.rpartition(":")[0].strip("[]") if ":" in host else host,)
+    return (urlsplit(settings.url).hostname or settings.url,)
 
 
 def keeper(

@@ -24,6 +24,7 @@ from testbed.cluster import Cluster, Process
 Object = dict[str, Any]
 PODS = "/api/v1/namespaces/{}/pods"
 CONTROLLER = "system:serviceaccount:fairlane-system:fairlane-controller"
+DRY = "?dryRun=All"
 TESTERS = "testers"
 SUBMITTER = "system:serviceaccount:airflow:worker"
 ACCOUNT = "system:serviceaccount:kube-system:{}"
@@ -168,12 +169,21 @@ async def _remove(kube: KubeClient, objects: list[Object]) -> None:
         except KubeError as error:
             if error.status != 404:
                 raise
-    for _attempt in range(100):
-        made = json.loads(await kube.post(PODS.format("team") + "?dryRun=All", pod(schedulerName="fairlane")))
-        if "schedulingGates" not in made["spec"]:
+    for _attempt in range(300):
+        if await _is_gone(kube):
             return
         await asyncio.sleep(0.1)
     raise AssertionError("admission is still in force after its removal")
+
+
+async def _is_gone(kube: KubeClient) -> bool:
+    try:
+        made = json.loads(
+            await kube.post(PODS.format("team") + DRY, pod({"user": "x"}, schedulerName="fairlane"))
+        )
+    except KubeError:
+        return False
+    return "schedulingGates" not in made["spec"]
 
 
 async def _until_in_force(state: Installed) -> None:
@@ -190,15 +200,14 @@ async def _until_in_force(state: Installed) -> None:
 async def _is_in_force(kube: KubeClient) -> bool:
     from admission_kinds import KINDS
 
-    dry = "?dryRun=All"
     try:
-        made = json.loads(await kube.post(PODS.format("team") + dry, pod(schedulerName="fairlane")))
+        made = json.loads(await kube.post(PODS.format("team") + DRY, pod(schedulerName="fairlane")))
         if "schedulingGates" not in made["spec"]:
             return False
         for kind in KINDS.values():
-            if not all(kind.stamps(json.loads(await kube.post(kind.path("team") + dry, kind.make())))):
+            if not all(kind.stamps(json.loads(await kube.post(kind.path("team") + DRY, kind.make())))):
                 return False
-        await kube.post(PODS.format("team") + dry, pod({"user": "x"}))
+        await kube.post(PODS.format("team") + DRY, pod({"user": "x"}))
     except KubeError as error:
         return error.status == 422
     return False
