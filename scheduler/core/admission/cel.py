@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 
 from scheduler.core.admission.annotations import RULES, AnnotationRule, scheduler_rule
-from scheduler.core.admission.kinds import Place
+from scheduler.core.admission.kinds import Barred, Kind, Place
 from scheduler.core.admission.rules import (
     ASKED_SCHEDULER,
     BEHALF,
@@ -112,13 +112,22 @@ def template_variables(rules: Rules, places: tuple[Place, ...]) -> dict[str, str
     }
 
 
-def templates_ask(rules: Rules, places: tuple[Place, ...]) -> str:
-    """Whether a template asks for the queue by itself, or carries or carried a stamp."""
-    return " || ".join(
+def templates_ask(rules: Rules, kind: Kind) -> str:
+    """Whether a template asks by itself, or carries or carried a stamp, or something is barred."""
+    asks = [
         f"{_found(place)}.exists(f, ([f.now] + f.was).exists(t, {_asks('t', place, rules)} || "
         f"{claims(_annotations('t', place))}))"
-        for place in places
-    )
+        for place in kind.places
+    ]
+    return " || ".join([*asks, *([has_barred(kind.barred)] if kind.barred else [])])
+
+
+def has_barred(barred: Barred) -> str:
+    """`kinds.barred_keys`."""
+    chain = "".join(f".?{name}" for name in barred.path.split("."))
+    now = f"dyn(object){chain}"
+    was = f"(oldObject == null ? optional.none() : dyn(oldObject){chain})"
+    return f"{texts(barred.keys)}.exists(k, {now}[?k].hasValue() && {now}[?k] != {was}[?k])"
 
 
 def _found(place: Place) -> str:

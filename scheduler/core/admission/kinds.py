@@ -40,6 +40,22 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Barred:
+    """Keys of the map at `path` by which a controller would be made to stamp pods past admission."""
+
+    path: str
+    keys: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """Why one of the keys is refused."""
+        return (
+            f"{self.path} must not have {' or '.join(self.keys)}: pods would get annotations that nobody "
+            "checked; use the pod template of the object"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of object that makes pods, and the service accounts of its controllers."""
 
@@ -48,6 +64,7 @@ class Kind:
     versions: tuple[str, ...]
     places: tuple[Place, ...]
     controllers: tuple[str, ...] = ()
+    barred: Barred | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -79,15 +96,20 @@ BUILT_IN = (
 )
 """Kinds of every cluster."""
 
+_ANY = ("*",)
+"""A version that we left out would let a forged stamp through: their controllers are trusted."""
+_SPARK_KEYS = (
+    "spark.kubernetes.driver.annotation.fairlane.dev/user",
+    "spark.kubernetes.driver.podTemplateFile",
+)
 _RAY = ("headGroupSpec.template", "workerGroupSpecs[].template")
-_RAY_VERSIONS = ("v1", "v1alpha1")
 _KUBERAY = ("system:serviceaccount:ray-system:kuberay-operator",)
 _KUBEFLOW = ("system:serviceaccount:kubeflow:training-operator",)
 KNOWN = {
     "jobsets": Kind(
         "jobsets",
         "jobset.x-k8s.io",
-        ("v1alpha2",),
+        _ANY,
         (Place("spec.replicatedJobs[].template.spec.template"),),
         ("system:serviceaccount:jobset-system:jobset-controller-manager",),
     ),
@@ -95,46 +117,48 @@ KNOWN = {
     "sparkapplications": Kind(
         "sparkapplications",
         "sparkoperator.k8s.io",
-        ("v1beta2",),
+        _ANY,
         (Place("spec.driver", flat=True), Place("spec.driver.template")),
         ("system:serviceaccount:spark-operator:spark-operator-controller",),
+        Barred("spec.sparkConf", _SPARK_KEYS),
     ),
     "scheduledsparkapplications": Kind(
         "scheduledsparkapplications",
         "sparkoperator.k8s.io",
-        ("v1beta2",),
+        _ANY,
         (Place("spec.template.driver", flat=True), Place("spec.template.driver.template")),
         ("system:serviceaccount:spark-operator:spark-operator-controller",),
+        Barred("spec.template.sparkConf", _SPARK_KEYS),
     ),
     "pytorchjobs": Kind(
         "pytorchjobs",
         "kubeflow.org",
-        ("v1",),
+        _ANY,
         (Place("spec.pytorchReplicaSpecs{}.template"),),
         _KUBEFLOW,
     ),
-    "tfjobs": Kind("tfjobs", "kubeflow.org", ("v1",), (Place("spec.tfReplicaSpecs{}.template"),), _KUBEFLOW),
+    "tfjobs": Kind("tfjobs", "kubeflow.org", _ANY, (Place("spec.tfReplicaSpecs{}.template"),), _KUBEFLOW),
     "mpijobs": Kind(
         "mpijobs",
         "kubeflow.org",
-        ("v1", "v2beta1"),
+        _ANY,
         (Place("spec.mpiReplicaSpecs{}.template"),),
         (*_KUBEFLOW, "system:serviceaccount:mpi-operator:mpi-operator"),
     ),
     "rayclusters": Kind(
-        "rayclusters", "ray.io", _RAY_VERSIONS, tuple(Place(f"spec.{path}") for path in _RAY), _KUBERAY
+        "rayclusters", "ray.io", _ANY, tuple(Place(f"spec.{path}") for path in _RAY), _KUBERAY
     ),
     "rayjobs": Kind(
         "rayjobs",
         "ray.io",
-        _RAY_VERSIONS,
+        _ANY,
         (*(Place(f"spec.rayClusterSpec.{path}") for path in _RAY), Place("spec.submitterPodTemplate")),
         _KUBERAY,
     ),
     "rayservices": Kind(
         "rayservices",
         "ray.io",
-        _RAY_VERSIONS,
+        _ANY,
         tuple(Place(f"spec.rayClusterConfig.{path}") for path in _RAY),
         _KUBERAY,
     ),
@@ -160,6 +184,16 @@ def templates_of(whole: Fields, places: tuple[Place, ...]) -> Iterator[Found]:
             continue
         for key, item in _items(start):
             yield from _found((*before, key, *inside), _dig(item, inside), place)
+
+
+def barred_keys(now: Fields, before: Fields | None, barred: Barred) -> bool:
+    """Whether the object has barred keys that were not there before."""
+    path = tuple(barred.path.split("."))
+    given, known = _dig(now, path), _dig(before or {}, path)
+    if not isinstance(given, Mapping):
+        return False
+    was = known if isinstance(known, Mapping) else {}
+    return any(key in given and given[key] != was.get(key) for key in barred.keys)
 
 
 def _found(at: tuple[str, ...], template: Any, place: Place) -> Iterator[Found]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scheduler.core.admission import cel
-from scheduler.core.admission.kinds import Kind, Place
+from scheduler.core.admission.kinds import Barred, Kind, Place
 from scheduler.core.admission.rules import (
     BEHALF,
     BOUND_WITH_STAMP,
@@ -44,10 +44,10 @@ def policies(rules: Rules, failure_policy: str = "Fail") -> list[Object]:
 
 
 def by_places(kinds: Iterable[Kind]) -> list[tuple[str, list[Kind]]]:
-    """Kinds that have their templates at the same places, under the name of the first of them."""
-    groups: dict[tuple[Place, ...], list[Kind]] = {}
+    """Kinds that have the same at the same places, under the name of the first of them."""
+    groups: dict[tuple[tuple[Place, ...], Barred | None], list[Kind]] = {}
     for kind in kinds:
-        groups.setdefault(kind.places, []).append(kind)
+        groups.setdefault((kind.places, kind.barred), []).append(kind)
     return [(same[0].resource, same) for same in groups.values()]
 
 
@@ -263,11 +263,13 @@ _TO_STAMP = (
 
 
 def _templates_checked(name: str, kinds: list[Kind], rules: Rules) -> Object:
+    barred = kinds[0].barred
     stamped = (
         "variables.templates.all(t, t.same ? t.stamp == t.was : "
         "t.stamp == t.user || (t.stamp == '' && !t.joins && t.behalf == ''))"
     )
     checks = [
+        *([_check(f"!({cel.has_barred(barred)})", barred.sentence)] if barred else []),
         _check_caller(stamped, FORGED),
         _check_caller(
             "variables.templates.all(t, t.same || t.behalf == '' || variables.submitter)", NOT_A_SUBMITTER

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scheduler.core.admission.annotations import complaint
-from scheduler.core.admission.kinds import Found, Kind, templates_of
+from scheduler.core.admission.kinds import Found, Kind, barred_keys, templates_of
 from scheduler.core.admission.pods import annotate, pointer
 from scheduler.core.admission.rules import (
     ASKED_SCHEDULER,
@@ -72,6 +72,8 @@ def templates_written(
     """Admission of an object with templates; `before` is None when it is created."""
     if caller.name in rules.trusted:
         return Verdict()
+    if kind.barred is not None and barred_keys(now, before, kind.barred):
+        return Verdict(refusal=kind.barred.sentence)
     pairs = _paired(now, before, kind)
     refusal = next((why for one in pairs if (why := _refusal(one, labels, caller, rules))), "")
     if refusal:

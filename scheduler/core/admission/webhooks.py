@@ -62,7 +62,7 @@ def _written(rules: Rules) -> Iterable[tuple[str, list[Object], str, list[str]]]
     asks = f"{cel.asks_by_itself(rules)} || {cel.claims(cel.ANNOTATIONS)}"
     yield "pods", [POD_CREATED], asks, [cel.NOT_A_NODE]
     for name, kinds in by_places(rules.kinds):
-        asks = cel.templates_ask(rules, kinds[0].places)
+        asks = cel.templates_ask(rules, kinds[0])
         yield name, kind_rules(kinds), asks, [f"!({cel.among(rules.trusted)})"]
 
 
