@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,10 @@ import aiohttp
 
 from scheduler.admission_settings import AdmissionSettings
 from scheduler.edge.kube import KubeClient, KubeError, _tls, load_configuration
+from scheduler.edge.manifests import ACCOUNT as ACCOUNT_NAME
 from scheduler.edge.manifests import policy_manifests, webhook_manifests
 from testbed.cluster import Cluster, Process
+from testbed.credentials import kubeconfig
 
 Object = dict[str, Any]
 PODS = "/api/v1/namespaces/{}/pods"
@@ -34,14 +36,20 @@ NAMESPACES = {
     "routed": {"fairlane.dev/enabled": "true", "fairlane.dev/queue-name": "gpu"},
     "fairlane-system": {},
 }
-MANAGED = {
+COLLECTIONS = {
     "MutatingAdmissionPolicy": "mutatingadmissionpolicies",
     "MutatingAdmissionPolicyBinding": "mutatingadmissionpolicybindings",
     "ValidatingAdmissionPolicy": "validatingadmissionpolicies",
     "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
     "MutatingWebhookConfiguration": "mutatingwebhookconfigurations",
     "ValidatingWebhookConfiguration": "validatingwebhookconfigurations",
+    "ServiceAccount": "serviceaccounts",
+    "ClusterRole": "clusterroles",
+    "ClusterRoleBinding": "clusterrolebindings",
+    "Role": "roles",
+    "RoleBinding": "rolebindings",
 }
+"""Of the manifests all but what needs a real kubelet: the webhook runs here as a process."""
 GIVEN: Object = {
     "submitters": [SUBMITTER],
     "kinds": ["jobsets", "sparkapplications", "pytorchjobs"],
@@ -76,19 +84,19 @@ def installed(cluster: Cluster, by: str, **given: Any) -> Iterator[Installed]:
         port = cluster.control.ports(1)[0]
         values |= {"host": "127.0.0.1", "port": port, "url": f"https://127.0.0.1:{port}"}
     settings = AdmissionSettings.model_validate(values)
-    asyncio.run(_with_admin(cluster, _prepare))
+    asyncio.run(with_admin(cluster, _prepare))
     process = None
     made = policy_manifests(settings) if by == "policies" else webhook_manifests(settings)
-    objects = [one for one in made if one["kind"] in MANAGED]
+    objects = [one for one in made if one["kind"] in COLLECTIONS]
     try:
-        asyncio.run(_with_admin(cluster, lambda kube: _apply(kube, objects)))
+        asyncio.run(with_admin(cluster, lambda kube: _apply(kube, objects)))
         if by == "webhook":
             process = start_webhook(cluster, settings)
         state = Installed(by, cluster, settings, process)
         asyncio.run(_until_in_force(state))
         yield state
     finally:
-        asyncio.run(_with_admin(cluster, lambda kube: _remove(kube, objects)))
+        asyncio.run(with_admin(cluster, lambda kube: _remove(kube, objects)))
         if process is not None:
             process.stop()
 
@@ -103,10 +111,22 @@ def start_webhook(cluster: Cluster, settings: AdmissionSettings) -> Process:
     environment["PYTHONPATH"] = os.environ.get("PYTHONPATH", "")
     port_file = cluster.directory / f"admission-{settings.port}.port"
     port_file.unlink(missing_ok=True)
-    argv = (sys.executable, "-m", "scheduler.cli.main", "admission", "--kubeconfig", str(cluster.kubeconfig))
+    account = cluster.directory / "admission.kubeconfig"
+    account.touch(mode=0o600)
+    account.write_text(json.dumps(asyncio.run(_kubeconfig(cluster))))
+    argv = (sys.executable, "-m", "scheduler.cli.main", "admission", "--kubeconfig", str(account))
     process = cluster.run(f"admission-{settings.port}", *argv, "--port-file", str(port_file), env=environment)
     _wait_for(port_file, process)
     return process
+
+
+async def _kubeconfig(cluster: Cluster) -> Object:
+    """A kubeconfig of the webhook's own service account, with no more rights than the manifests give."""
+    path = f"/api/v1/namespaces/fairlane-system/serviceaccounts/{ACCOUNT_NAME}/token"
+    async with KubeClient.connect(str(cluster.kubeconfig)) as kube:
+        made = json.loads(await kube.post(path, {"spec": {"expirationSeconds": 7200}}))
+    url = cluster.layout.url("apiserver", "https")
+    return kubeconfig(url, cluster.layout.file("ca.crt"), ACCOUNT_NAME, made["status"]["token"])
 
 
 def _wait_for(path: Path, process: Process) -> None:
@@ -117,7 +137,8 @@ def _wait_for(path: Path, process: Process) -> None:
         time.sleep(0.1)
 
 
-async def _with_admin(cluster: Cluster, do: Callable[[KubeClient], Any]) -> None:
+async def with_admin(cluster: Cluster, do: Callable[[KubeClient], Awaitable[Any]]) -> None:
+    """Do something as administrator."""
     async with KubeClient.connect(str(cluster.kubeconfig)) as kube:
         await do(kube)
 
@@ -157,15 +178,22 @@ async def _create(kube: KubeClient, path: str, body: Object) -> None:
             raise
 
 
+def collection(one: Object) -> str:
+    """URL of the collection that an object of the manifests belongs to."""
+    version, namespace = one["apiVersion"], one["metadata"].get("namespace")
+    start = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    return f"{start}/{f'namespaces/{namespace}/' if namespace else ''}{COLLECTIONS[one['kind']]}"
+
+
 async def _apply(kube: KubeClient, objects: list[Object]) -> None:
     for one in objects:
-        await kube.post(f"/apis/{one['apiVersion']}/{MANAGED[one['kind']]}", one)
+        await kube.post(collection(one), one)
 
 
 async def _remove(kube: KubeClient, objects: list[Object]) -> None:
     for one in reversed(objects):
         try:
-            await kube.delete(f"/apis/{one['apiVersion']}/{MANAGED[one['kind']]}/{one['metadata']['name']}")
+            await kube.delete(f"{collection(one)}/{one['metadata']['name']}")
         except KubeError as error:
             if error.status != 404:
                 raise

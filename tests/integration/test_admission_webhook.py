@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from admission_setup import DRY, PODS, Installed, installed, pod, start_webhook
+from admission_setup import DRY, PODS, Installed, installed, pod, start_webhook, with_admin
 
 from scheduler.admission_settings import AdmissionSettings
 from scheduler.edge.admission_certificates import FileKeeper, serving_context, trust_patch
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(300)
 TEAM = PODS.format("team")
 OURS = {"schedulerName": "fairlane"}
 HOOKS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/fairlane"
-SHORT = {"ca_s": 24.0, "certificate_s": 12.0, "settle_s": 2.0, "check_s": 0.25, "secret": "short-lived"}
+SHORT = {"ca_s": 24.0, "certificate_s": 12.0, "settle_s": 2.0, "check_s": 0.25}
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +126,8 @@ def short_lived(failing_closed: Installed, cluster: Cluster) -> Iterator[Install
     """A second webhook process whose certificates live for seconds, behind the same configurations."""
     assert failing_closed.process is not None
     failing_closed.process.stop()
+    secret = f"/api/v1/namespaces/fairlane-system/secrets/{failing_closed.settings.secret}"
+    asyncio.run(with_admin(cluster, lambda kube: kube.delete(secret)))
     settings = AdmissionSettings.model_validate({**failing_closed.settings.model_dump(), **SHORT})
     process = start_webhook(cluster, settings)
     yield Installed("webhook", cluster, settings, process)
