@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
@@ -52,11 +53,12 @@ async def queues(kube: KubeClient) -> AsyncIterator[KubeClient]:
         if error.status != 409:
             raise
     for _attempt in range(100):
-        established = json.loads(await kube.get(f"{CRDS}/{crd['metadata']['name']}"))["status"].get(
-            "conditions", []
-        )
-        if any(one["type"] == "Established" and one["status"] == "True" for one in established):
+        status = json.loads(await kube.get(f"{CRDS}/{crd['metadata']['name']}")).get("status", {})
+        if any(
+            one["type"] == "Established" and one["status"] == "True" for one in status.get("conditions") or []
+        ):
             break
+        await asyncio.sleep(0.1)
     yield kube
     await kube.delete(PATH)
 
