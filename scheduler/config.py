@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     NonNegativeFloat,
@@ -27,25 +25,14 @@ from pydantic import (
     model_validator,
 )
 
+from scheduler.admission_settings import AdmissionSettings
+from scheduler.settings_section import Port, Section
 from scheduler.settings_text import ConfigError, overlay, read_secret, read_yaml, sentences
 
 __all__ = ["ConfigError", "Settings", "Source"]
 
-Port = Annotated[int, Field(ge=0, le=65535)]
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
 UrlPath = Annotated[str, Field(pattern=r"^(/[\w.-]+)*$")]
-
-
-class Section(BaseModel):
-    """A group of settings: immutable, and every key must be known."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        validate_default=True,
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-    )
 
 
 class PrometheusSettings(Section):
@@ -293,6 +280,7 @@ class Settings(Section):
     recorder: RecorderSettings = RecorderSettings()
     predictor: PredictorSettings = PredictorSettings()
     probe: ProbeSettings = ProbeSettings()
+    admission: AdmissionSettings = AdmissionSettings()
 
     @classmethod
     def load(cls, path: Path | str | None = None, environment: Mapping[str, str] | None = None) -> Settings:

@@ -32,6 +32,9 @@ COMMANDS: dict[str, Entry] = {
     "recorder": Entry(
         "scheduler.cli.recorder:app", "Record decisions and outcomes into the experience store."
     ),
+    "admission": Entry(
+        "scheduler.cli.admission:app", "Serve the admission webhook, or print the manifests of admission."
+    ),
     "probe": Entry(
         "scheduler.cli.probe:app", "Measure RTT, loss and transfer time to peers, within a budget."
     ),

@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 import typer
 import uvloop
 
-from scheduler.config import ConfigError, Section, Settings
+from scheduler.config import ConfigError, Settings
+from scheduler.edge.certificates import CertificateError
 from scheduler.edge.kube import KubeError
 from scheduler.edge.store import StoreError
+from scheduler.settings_section import Section
 
 Part = TypeVar("Part", bound=Section)
 
@@ -44,7 +46,7 @@ def run_serving(command: str, serving: Coroutine[Any, Any, None]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         uvloop.run(serving)
-    except (KubeError, StoreError, ConfigError, OSError) as error:
+    except (KubeError, StoreError, ConfigError, CertificateError, OSError) as error:
         typer.echo(f"fairlane {command}: {error}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 from asyncio.events import TimerHandle
 from pathlib import Path
 from typing import Any
@@ -156,8 +157,17 @@ def write_whole(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def new_server(app: Any, keep_alive_s: float = KEEP_ALIVE_S, port_file: Path | None = None) -> Server:
-    """A server for the ASGI `app`: uvloop and httptools, no access log, no chatty headers."""
+def new_server(
+    app: Any,
+    keep_alive_s: float = KEEP_ALIVE_S,
+    port_file: Path | None = None,
+    tls: ssl.SSLContext | None = None,
+    connections_max: int = CONNECTIONS_MAX,
+) -> Server:
+    """A server for the ASGI `app`: uvloop and httptools, no access log, no chatty headers.
+
+    With `tls` it speaks HTTPS; who holds the context may change the certificate in it at any time.
+    """
     config = uvicorn.Config(
         app,
         http=BoundedProtocol,
@@ -172,8 +182,10 @@ def new_server(app: Any, keep_alive_s: float = KEEP_ALIVE_S, port_file: Path | N
         proxy_headers=False,
         timeout_keep_alive=round(keep_alive_s),
         timeout_graceful_shutdown=5,
-        limit_concurrency=CONNECTIONS_MAX,
+        limit_concurrency=connections_max,
     )
+    config.load()
+    config.ssl = tls
     return Server(config, port_file)
 
 
