@@ -32,6 +32,8 @@ COMMANDS: dict[str, Entry] = {
     "recorder": Entry(
         "scheduler.cli.recorder:app", "Record decisions and outcomes into the experience store."
     ),
+    "controller": Entry("scheduler.cli.controller:app", "Keep the fair queue: release gangs in fair order."),
+    "queue": Entry("scheduler.cli.queue:app", "Who waits, why, and who has what share."),
     "probe": Entry(
         "scheduler.cli.probe:app", "Measure RTT, loss and transfer time to peers, within a budget."
     ),

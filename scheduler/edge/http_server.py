@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 from asyncio.events import TimerHandle
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,14 @@ def new_server(app: Any, keep_alive_s: float = KEEP_ALIVE_S, port_file: Path | N
         limit_concurrency=CONNECTIONS_MAX,
     )
     return Server(config, port_file)
+
+
+def is_loopback(host: str) -> bool:
+    """True when nobody but this machine reaches an address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from scheduler.core.queue import checkpoint, invariants, lifecycle, receipts
@@ -62,15 +62,21 @@ class Gatekeeper:
         `now_s` is seconds on any steady scale; a step back counts as no time
         passed. Raises `InvariantBroken` when a full check finds a contradiction.
         """
+        return self.handle_all((event,), now_s)
+
+    def handle_all(self, events: Sequence[Event], now_s: float) -> list[Action]:
+        """As `handle`, of events that came at once: all are known before anything is released."""
         book = self._book
         actions: list[Action] = self._go_on(now_s)
-        actions += _HANDLERS[type(event)](book, event)
+        for event in events:
+            actions += _HANDLERS[type(event)](book, event)
         actions += pass_time(book)
         actions += release_what_fits(book, self._gains_seen)
         self._gains_seen = book.capacity.gains
-        self._events += 1
+        checked = self._events
+        self._events += len(events)
         every = book.settings.invariants_every
-        if every and self._events % every == 0:
+        if every and self._events // every != checked // every:
             self.check_invariants()
         return actions
 
@@ -85,6 +91,10 @@ class Gatekeeper:
     def explain(self, uid: str) -> GangReceipt | None:
         """Why a gang waits, or what was decided about it; None for one that is not known."""
         return receipts.explain(self._book, uid)
+
+    def gangs(self, flow: str | None = None, limit: int = 1000) -> list[GangReceipt]:
+        """Gangs (of one flow): those that wait in their order, then the others; `limit` of each."""
+        return receipts.listing(self._book, flow, limit)
 
     def export(self) -> dict[str, Any]:
         """What must survive a restart (JSON-able): virtual times, meters, ledger of charges, past runs."""

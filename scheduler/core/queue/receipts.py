@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from scheduler.core.queue.book import Book
 from scheduler.core.queue.events import Estimate
@@ -65,19 +67,19 @@ class GangReceipt:
     entitled: float
     received: float
     why: str
+    pods: tuple[str, ...]
 
 
 def view(book: Book) -> QueueView:
     """The state for people and metrics; O(gangs)."""
     counts = dict.fromkeys(Phase, 0)
     running: dict[Path, int] = {}
-    used: dict[Path, float] = {}
+    used = _used(book)
     for record in book.gangs.values():
         counts[record.phase] += 1
         if record.released:
             path = record.place.path
             running[path] = running.get(path, 0) + 1
-            used[path] = used.get(path, 0.0) + record.used_until(book.now_s)
     paths = sorted({*running, *book.waiting_of, *book.received})
     reserved = (book.reservation.uid, book.reservation.start_s) if book.reservation is not None else None
     return QueueView(
@@ -104,11 +106,36 @@ def explain(book: Book, uid: str) -> GangReceipt | None:
     if record.waits:
         position, tag = book.order.find(record.place, book.settings.depth)
     path = record.place.path
-    reservation = book.reservation
-    reserved = reservation is not None and reservation.uid == uid
     running = [one for one in book.gangs.values() if one.released and one.place.path == path]
+    used = sum(one.used_until(book.now_s) for one in running)
+    return _receipt(book, record, position, tag, {path: used})
+
+
+def listing(book: Book, flow: str | None, limit: int) -> list[GangReceipt]:
+    """Gangs of a flow (None: of all): `limit` that wait, in order, then `limit` others; O(gangs)."""
+    used = _used(book)
+    found: list[GangReceipt] = []
+    position = 0
+    for turn in book.order.turns():
+        for uid in turn.job.uids():
+            position += 1
+            record = book.gangs[uid]
+            if flow in (None, record.place.path[-1]):
+                found.append(_receipt(book, record, position, turn.tag, used))
+        if len(found) >= limit:
+            break
+    del found[limit:]
+    others = (one for one in book.gangs.values() if not one.waits and flow in (None, one.place.path[-1]))
+    return found + [_receipt(book, one, 0, one.tag, used) for one in islice(others, limit)]
+
+
+def _receipt(
+    book: Book, record: GangRecord, position: int, tag: float, used: Mapping[Path, float]
+) -> GangReceipt:
+    reservation, path = book.reservation, record.place.path
+    reserved = reservation is not None and reservation.uid == record.gang.uid
     return GangReceipt(
-        uid,
+        record.gang.uid,
         path,
         record.phase,
         position,
@@ -118,9 +145,20 @@ def explain(book: Book, uid: str) -> GangReceipt | None:
         record.estimate,
         reservation.start_s if reservation is not None and reserved else math.nan,
         entitled(book, path),
-        book.received.get(path, 0.0) + sum(one.used_until(book.now_s) for one in running),
+        book.received.get(path, 0.0) + used.get(path, 0.0),
         why(book, record, position),
+        tuple(pod.uid for pod in record.gang.pods),
     )
+
+
+def _used(book: Book) -> dict[Path, float]:
+    """Work that the released gangs of each flow have used so far."""
+    used: dict[Path, float] = {}
+    for record in book.gangs.values():
+        if record.released:
+            path = record.place.path
+            used[path] = used.get(path, 0.0) + record.used_until(book.now_s)
+    return used
 
 
 def entitled(book: Book, path: Path) -> float:
