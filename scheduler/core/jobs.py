@@ -11,10 +11,12 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from model.placement import FRAMEWORKS, Job
 from scheduler.core.quantities import duration_s, quantity
+from scheduler.core.requests import requests_of
 from scheduler.core.types import PREFIX, PodFacts
 from scheduler.core.wire import Container, Meta, Pod
 
@@ -24,14 +26,16 @@ DESCRIPTIONS_KEPT = 20_000
 """Pods remembered; one forgotten is described again."""
 MAX_TEXT = 253
 """Longest job class, user or gang name; the rest is cut."""
-_GANG_LABELS = (
-    "spark-app-selector",
-    "training.kubeflow.org/job-name",
-    "ray.io/cluster",
-    "jobset.sigs.k8s.io/jobset-name",
-    "batch.kubernetes.io/job-name",
-)
-"""Labels that name a gang where our annotation does not, in this order."""
+SPARK_APP = "spark-app-selector"
+POD_GROUP = "scheduling.x-k8s.io/pod-group"
+VOLCANO_GROUP = "scheduling.k8s.io/group-name"
+"""An annotation, unlike the others."""
+TRAINING_JOB = "training.kubeflow.org/job-name"
+RAY_CLUSTER = "ray.io/cluster"
+JOBSET = "jobset.sigs.k8s.io/jobset-name"
+BATCH_JOB = "batch.kubernetes.io/job-name"
+_FRAMEWORK_GANGS = (TRAINING_JOB, RAY_CLUSTER, JOBSET, BATCH_JOB, "job-name")
+"""Labels that name a gang where neither our annotation, Spark nor a pod group does, in this order."""
 _DRIVER_LABELS = {
     "spark-role": ("driver",),
     "training.kubeflow.org/job-role": ("master", "launcher"),
@@ -70,7 +74,7 @@ def describe(pod: Pod) -> Described:
     """Facts of a pod as the API server or kube-scheduler sent it."""
     meta = pod.metadata
     job, complaints = _job_of(pod)
-    gang = gang_of(meta)
+    gang = gang_of(pod)
     facts = PodFacts(
         uid=meta.uid,
         namespace=meta.namespace,
@@ -156,6 +160,11 @@ def job_class(pod: Pod) -> str:
     return "|".join(part for part in (f"{kind}/{name}", image, user_of(meta)) if part)[:MAX_TEXT]
 
 
+def stamped_user(meta: Meta) -> str:
+    """Who is charged: the stamp that admission wrote, else the namespace; never what anybody may write."""
+    return bounded((meta.annotations or {}).get(PREFIX + "user") or f"namespace:{meta.namespace}")
+
+
 def user_of(meta: Meta) -> str:
     """Whose job it is: annotation, else label `fairlane.dev/user`, else the namespace stands for him."""
     key = PREFIX + "user"
@@ -163,11 +172,32 @@ def user_of(meta: Meta) -> str:
     return given[:MAX_TEXT]
 
 
-def gang_of(meta: Meta) -> str:
-    """Name of the gang inside the namespace; empty without one."""
-    given = (meta.annotations or {}).get(PREFIX + "gang", "").strip()
-    labels = meta.labels or {}
-    return (given or next((labels[key] for key in _GANG_LABELS if labels.get(key)), ""))[:MAX_TEXT]
+def gang_of(pod: Pod) -> str:
+    """Name, inside the namespace, of the pods it works with; empty without one.
+
+    Our annotation comes first, then a Spark application, a pod group (by
+    label, by Volcano's annotation, in-tree), then what made the pods. Placing
+    and the queue both go by this name; whether all of them start at once is
+    another question (core.workloads).
+    """
+    annotations, labels = pod.metadata.annotations or {}, pod.metadata.labels or {}
+    group = pod.spec.schedulingGroup
+    named = (
+        annotations.get(PREFIX + "gang", "").strip()
+        or labels.get(SPARK_APP)
+        or labels.get(POD_GROUP)
+        or annotations.get(VOLCANO_GROUP)
+        or (group.podGroupName if group is not None else "")
+        or next((labels[key] for key in _FRAMEWORK_GANGS if labels.get(key)), "")
+    )
+    return bounded(named or "")
+
+
+def bounded(text: str) -> str:
+    """`text` of at most `MAX_TEXT` characters; different texts stay different."""
+    if len(text) <= MAX_TEXT:
+        return text
+    return f"{text[: MAX_TEXT - 33]}~{sha256(text.encode()).hexdigest()[:32]}"
 
 
 def _is_driver(meta: Meta) -> bool:
@@ -198,16 +228,17 @@ def _stable(name: str) -> str:
 
 def _job_of(pod: Pod) -> tuple[Job, list[Complaint]]:
     meta, spec = pod.metadata, pod.spec
-    hints = _Hints(meta.annotations or {})
+    hints = Hints(meta.annotations or {})
+    requests = requests_of(spec, hints.complain_of_request)
     job = Job(
         job_class=job_class(pod),
         user=user_of(meta),
         framework=_framework(meta, hints),
-        gang=gang_of(meta),
+        gang=gang_of(pod),
         gang_size=hints.whole("gang-size"),
-        cpu=_request(pod, "cpu", hints),
-        memory_bytes=_request(pod, "memory", hints),
-        gpu=_request(pod, "/gpu", hints),
+        cpu=requests.get("cpu", 0.0),
+        memory_bytes=requests.get("memory", 0.0),
+        gpu=sum(amount for resource, amount in requests.items() if resource.endswith("/gpu")),
         input_bytes=hints.number("input-bytes", quantity),
         shuffle_bytes=hints.number("shuffle-bytes", quantity),
         expected_s=hints.number("expected-duration", duration_s),
@@ -217,7 +248,7 @@ def _job_of(pod: Pod) -> tuple[Job, list[Complaint]]:
     return job, hints.complaints
 
 
-class _Hints:
+class Hints:
     """Reads our annotations; what cannot be read is complained of and counts as not given."""
 
     def __init__(self, annotations: Mapping[str, str]) -> None:
@@ -229,6 +260,9 @@ class _Hints:
 
     def complain(self, name: str, why: str) -> None:
         self.complaints.append(Complaint(PREFIX + name, why))
+
+    def complain_of_request(self, resource: str, why: str) -> None:
+        self.complaints.append(Complaint(f"requests.{resource}", why))
 
     def number(self, name: str, read: Callable[[str], float]) -> float:
         """A value that is not below zero; NaN when it is not given."""
@@ -245,14 +279,14 @@ class _Hints:
             return math.nan
         return value
 
-    def whole(self, name: str) -> int:
-        """A count of at least 1; 1 when it is not given."""
+    def whole(self, name: str, default: int = 1) -> int:
+        """A count of at least 1; `default` when it is not given."""
         given = self.text(name)
         if not given:
-            return 1
+            return default
         if not given.isascii() or not given.isdigit() or not 1 <= int(given[:9]) < 10**6 or len(given) > 9:
             self.complain(name, f"{given!r} is not a whole number from 1 to 999999")
-            return 1
+            return default
         return int(given)
 
     def nodes(self, name: str) -> tuple[str, ...]:
@@ -263,7 +297,7 @@ class _Hints:
         return named[:MAX_DATA_NODES]
 
 
-def _framework(meta: Meta, hints: _Hints) -> str:
+def _framework(meta: Meta, hints: Hints) -> str:
     given = hints.text("framework").lower()
     if given and given not in FRAMEWORKS:
         hints.complain("framework", f"{given!r} is none of {', '.join(FRAMEWORKS)}")
@@ -275,33 +309,3 @@ def _framework(meta: Meta, hints: _Hints) -> str:
 
 def _image_of(containers: list[Container] | None) -> str:
     return (containers[0].image or "") if containers else ""
-
-
-def _request(pod: Pod, resource: str, hints: _Hints) -> float:
-    """Effective request of a pod, as kube-scheduler counts it; `/gpu` matches every vendor's GPU.
-
-    Containers and restartable init containers add up; the largest ordinary
-    init container counts where it is more.
-    """
-    inits = pod.spec.initContainers or []
-    lasting = [one for one in inits if one.restartPolicy == "Always"] + (pod.spec.containers or [])
-    passing = [one for one in inits if one.restartPolicy != "Always"]
-    running = sum(_of_container(one, resource, hints) for one in lasting)
-    largest = max((_of_container(one, resource, hints) for one in passing), default=0.0)
-    return max(running, largest) + _amount(pod.spec.overhead, resource, hints)
-
-
-def _of_container(container: Container, resource: str, hints: _Hints) -> float:
-    needs = container.resources
-    return _amount(needs.requests, resource, hints) if needs is not None else 0.0
-
-
-def _amount(amounts: dict[str, str] | None, resource: str, hints: _Hints) -> float:
-    total = 0.0
-    for name, text in (amounts or {}).items():
-        if name == resource or (resource == "/gpu" and name.endswith(resource)):
-            try:
-                total += max(0.0, quantity(text))
-            except ValueError as error:
-                hints.complaints.append(Complaint(f"requests.{name}", str(error)))
-    return total

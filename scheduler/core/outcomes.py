@@ -157,7 +157,7 @@ def _new(pod: Pod) -> Outcome:
         job_class=facts.job.job_class,
         user=facts.job.user,
         framework=facts.job.framework,
-        gang=gang_of(pod.metadata),
+        gang=gang_of(pod),
         scheduler=facts.scheduler,
         created_at_s=parse_time_s(pod.metadata.creationTimestamp),
     )
@@ -168,13 +168,13 @@ def _advance(before: Outcome, pod: Pod, now_s: float) -> Outcome:
     status = pod.status
     after = before
     if after.bound_at_s is None and pod.spec.nodeName:
-        bound_s = _scheduled_s(status.conditions)
+        bound_s = scheduled_s(status.conditions)
         after = _replace(after, node=pod.spec.nodeName, bound_at_s=instant_s(bound_s, now_s) or now_s)
-    if after.started_at_s is None and (started := _started_s(status)) is not None:
+    if after.started_at_s is None and (started := started_s(status)) is not None:
         after = _replace(after, started_at_s=instant_s(started, now_s))
-    if after.end_state is None and (state := _end_state(status)) is not None:
-        ended_s = instant_s(_ended_s(status), now_s) or now_s
-        after = _replace(after, ended_at_s=ended_s, end_state=state)
+    if after.end_state is None and (state := end_state(status)) is not None:
+        at_s = instant_s(ended_s(status), now_s) or now_s
+        after = _replace(after, ended_at_s=at_s, end_state=state)
     return after
 
 
@@ -182,14 +182,15 @@ def _replace(outcome: Outcome, **changes: object) -> Outcome:
     return msgspec.structs.replace(outcome, **changes)
 
 
-def _scheduled_s(conditions: list[Condition] | None) -> float | None:
+def scheduled_s(conditions: list[Condition] | None) -> float | None:
+    """When kube-scheduler bound the pod."""
     for condition in conditions or ():
         if condition.type == "PodScheduled" and condition.status == "True":
             return parse_time_s(condition.lastTransitionTime)
     return None
 
 
-def _started_s(status: PodStatus) -> float | None:
+def started_s(status: PodStatus) -> float | None:
     """When the first container started; without statuses of containers, when the kubelet took the pod."""
     if status.phase not in ("Running", "Succeeded", "Failed"):
         return None
@@ -205,7 +206,7 @@ def _container_started_s(container: ContainerStatus) -> float | None:
     return parse_time_s(state.startedAt) if state is not None else None
 
 
-def _ended_s(status: PodStatus) -> float | None:
+def ended_s(status: PodStatus) -> float | None:
     """When the last container ended."""
     ended = [
         parse_time_s(one.state.terminated.finishedAt)
@@ -216,7 +217,8 @@ def _ended_s(status: PodStatus) -> float | None:
     return max(known) if known else None
 
 
-def _end_state(status: PodStatus) -> EndState | None:
+def end_state(status: PodStatus) -> EndState | None:
+    """How the pod ended; None while it has not."""
     if status.phase == "Succeeded":
         restarted = any(one.restartCount > 0 for one in status.containerStatuses or ())
         return EndState.RESTARTED if restarted else EndState.SUCCEEDED

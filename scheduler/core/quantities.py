@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 
 _SUFFIX = {
     "": 1.0,
@@ -32,6 +33,7 @@ _DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
 _NUMBER = re.compile(r"\d+\.?\d*|\.\d+")
 
 
+@lru_cache(maxsize=4096)
 def quantity(text: str) -> float:
     """The value of a Kubernetes quantity such as `500m`, `2`, `1.5Gi` or `1e3`.
 

@@ -23,6 +23,7 @@ class OwnerReference(msgspec.Struct, frozen=True, gc=False):
 
     kind: str = ""
     name: str = ""
+    uid: str = ""
     controller: bool | None = None
 
 
@@ -32,6 +33,7 @@ class Meta(msgspec.Struct, frozen=True, gc=False):
     name: str = ""
     namespace: str = ""
     uid: str = ""
+    resourceVersion: str = ""
     generateName: str = ""
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
@@ -62,15 +64,84 @@ class SchedulingGate(msgspec.Struct, frozen=True, gc=False):
     name: str = ""
 
 
+class NodeRequirement(msgspec.Struct, frozen=True, gc=False):
+    """One expression about labels (or the name) of a node."""
+
+    key: str = ""
+    operator: str = ""
+    values: list[str] | None = None
+
+
+class NodeTerm(msgspec.Struct, frozen=True, gc=False):
+    """Expressions that must hold together."""
+
+    matchExpressions: list[NodeRequirement] | None = None
+    matchFields: list[NodeRequirement] | None = None
+
+
+class NodeTerms(msgspec.Struct, frozen=True, gc=False):
+    """Terms of which one must hold."""
+
+    nodeSelectorTerms: list[NodeTerm] | None = None
+
+
+class NodeAffinity(msgspec.Struct, frozen=True, gc=False):
+    """What nodes must be like; preferences are kube-scheduler's business."""
+
+    requiredDuringSchedulingIgnoredDuringExecution: NodeTerms | None = None
+
+
+class Affinity(msgspec.Struct, frozen=True, gc=False):
+    """The part of affinity that is about nodes."""
+
+    nodeAffinity: NodeAffinity | None = None
+
+
+class Toleration(msgspec.Struct, frozen=True, gc=False):
+    """A taint that the pod puts up with; no operator means Equal."""
+
+    key: str | None = None
+    operator: str | None = None
+    value: str | None = None
+    effect: str | None = None
+
+
+class SchedulingGroup(msgspec.Struct, frozen=True, gc=False):
+    """The in-tree pod group that the pod belongs to."""
+
+    podGroupName: str | None = None
+
+
+class ConfigMapVolume(msgspec.Struct, frozen=True, gc=False):
+    """A ConfigMap that is mounted."""
+
+    name: str | None = None
+
+
+class Volume(msgspec.Struct, frozen=True, gc=False):
+    """A volume; only mounted ConfigMaps are looked at."""
+
+    name: str = ""
+    configMap: ConfigMapVolume | None = None
+
+
 class PodSpec(msgspec.Struct, frozen=True, gc=False):
-    """What was asked for."""
+    """What was asked for; `resources` are those of the pod as a whole, where somebody set them."""
 
     nodeName: str | None = None
     schedulerName: str | None = None
+    serviceAccountName: str | None = None
+    priority: int | None = None
     containers: list[Container] | None = None
     initContainers: list[Container] | None = None
+    resources: ResourceNeeds | None = None
     overhead: dict[str, str] | None = None
     schedulingGates: list[SchedulingGate] | None = None
+    schedulingGroup: SchedulingGroup | None = None
+    nodeSelector: dict[str, str] | None = None
+    affinity: Affinity | None = None
+    tolerations: list[Toleration] | None = None
+    volumes: list[Volume] | None = None
 
 
 class Running(msgspec.Struct, frozen=True, gc=False):
@@ -104,11 +175,12 @@ class ContainerStatus(msgspec.Struct, frozen=True, gc=False):
 
 
 class Condition(msgspec.Struct, frozen=True, gc=False):
-    """One condition of a pod."""
+    """One condition of a pod or node."""
 
     type: str = ""
     status: str = ""
     reason: str | None = None
+    message: str | None = None
     lastTransitionTime: str | None = None
 
 
@@ -143,10 +215,26 @@ class NodeAddress(msgspec.Struct, frozen=True, gc=False):
     address: str = ""
 
 
+class NodeTaint(msgspec.Struct, frozen=True, gc=False):
+    """What keeps pods away from a node."""
+
+    key: str = ""
+    value: str | None = None
+    effect: str = ""
+
+
+class NodeSpec(msgspec.Struct, frozen=True, gc=False):
+    """How a node is meant to be used; `unschedulable`: cordoned."""
+
+    unschedulable: bool | None = None
+    taints: list[NodeTaint] | None = None
+
+
 class NodeStatus(msgspec.Struct, frozen=True, gc=False):
     """What a node offers and holds."""
 
     allocatable: dict[str, str] | None = None
+    conditions: list[Condition] | None = None
     images: list[Image] | None = None
     addresses: list[NodeAddress] | None = None
 
@@ -155,7 +243,21 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     """A node."""
 
     metadata: Meta = Meta()
+    spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
+
+
+class Workload(msgspec.Struct, frozen=True):
+    """Anything that says how many pods belong together: a Job, a JobSet, a PodGroup, a ConfigMap of Spark ...
+
+    Items of a list come without `kind`; whoever reads them fills it in. `spec`
+    is as various as its kinds, so it stays plain values; `data` is a ConfigMap's.
+    """
+
+    kind: str = ""
+    metadata: Meta = Meta()
+    spec: dict[str, Any] | None = None
+    data: dict[str, str] | None = None
 
 
 class ExtenderArgs(msgspec.Struct, frozen=True, gc=False):

@@ -1,0 +1,60 @@
+"""Which pods are the queue's, and the names under which others write what concerns it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scheduler.core.types import PREFIX, SCHEDULER_NAME
+from scheduler.core.wire import Pod
+
+GATE = PREFIX + "queue"
+QUEUE_NAME = PREFIX + "queue-name"
+USER = PREFIX + "user"
+RECEIPT = PREFIX + "receipt"
+"""Written by the patch that opens the gate."""
+_MIRROR = "kubernetes.io/config.mirror"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How pods of one queue are told from others.
+
+    `queue`: the queue served; pods that name another one count as foreign. A
+    pod belongs to `default_queue` when it names none.
+    """
+
+    scheduler_name: str = SCHEDULER_NAME
+    gate: str = GATE
+    queue: str = "default"
+    default_queue: str = "default"
+
+    def ours(self, pod: Pod) -> bool:
+        """True for pods that wait in this queue, came out of it, or should have gone through it.
+
+        Pods of a DaemonSet and of a kubelet itself are bound to their node
+        whatever a queue says: they are foreign even if they name our scheduler.
+        """
+        meta = pod.metadata
+        annotations, labels = meta.annotations or {}, meta.labels or {}
+        if not self._joined(pod, annotations, labels):
+            return False
+        if _MIRROR in annotations or any(owner.kind == "DaemonSet" for owner in meta.ownerReferences or ()):
+            return False
+        named = annotations.get(QUEUE_NAME) or labels.get(QUEUE_NAME) or self.default_queue
+        return named == self.queue
+
+    def gate_index(self, pod: Pod) -> int:
+        """Where our gate is among the pod's gates; -1 when it is open."""
+        for index, gate in enumerate(pod.spec.schedulingGates or ()):
+            if gate.name == self.gate:
+                return index
+        return -1
+
+    def _joined(self, pod: Pod, annotations: dict[str, str], labels: dict[str, str]) -> bool:
+        return (
+            pod.spec.schedulerName == self.scheduler_name
+            or self.gate_index(pod) >= 0
+            or QUEUE_NAME in annotations
+            or QUEUE_NAME in labels
+            or RECEIPT in annotations
+        )
