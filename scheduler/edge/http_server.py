@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 from asyncio.events import TimerHandle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import HANDLED_SIGNALS
 
 HEAD_BYTES_MAX = 64 * 1024
 HEAD_TIMEOUT_S = 5.0
@@ -140,6 +144,18 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._port_file = port_file
         self.port = 0
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn does it, but SIGTERM is not raised again afterwards: what was begun ends in good order."""
+        before = {number: signal.signal(number, self.handle_exit) for number in HANDLED_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if signal.SIGINT in self._captured_signals:
+            raise KeyboardInterrupt
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then tell the port."""

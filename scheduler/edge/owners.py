@@ -111,8 +111,7 @@ class Owners:
             log.warning("%s cannot be understood: %s", ref, error)
             return None
         except KubeError as error:
-            if error.status in (403, 404):
-                log.warning("%s cannot be read: %s", ref, error)
+            if error.status == 404:
                 return None
             raise
 

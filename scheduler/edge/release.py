@@ -12,7 +12,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -31,6 +31,8 @@ PAUSE_S = 0.1
 _ANNOTATIONS = "/metadata/annotations"
 Patch = list[dict[str, Any]]
 _STALE = (404, 409, 422)
+_PASSING = (401, 403, 408, 429)
+"""Refusals of an API server that has just started and does not know anybody's rights yet, or has too much to do."""
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +157,7 @@ class Releases:
                 if isinstance(found, str):
                     return found if not found else self._failed("gone", found)
                 patch = found or patch
-            elif 400 <= refused.status < 500 and refused.status != 429:
+            elif 400 <= refused.status < 500 and refused.status not in _PASSING:
                 return self._failed(refused.reason or str(refused.status), str(refused))
             if attempt or refused.status not in _STALE:
                 await asyncio.sleep(PAUSE_S * 2**attempt * random.uniform(0.5, 1.0))

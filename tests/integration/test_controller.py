@@ -1,4 +1,4 @@
-"""The fair queue against a real API server and kube-scheduler: whole gangs, fair order, no loss, one leader."""
+"""The fair queue on a real API server and kube-scheduler: whole gangs, fair order, no loss, one leader."""
 
 from __future__ import annotations
 

@@ -297,7 +297,7 @@ def _grown(book: Book, record: GangRecord, gang: Gang) -> list[Action]:
             node = book.capacity.node_of(twin.uid)
             book.capacity.drop(twin.uid)
             if node:
-                book.capacity.put(pod.uid, node, pod.shape.requests)
+                book.capacity.plan(pod, node)
     kept = tuple(one.shape for one in record.stand_ins)
     record.gang = replace(record.gang, pods=(*record.gang.pods, *fresh), promised=kept)
     book.missing[gang.uid] = None
