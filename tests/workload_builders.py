@@ -85,7 +85,19 @@ def a_pod(
     )
 
 
+_API = {
+    "Job": "batch/v1",
+    "JobSet": "jobset.x-k8s.io/v1alpha2",
+    "RayCluster": "ray.io/v1",
+    "ConfigMap": "v1",
+    "SparkApplication": "sparkoperator.k8s.io/v1beta2",
+    "PyTorchJob": "kubeflow.org/v1",
+    "MPIJob": "kubeflow.org/v2beta1",
+}
+
+
 def a_workload(kind: str, name: str, spec: dict[str, Any] | None = None, **more: Any) -> Workload:
     """An object that makes pods or knows their number."""
+    more = {"apiVersion": _API.get(kind, ""), **more}
     meta = {"name": name, "namespace": "team", "uid": f"uid-{name}"}
-    return msgspec.convert({"kind": kind, "metadata": meta, "spec": spec, **more}, Workload)
+    return msgspec.convert({"kind": kind, "spec": spec, **{"metadata": meta, **more}}, Workload)

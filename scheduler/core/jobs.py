@@ -303,6 +303,8 @@ def _framework(meta: Meta, hints: Hints) -> str:
         hints.complain("framework", f"{given!r} is none of {', '.join(FRAMEWORKS)}")
     if given in FRAMEWORKS:
         return given
+    if any(owner.kind == "MPIJob" for owner in meta.ownerReferences or ()):
+        return "mpi"
     labels = meta.labels or {}
     return next((framework for key, framework in _FRAMEWORK_LABELS.items() if key in labels), FRAMEWORKS[0])
 

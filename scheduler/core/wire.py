@@ -250,10 +250,11 @@ class Node(msgspec.Struct, frozen=True, gc=False):
 class Workload(msgspec.Struct, frozen=True):
     """Anything that says how many pods belong together: a Job, a JobSet, a PodGroup, a ConfigMap of Spark ...
 
-    Items of a list come without `kind`; whoever reads them fills it in. `spec`
-    is as various as its kinds, so it stays plain values; `data` is a ConfigMap's.
+    Items of a list come without `apiVersion` and `kind`; whoever reads them fills them in.
+    `spec` is as various as its kinds, so it stays plain values; `data` is a ConfigMap's.
     """
 
+    apiVersion: str = ""
     kind: str = ""
     metadata: Meta = Meta()
     spec: dict[str, Any] | None = None

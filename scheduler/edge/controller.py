@@ -229,6 +229,12 @@ class Term:
             case Settled():
                 self.state.settled(action.uid, self._clock())
                 self.stats.settled(action)
+                log.info(
+                    "gang %s ended: %.6g charged, %.6g used",
+                    action.uid,
+                    action.charged_work,
+                    action.actual_work,
+                )
 
     async def _release(self, action: ReleaseGang) -> None:
         await self.releases.release(action)
@@ -330,8 +336,8 @@ class Term:
             self._complain(f"the checkpoint was not written: {error}")
 
     async def _last_word(self) -> None:
-        if self.keeper is None or self.feeds.never_listed or not self._holds():
-            return
+        if self.keeper is None or self.feeds.unready or not self._holds():
+            return  # what runs would be counted up to now, although it may have ended unheard of
         with suppress(TimeoutError, NotLeading):
             async with asyncio.timeout(LAST_WORD_S):
                 await self._write_checkpoint()

@@ -147,7 +147,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn does it, but SIGTERM is not raised again afterwards: what was begun ends in good order."""
+        """As uvicorn, but SIGTERM is not raised again afterwards: what was begun ends in good order."""
         before = {number: signal.signal(number, self.handle_exit) for number in HANDLED_SIGNALS}
         try:
             yield

@@ -32,7 +32,7 @@ _ANNOTATIONS = "/metadata/annotations"
 Patch = list[dict[str, Any]]
 _STALE = (404, 409, 422)
 _PASSING = (401, 403, 408, 429)
-"""Refusals of an API server that has just started and does not know anybody's rights yet, or has too much to do."""
+"""Refusals of an API server that has just started and knows nobody's rights yet, or has too much to do."""
 
 log = logging.getLogger(__name__)
 

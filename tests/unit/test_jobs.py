@@ -66,6 +66,49 @@ def test_gangs_are_of_one_namespace_and_known_frameworks_name_them() -> None:
     assert describe(a_pod()).pod.gang == ""
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"labels": {"scheduling.x-k8s.io/pod-group": "g", "ray.io/cluster": "r"}}, "team/g"),
+        ({"labels": {"spark-app-selector": "s", "scheduling.x-k8s.io/pod-group": "g"}}, "team/s"),
+        ({"schedulingGroup": {"podGroupName": "g"}}, "team/g"),
+        ({"schedulingGroup": {"podGroupName": "g"}, "annotations": {"gang": "mine"}}, "team/mine"),
+        ({"labels": {"job-name": "j"}}, "team/j"),
+    ],
+)
+def test_what_names_a_gang_comes_in_this_order(given: dict[str, Any], name: str) -> None:
+    assert describe(a_pod(**given)).pod.gang == name
+
+
+def test_long_gang_names_are_cut_and_stay_different() -> None:
+    one, other = (describe(a_pod({"gang": "g" * 300 + end})).pod.job.gang for end in "ab")
+    assert len(one) == len(other) == 253
+    assert one != other
+
+
+def test_pods_of_an_mpi_job_are_mpi() -> None:
+    labels = {"training.kubeflow.org/job-name": "t"}
+    assert describe(a_pod(labels=labels, owner=("MPIJob", "t"))).pod.job.framework == "mpi"
+    assert describe(a_pod(labels=labels, owner=("PyTorchJob", "t"))).pod.job.framework == "torch"
+
+
+def test_requests_count_as_kube_scheduler_counts_them() -> None:
+    """The largest of: what runs together; each start-up container with the lasting ones before it."""
+
+    def container(cpu: str, **more: str) -> dict[str, Any]:
+        return {"resources": {"requests": {"cpu": cpu}}, **more}
+
+    pod = a_pod(
+        containers=[container("1"), {"resources": {"limits": {"cpu": "500m", "nvidia.com/gpu": "2"}}}],
+        initContainers=[container("1", restartPolicy="Always"), container("3"), container("100m")],
+        overhead={"cpu": "250m"},
+    )
+    job = describe(pod).pod.job
+    assert (job.cpu, job.gpu) == (4.25, 2.0)
+    whole = a_pod(containers=[container("1")], resources={"requests": {"cpu": "6"}})
+    assert describe(whole).pod.job.cpu == 6.0
+
+
 def test_hints_are_read() -> None:
     hints = {
         "input-bytes": "2Gi",

@@ -282,6 +282,27 @@ def test_promised_pods_have_room_kept_and_are_released_when_they_come() -> None:
     assert (executor.pods, executor.completing) == (("e1",), True)
 
 
+def test_a_promised_pod_of_another_shape_gives_up_the_room_kept_for_it() -> None:
+    """Else the room would be kept twice, until the timeout."""
+    queue = Queue(3)
+    driver = gang("app", promised=(ONE,))
+    queue.at(0, GangArrived(driver), GangStarted("app"), arrive("b", "v", width=2))
+    large = Shape(((SLOT, 2.0),))
+    grown = Gang("app", "u", (*driver.pods, GangPod("e1", large)), 0.0)
+    (executor,) = queue.at(1, GangChanged(grown))
+    assert isinstance(executor, ReleaseGang)
+    assert (executor.uid, executor.pods) == ("app", ("e1",))
+
+
+def test_a_promised_pod_comes_to_a_node_that_others_have_crowded_meanwhile() -> None:
+    queue = Queue(2)
+    driver = gang("app", promised=(ONE,))
+    queue.at(0, GangArrived(driver), GangStarted("app"))
+    queue.at(1, ForeignUsage(slots_node(2).name, {SLOT: 1.0}))
+    (executor,) = queue.at(2, GangChanged(Gang("app", "u", (*driver.pods, GangPod("e1", ONE)), 0.0)))
+    assert isinstance(executor, ReleaseGang)
+
+
 def test_room_for_promised_pods_is_given_up_after_a_timeout() -> None:
     queue = Queue(2, promise_timeout_s=50)
     queue.at(0, arrive("app", promised=(ONE,)), GangStarted("app"))
@@ -368,6 +389,16 @@ def test_a_list_tells_what_is_gone() -> None:
     (done,) = settled(queue.at(9, Listed(frozenset())))
     assert (done.uid, done.vanished, done.actual_work) == ("a", True, pytest.approx(5.0))
     assert queue.phase("b") is None
+
+
+def test_an_end_before_the_checkpoint_that_was_heard_of_after_the_restart_is_counted_as_it_was() -> None:
+    queue = Queue(1)
+    queue.at(0, arrive("a"), GangStarted("a"))
+    queue.at(60, Tick())
+    state = queue.keeper.export()
+    queue.keeper = Gatekeeper.revive(slots_settings(1), state)
+    (one,) = settled(queue.at(70, NodeSet(slots_node(1)), GangEnded("a", at_s=50.0, started_s=0.0)))
+    assert one.actual_work == pytest.approx(50.0)
 
 
 def test_a_gang_found_open_is_charged_what_its_receipt_says() -> None:

@@ -98,7 +98,10 @@ def test_a_late_word_says_nothing(assembly: Assembly) -> None:
     pods = life()
     assembly.set_pod(pods[0], T0)
     assembly.set_pod(pods[2], T0 + 20.0)
-    assert assembly.set_pod(pods[1], T0 + 21.0) == []
+    assert assembly.set_pod(pods[0], T0 + 21.0) == []
+    ref = assembly.pod_of("uid-p")
+    assert ref is not None
+    assert not ref.gated
     assembly.set_pod(pods[3], T0 + 22.0)
     assembly.remove_pod("uid-p", T0 + 23.0)
     assert assembly.set_pod(pods[2], T0 + 24.0) == []
@@ -194,6 +197,8 @@ def test_pods_of_other_queues_and_of_daemon_sets_are_foreign(assembly: Assembly)
     elsewhere = a_pod("x", gated=False, node="n1", annotations={"queue-name": "gpu"})
     daemon = a_pod("y", gated=False, node="n1", owner=("DaemonSet", "d", "u"))
     assert kinds(assembly.set_pod(elsewhere, T0)) == ["ForeignUsage"]
+    gated = a_pod("z", owner=("DaemonSet", "d", "u"))
+    assert kinds(assembly.set_pod(gated, T0)) == ["GangArrived"], "nobody else would ever open its gate"
     assert kinds(assembly.set_pod(daemon, T0)) == ["ForeignUsage"]
 
 
@@ -221,6 +226,25 @@ def test_a_list_says_everything_again_and_ends_what_is_gone(assembly: Assembly) 
     said = assembly.set_pods([a_pod("a"), a_pod("b", gated=False, node="n1", bound=1.0)], T0 + 5.0)
     assert sorted(kinds(said)) == ["GangArrived", "GangFound", "GangWithdrawn", "Listed", "PodEnded"]
     assert said[-1] == Listed(frozenset({"uid-a", "uid-b"}))
+
+
+def test_a_list_says_again_what_others_take(assembly: Assembly) -> None:
+    """The queue may have been made anew, or a node been forgotten and found again."""
+    other = a_pod("x", gated=False, node="n1", schedulerName="default-scheduler")
+    assert kinds(assembly.set_pod(other, T0)) == ["ForeignUsage"]
+    assert assembly.set_pods([other], T0 + 1) == [
+        ForeignUsage("n1", {"cpu": 1.0, "pods": 1.0}),
+        Listed(frozenset()),
+    ]
+    assert assembly.set_pods([], T0 + 2) == [ForeignUsage("n1", {}), Listed(frozenset())]
+
+
+def test_what_a_list_misses_ended_when_something_was_last_heard(assembly: Assembly) -> None:
+    """Nobody knows when it went while nobody listened; its user does not pay for that time."""
+    for pod in life()[:3]:
+        assembly.set_pod(pod, T0 + 8.0)
+    said = assembly.set_pods([], T0 + 500.0)
+    assert said[0] == PodEnded("uid-p", "uid-p", T0 + 8.0, lost=True, started_s=T0 + 5.5)
 
 
 def test_a_pod_missing_from_an_old_list_comes_back(assembly: Assembly) -> None:

@@ -216,8 +216,8 @@ class Book(WaitingRoom):
         if info.started_s is None and started_s is not None:
             info = replace(info, started_s=started_s, counted_s=started_s, held_share=info.share)
         actual = info.used_work
-        if info.started_s is not None:
-            actual += info.held_share * max(0.0, at_s - info.counted_s)
+        if info.started_s is not None:  # it may have ended, unheard of, before the checkpoint was made
+            actual = max(0.0, actual + info.held_share * (at_s - info.counted_s))
         path = info.place.path
         self.order.hold(path, 0.0, 0, actual - info.used_work, self.now_s)
         self.order.settle(info.place, actual, self.now_s)

@@ -283,6 +283,20 @@ def _replaced(book: Book, record: GangRecord, gang: Gang) -> list[Action]:
     return [*book.join(changed)]
 
 
+def _take_promised_room(book: Book, record: GangRecord, pod: GangPod) -> None:
+    """A pod that was promised is there; one of another shape gives up the room kept and needs other."""
+    alike = (one for one in record.stand_ins if one.shape == pod.shape)
+    twin = next(alike, record.stand_ins[0] if record.stand_ins else None)
+    if twin is None:
+        return
+    record.stand_ins.remove(twin)
+    node = book.capacity.node_of(twin.uid)
+    book.capacity.drop(twin.uid)
+    if node and twin.shape == pod.shape:
+        # Not a new plan: others may have crowded the node since its room was taken.
+        book.capacity.plan(pod, node)
+
+
 def _grown(book: Book, record: GangRecord, gang: Gang) -> list[Action]:
     """A released gang has new pods: promised ones take the room kept for them, others replace lost ones."""
     known = {pod.uid for pod in record.gang.pods} | record.ended
@@ -291,13 +305,7 @@ def _grown(book: Book, record: GangRecord, gang: Gang) -> list[Action]:
         return []
     for pod in fresh:
         record.pods[pod.uid] = pod
-        twin = next((one for one in record.stand_ins if one.shape == pod.shape), None)
-        if twin is not None:
-            record.stand_ins.remove(twin)
-            node = book.capacity.node_of(twin.uid)
-            book.capacity.drop(twin.uid)
-            if node:
-                book.capacity.plan(pod, node)
+        _take_promised_room(book, record, pod)
     kept = tuple(one.shape for one in record.stand_ins)
     record.gang = replace(record.gang, pods=(*record.gang.pods, *fresh), promised=kept)
     book.missing[gang.uid] = None

@@ -71,6 +71,8 @@ class Assembly:
     def __init__(self, rules: Rules, since_s: float = math.inf) -> None:
         self._rules = rules
         self._since_s = since_s
+        self.heard_s = math.nan
+        """When anything was last heard; what a list misses had gone since, nobody knows when."""
         self._shapes = Shapes()
         self._remarks = Remarks()
         self._foreign = ForeignPods()
@@ -85,7 +87,7 @@ class Assembly:
         return self._news(now_s)
 
     def remove_pod(self, uid: str, now_s: float) -> list[Event]:
-        """A pod was deleted."""
+        """A pod was deleted. Its last state, where it came with that word, goes to `set_pod` before."""
         self._lose(uid, now_s)
         self._gone[uid] = None
         if len(self._gone) > GONE_KEPT:
@@ -98,8 +100,9 @@ class Assembly:
         present = {pod.metadata.uid for pod in listed}
         for pod in listed:
             self._take(pod, now_s)
+        last_s = now_s if math.isnan(self.heard_s) else min(self.heard_s, now_s)
         for uid in [uid for uid in (*self._members, *self._foreign.uids()) if uid not in present]:
-            self._lose(uid, now_s)
+            self._lose(uid, last_s)
         self._foreign.tell_all_again()
         for member in self._members.values():
             if member.gang is not None:
@@ -113,12 +116,18 @@ class Assembly:
         return [*events, Listed(frozenset(told))]
 
     def set_owner(self, owner: wire.Workload, now_s: float, group: str = "") -> list[Event]:
-        """An object that knows the size of gangs was added or modified; `group`: of a PodGroup's API."""
+        """An object that knows the size of gangs was added or modified.
+
+        `group`: of its API, for items of a list, which come without their apiVersion.
+        """
         self._families.learn(owner, group)
         return self._news(now_s)
 
     def remove_owner(self, ref: ObjectRef, now_s: float) -> list[Event]:
-        """An object is gone, is not there, or cannot be read: pods held back for it start each by itself."""
+        """An object is gone, is not there, or cannot be read: pods held back for it start each by itself.
+
+        spark-submit makes the driver's ConfigMap after the driver: look again for some seconds before.
+        """
         self._families.do_without(ref)
         return self._news(now_s)
 
@@ -152,6 +161,16 @@ class Assembly:
             member = self._members.get(uid)
             state = member.gang if member is not None and member.gang is not None else None
         return None if state is None or state.uid != uid else _view(state)
+
+    def sizes(self) -> dict[str, int]:
+        """How much is remembered, for metrics and tests; `held`: pods held back."""
+        families, held = self._families.counts()
+        return {
+            "pods": len(self._members),
+            "families": families,
+            "foreign": len(self._foreign.uids()),
+            "held": held + sum(len(one) for one in self._orphans.values()),
+        }
 
     def _take(self, pod: wire.Pod, now_s: float) -> None:
         uid = pod.metadata.uid
@@ -204,6 +223,8 @@ class Assembly:
         shape = self._shapes.of(pod.spec, complain)
         if shape != member.shape:
             member.slot = GangPod(member.uid, shape)
+            if member.gang is not None:
+                member.gang.fresh = True
         marks = marks_of(pod)
         if marks != member.marks:
             member.marks = marks
@@ -247,6 +268,7 @@ class Assembly:
         for state in self._families.take_changed():
             events += tell(state, now_s, listing=listing, since_s=self._since_s)
             self._families.tidy(state)
+        self.heard_s = now_s
         return events
 
     def _complain(self, meta: wire.Meta) -> Complainer:
@@ -288,8 +310,11 @@ def _view(state: GangState) -> GangView:
 
 def _view_held(member: Member) -> GangView | None:
     family = member.family
-    if family is None or member.over:
+    if member.over:
         return None
+    if family is None:
+        ref, says, why = member.ref, member.says, "its driver has not been seen"
+        return GangView(ref.uid, ref.name, ref.namespace, says.flow, says.job, (ref,), 1, why, held=True)
     held = tuple(one.ref for one in family.unassigned.values())
     waits = ", ".join(str(ref) for ref in family.sources)
     why = f"its size is not known: {waits} has not been seen"

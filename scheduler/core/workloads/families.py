@@ -20,7 +20,7 @@ from scheduler.core.workloads.members import Family, GangState, Member, in_order
 from scheduler.core.workloads.membership import FamilyKey, ObjectRef
 from scheduler.core.workloads.remarks import Remarks
 from scheduler.core.workloads.shapes import Shapes
-from scheduler.core.workloads.sizes import Size, ref_of, size_of
+from scheduler.core.workloads.sizes import MOST, Size, ref_of, size_of
 
 
 class Families:
@@ -31,6 +31,7 @@ class Families:
         self._families: dict[FamilyKey, Family] = {}
         self._cores: dict[str, GangState] = {}
         self._sizes: dict[ObjectRef, Size | None] = {}
+        self._asked: dict[ObjectRef, None] = {}
         self._users: dict[ObjectRef, dict[FamilyKey, None]] = {}
         self._open: dict[FamilyKey, Family] = {}
         self._changed: dict[str, GangState] = {}
@@ -50,7 +51,8 @@ class Families:
             self._families[key] = family
             self._cores[core.uid] = core
         family.join(member)
-        if member.says.source is not None:
+        if member.says.source is not None and member.says.source not in family.refs:
+            family.refs.add(member.says.source)
             self._users.setdefault(member.says.source, {})[key] = None
         self._open[key] = family
         if member.over:
@@ -61,19 +63,21 @@ class Families:
         """Something happened to a pod that is placed."""
         if member.gang is not None:
             self._changed[member.gang.uid] = member.gang
-        if member.family is not None:
+            member.gang.touched[member.uid] = member
+        if member.family is not None and member.over:
             self._open[member.family.key] = member.family
-            if member.over:
-                member.family.finish(member)
+            member.family.finish(member)
+            member.family.core.fresh = True
 
     def part(self, member: Member) -> None:
         """A closed pod belongs elsewhere from now on."""
         self.note(member)
         if member.gang is not None:
-            member.gang.pods.pop(member.uid, None)
+            member.gang.drop(member)
             member.gang = None
             member.said_started = member.said_unschedulable = False
         if member.family is not None:
+            self._open[member.family.key] = member.family
             member.family.leave(member)
             member.family = None
 
@@ -85,26 +89,31 @@ class Families:
     def learn(self, owner: Workload, group: str) -> None:
         """What an object says of sizes."""
         ref = ref_of(owner, group)
+        self._asked.pop(ref, None)
 
         def complain(what: str, why: str) -> None:
             self._remarks.add(ref.namespace, ref.name, f"{ref.kind}, {what}: {why}", owner.metadata.uid)
 
         size = size_of(ref, owner, self._shapes, complain)
-        if self._sizes.get(ref) != size:
-            self._sizes[ref] = size
-            self._look_again(ref)
+        self._sizes[ref] = size
+        self._look_again(ref)
 
     def do_without(self, ref: ObjectRef) -> None:
         """An object is not there. Families that know their size keep it."""
-        if self._sizes.get(ref) is None:
+        self._asked.pop(ref, None)
+        if ref in self._users:
             self._sizes[ref] = None
             self._look_again(ref)
         else:
-            del self._sizes[ref]
+            self._sizes.pop(ref, None)
 
     def needs(self) -> frozenset[ObjectRef]:
         """Objects that are asked for and not known."""
-        return frozenset(ref for ref in self._users if ref not in self._sizes and self._wanted(ref))
+        return frozenset(self._asked)
+
+    def counts(self) -> tuple[int, int]:
+        """Families, and pods of them that are held back."""
+        return len(self._families), sum(len(one.unassigned) for one in self._families.values())
 
     def gang(self, uid: str) -> GangState | None:
         """A gang that starts as a whole."""
@@ -136,23 +145,18 @@ class Families:
             return
         del self._families[family.key]
         del self._cores[family.core.uid]
-        for ref in [ref for ref, users in self._users.items() if family.key in users]:
-            self._release(ref, family)
-
-    def _release(self, ref: ObjectRef, family: Family) -> None:
-        users = self._users[ref]
-        del users[family.key]
-        if not users:
-            del self._users[ref]
-            if self._sizes.get(ref) is None or ref.kind == "ConfigMap":  # these are not watched
+        for ref in family.refs:
+            users = self._users[ref]
+            del users[family.key]
+            if not users:  # the next of that name may be another object
+                del self._users[ref]
                 self._sizes.pop(ref, None)
-
-    def _wanted(self, ref: ObjectRef) -> bool:
-        return any(self._families[key].unassigned for key in self._users[ref])
+                self._asked.pop(ref, None)
 
     def _look_again(self, ref: ObjectRef) -> None:
         for key in self._users.get(ref, ()):
             self._open[key] = self._families[key]
+            self._families[key].waiting.discard(ref)
 
     def _alone(self, member: Member, family: Family | None) -> None:
         job = str(family.key) if family is not None else member.says.job
@@ -175,7 +179,8 @@ class Families:
             member.says = replace(says, family=None, parent="")
             return
         flow = driver.says.flow
-        key = None if says.family is None else says.family._replace(flow=flow)
+        own = None if says.family is None else says.family._replace(flow=flow)
+        key = driver.says.family or own
         member.says = replace(says, flow=flow, family=key, job=str(key) if key is not None else "")
 
     def _assign(self, family: Family) -> None:
@@ -183,6 +188,7 @@ class Families:
         size = self._size(family)
         before, family.size = family.size, size or family.size
         if family.size != before:
+            family.core.fresh = True
             self._changed[family.core.uid] = family.core
         for member in in_order(family.unassigned.values()):
             if family.size is not None or not member.ref.gated:
@@ -217,39 +223,49 @@ class Families:
         for member in in_order(beside)[:lacking]:
             alone = member.gang
             assert alone is not None
-            alone.pods.clear()
+            alone.drop(member)
             self._changed[alone.uid] = alone
             core.add(member)
             self._changed[core.uid] = core
 
     def _size(self, family: Family) -> Size | None:
         """The largest size that a pod names; else what the objects say; None while those are not known."""
-        known = [self._sizes.get(ref) for ref in family.sources]
+        known = [self._known(ref, family) for ref in family.sources]
         told = max((size for size in known if size is not None), key=lambda size: size.pods, default=None)
         if len(family.claims) > 1:
             sizes = ", ".join(str(one) for one in sorted(family.claims))
             sentence = f"gang {family.key.name}: its pods claim different sizes ({sizes}): the largest counts"
             self._remarks.add(family.key.namespace, "", sentence)
-        unknown = any(ref not in self._sizes for ref in family.sources)
+        unknown = not family.waiting.isdisjoint(family.sources)
         if family.claims:
             return self._claimed(family, max(family.claims), told, unknown)
-        if told is not None:
-            return (
-                told
-                if not unknown or family.size is None
-                else max(told, family.size, key=lambda one: one.pods)
-            )
         if unknown:
-            return None
+            return family.size
+        if told is not None:
+            return told
         if family.size is not None:
             return family.size
         if family.sources:
             self._say_unknown(family)
         return Size(1, "nobody gives a size")
 
+    def _known(self, ref: ObjectRef, family: Family) -> Size | None:
+        """What the object says, if it is the one that made the family's pods and not another of that name."""
+        size = self._sizes.get(ref)
+        other = size is not None and ref.kind != "JobSet" and family.key.generation not in ("", size.owner)
+        if ref not in self._sizes or (other and ref not in family.asked_again):
+            self._asked[ref] = None
+            family.waiting.add(ref)
+            if other:  # once: the maker of pods that are being deleted may be gone for good
+                family.asked_again.add(ref)
+        return None if other else size
+
     def _claimed(self, family: Family, pods: int, told: Size | None, unknown: bool) -> Size | None:
         why = f"its pods claim {pods}"
-        if family.driver is None:
+        if pods > MOST:
+            sentence = f"gang {family.key.name}: its pods claim {pods}; at most {MOST} can start together"
+            self._remarks.add(family.key.namespace, "", sentence)
+        if family.driver is None or pods > MOST:
             return Size(pods, why)
         shape = self._executor_shape(family.driver)
         if shape is None and told is not None and told.executors is not None:
@@ -301,4 +317,7 @@ def _requests(text: str) -> Iterator[tuple[str, float]]:
         resource, _, amount = part.partition("=")
         if not resource.strip() or not amount:
             raise ValueError(f"{part!r} is not resource=amount, such as cpu=2")
-        yield resource.strip(), quantity(amount)
+        value = quantity(amount)
+        if value < 0:
+            raise ValueError(f"{part!r} is below zero")
+        yield resource.strip(), value

@@ -123,7 +123,8 @@ class GangState:
     """A gang with the pods that are not known to be over, and what the queue was told of it.
 
     `opened_s`: when the first open gate was seen. `found`: the queue was told
-    that gates are open.
+    that gates are open. `fresh`: it may be another gang than was told;
+    `touched`: pods to which something happened since.
     """
 
     uid: str
@@ -135,14 +136,22 @@ class GangState:
     told: Gang | None = None
     opened_s: float | None = None
     found: bool = False
+    fresh: bool = True
+    touched: dict[str, Member] = field(default_factory=dict)
 
     def add(self, member: Member) -> None:
-        self.pods[member.uid] = member
-        member.gang = self
+        """A pod belongs to this gang from now on."""
+        self.pods[member.uid] = self.touched[member.uid] = member
+        member.gang, self.fresh = self, True
         if not self.arrived_s <= member.created_s:
             self.arrived_s = member.created_s if self.told is None else min(self.arrived_s, member.created_s)
 
+    def drop(self, member: Member) -> None:
+        """A pod belongs to this gang no more."""
+        self.fresh = self.pods.pop(member.uid, None) is not None or self.fresh
+
     def living(self) -> int:
+        """How many of its pods are not over."""
         return sum(not one.over for one in self.pods.values())
 
 
@@ -151,7 +160,8 @@ class Family:
     """Pods that go by one name: those of the gang that starts together, and others released one by one.
 
     `members` live. `claims` counts the sizes that they name, `sources` the
-    objects that know it. `done`: who made pods that ended well and still exist;
+    objects that know it, `refs` all that ever did, `waiting` those that
+    are being asked. `done`: who made pods that ended well and still exist;
     their maker makes them no more.
     """
 
@@ -163,6 +173,9 @@ class Family:
     sources: Counter[ObjectRef] = field(default_factory=Counter)
     done: dict[str, str] = field(default_factory=dict)
     done_by: Counter[str] = field(default_factory=Counter)
+    refs: set[ObjectRef] = field(default_factory=set)
+    waiting: set[ObjectRef] = field(default_factory=set)
+    asked_again: set[ObjectRef] = field(default_factory=set)
     driver: Member | None = None
     size: Size | None = None
 

@@ -24,6 +24,7 @@ from scheduler.core.wire import Meta, OwnerReference, Pod
 
 COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 _JOBSET_UID = "jobset.sigs.k8s.io/jobset-uid"
+_JOBSET_ATTEMPT = "jobset.sigs.k8s.io/restart-attempt"
 _SPARK_ROLE = "spark-role"
 _SPARK_OPERATED = "sparkoperator.k8s.io/app-name"
 _SPARK_CONF_VOLUME = "spark-conf-volume-driver"
@@ -193,7 +194,9 @@ def _generation(pod: Pod, labels: dict[str, str], owner: OwnerReference | None) 
     )
     if chosen or owner is None or SPARK_APP in labels or POD_GROUP in labels:
         return ""
-    return labels.get(_JOBSET_UID, "") if JOBSET in labels else owner.uid
+    if JOBSET in labels:
+        return "~".join(filter(None, (labels.get(_JOBSET_UID), labels.get(_JOBSET_ATTEMPT))))
+    return owner.uid
 
 
 def _job(meta: Meta, name: str, owner: OwnerReference | None, flow: str) -> str:

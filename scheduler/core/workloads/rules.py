@@ -31,15 +31,17 @@ class Rules:
     def ours(self, pod: Pod) -> bool:
         """True for pods that wait in this queue, came out of it, or should have gone through it.
 
-        Pods of a DaemonSet and of a kubelet itself are bound to their node
-        whatever a queue says: they are foreign even if they name our scheduler.
+        Pods of a DaemonSet and of a kubelet itself are bound to their node whatever a queue says:
+        as long as nobody gave them our gate, they are foreign even if they name our scheduler.
         """
         meta = pod.metadata
         annotations, labels = meta.annotations or {}, meta.labels or {}
-        if not self._joined(pod, annotations, labels):
-            return False
-        if _MIRROR in annotations or any(owner.kind == "DaemonSet" for owner in meta.ownerReferences or ()):
-            return False
+        if self.gate_index(pod) < 0 and RECEIPT not in annotations:
+            tied = _MIRROR in annotations or any(
+                one.kind == "DaemonSet" for one in meta.ownerReferences or ()
+            )
+            if tied or not self._named(pod, annotations, labels):
+                return False
         named = annotations.get(QUEUE_NAME) or labels.get(QUEUE_NAME) or self.default_queue
         return named == self.queue
 
@@ -50,11 +52,7 @@ class Rules:
                 return index
         return -1
 
-    def _joined(self, pod: Pod, annotations: dict[str, str], labels: dict[str, str]) -> bool:
+    def _named(self, pod: Pod, annotations: dict[str, str], labels: dict[str, str]) -> bool:
         return (
-            pod.spec.schedulerName == self.scheduler_name
-            or self.gate_index(pod) >= 0
-            or QUEUE_NAME in annotations
-            or QUEUE_NAME in labels
-            or RECEIPT in annotations
+            pod.spec.schedulerName == self.scheduler_name or QUEUE_NAME in annotations or QUEUE_NAME in labels
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scheduler.core.queue.events import Shape
@@ -13,15 +13,8 @@ from scheduler.core.workloads.membership import ObjectRef
 from scheduler.core.workloads.shapes import Shapes
 from scheduler.core.workloads.spark import Executors, application_conf, executors_of, read_properties
 
-MOST = 100_000
-"""No gang is larger; a number above it is taken for a mistake."""
-_GROUPS = {
-    "Job": "batch",
-    "JobSet": "jobset.x-k8s.io",
-    "RayCluster": "ray.io",
-    "SparkApplication": "sparkoperator.k8s.io",
-    "ConfigMap": "",
-}
+MOST = 10_000
+"""Pods that can start together. A larger gang is told so and waits for ever, at no cost to the queue."""
 _TRAINING = ("PyTorchJob", "TFJob", "MPIJob", "XGBoostJob", "PaddleJob", "JAXJob")
 
 
@@ -30,32 +23,32 @@ class Size:
     """`pods` start together; 1: each by itself. `why`: who says so.
 
     `promised` are shapes of pods, among them, that come only when the others
-    run. `executors` are a Spark driver's, whose shape may depend on the driver.
+    run. `executors` are a Spark driver's. `owner`: uid of the object that says so.
     """
 
     pods: int
     why: str
     promised: tuple[Shape, ...] = ()
     executors: Executors | None = None
+    owner: str = ""
 
 
 def ref_of(workload: Workload, group: str = "") -> ObjectRef:
-    """By what name the object is asked for; pod groups of several APIs share a kind, so theirs is given."""
-    kind = workload.kind
-    if not group:
-        group = "kubeflow.org" if kind in _TRAINING else _GROUPS.get(kind, "")
-    return ObjectRef(group, kind, workload.metadata.namespace, workload.metadata.name)
+    """By what name the object is asked for, whatever version of its API it came in."""
+    group = group or workload.apiVersion.rpartition("/")[0]
+    return ObjectRef(group, workload.kind, workload.metadata.namespace, workload.metadata.name)
 
 
 def size_of(ref: ObjectRef, workload: Workload, shapes: Shapes, complain: Complain) -> Size:
     """The size that an object gives the gang of its pods; each pod by itself where it gives none."""
     read = _READERS.get(ref.kind, _training if ref.kind in _TRAINING else _unknown)
     size = read(_Source(ref, workload.spec or {}, workload.data or {}, shapes, complain))
-    if 1 <= size.pods <= MOST:
-        return size
-    if size.pods > MOST:
-        complain("size", f"{ref} asks for {size.pods} pods at once; at most {MOST} can be a gang")
-    return Size(1, f"{ref} gives no size")
+    if size.pods < 1:
+        size = Size(1, f"{ref} gives no size")
+    elif size.pods > MOST:
+        complain("size", f"{ref} asks for {size.pods} pods at once; at most {MOST} can start together")
+        size = replace(size, promised=())
+    return replace(size, owner=workload.metadata.uid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +85,9 @@ def _jobset(source: _Source) -> Size:
         job = _at(one, "template", "spec")
         count = _count(_at(one, "replicas"), 1) * min(_waves(job))
         pods += count
-        if (in_order and index) or _list(_at(one, "dependsOn")):
+        if pods <= MOST and ((in_order and index) or _at(one, "dependsOn")):
             later += _promise(source, _at(job, "template"), count)
-    return Size(pods, f"{source.ref} has {pods} pods in all its Jobs", tuple(later))
+    return Size(pods, f"{source.ref} has {pods} pods in all its Jobs", tuple(later[:MOST]))
 
 
 def _training(source: _Source) -> Size:
@@ -166,7 +159,7 @@ _READERS: dict[str, Callable[[_Source], Size]] = {
 
 def _promise(source: _Source, template: object, count: int) -> list[Shape]:
     shape = source.shape(template)
-    return [] if shape is None else [shape] * min(count, MOST)
+    return [] if shape is None or count > MOST else [shape] * count
 
 
 def _at(value: object, *path: str) -> Any:

@@ -30,54 +30,64 @@ def tell(state: GangState, now_s: float, *, listing: bool, since_s: float) -> li
     `listing`: everything is said again. Pods that had ended before `since_s`
     when they were first seen are old news; so are whole gangs of them.
     """
+    touched, state.touched = state.touched, {}
+    news = [one for one in touched.values() if one.uid in state.pods]
     if not state.pods:
         return list(_close(state, None, now_s))
     if state.told is None:
         _forget_old(state, since_s)
         if all(one.over for one in state.pods.values()) and max(_ends(state)) < since_s:
             return list(_old_news(state))
-    if state.opened_s is None and any(_opened(one) for one in state.pods.values()):
+    if state.opened_s is None and any(_opened(one) for one in news):
         state.opened_s = now_s
     if state.opened_s is None:
-        return list(_waiting(state, listing, now_s))
-    return list(_released(state, listing, now_s))
+        return list(_waiting(state, news, listing, now_s))
+    return list(_released(state, news, listing, now_s))
 
 
-def _waiting(state: GangState, listing: bool, now_s: float) -> Iterator[Event]:
+def _waiting(state: GangState, news: list[Member], listing: bool, now_s: float) -> Iterator[Event]:
     """No gate is open. A pod that is gone ends: the queue may have asked to open it already."""
     last = None
-    for member in [one for one in state.pods.values() if one.over]:
+    for member in [one for one in news if one.over]:
         last = member
-        del state.pods[member.uid]
+        state.drop(member)
         if state.told is not None:
             yield PodEnded(state.uid, member.uid, member.ended_s, lost=True)
     if not state.pods:
         yield from _close(state, last, now_s)
         return
-    gang = build(state)
-    if listing or gang != state.told:
+    gang, told = _gang(state), state.told
+    if listing or gang != told:
         state.told = gang
         yield GangArrived(gang)
 
 
-def _released(state: GangState, listing: bool, now_s: float) -> Iterator[Event]:
-    gang, told = build(state), state.told
-    closed = frozenset(uid for uid, one in state.pods.items() if one.ref.gated and not one.over)
-    if listing or told is None or (not state.found and _worth_finding(state, closed, now_s)):
+def _released(state: GangState, news: list[Member], listing: bool, now_s: float) -> Iterator[Event]:
+    gang, told = _gang(state), state.told
+    closed = _closed(state) if listing or not state.found else frozenset()
+    if (
+        told is None
+        or (listing and state.living())
+        or (not state.found and _worth_finding(state, closed, now_s))
+    ):
         state.found = True
         yield from _found(state, gang, closed)
-    elif told is not None and {pod.uid for pod in gang.pods} - {pod.uid for pod in told.pods}:
+    elif gang is not told and {pod.uid for pod in gang.pods} - {pod.uid for pod in told.pods}:
         yield GangChanged(gang)
     state.told = gang
-    for member in list(state.pods.values()):
+    for member in news:
         yield from _news_of(state, member)
-    over = [one for one in state.pods.values() if one.over]
+    over = [one for one in news if one.over]
     for member in over:
-        del state.pods[member.uid]
+        state.drop(member)
         ran_from_s = member.started_s if member.node else None
         yield PodEnded(state.uid, member.uid, member.ended_s, not member.ended_well, ran_from_s)
     if not state.pods:
         yield from _close(state, over[-1], now_s)
+
+
+def _closed(state: GangState) -> frozenset[str]:
+    return frozenset(uid for uid, one in state.pods.items() if one.ref.gated and not one.over)
 
 
 def _worth_finding(state: GangState, closed: frozenset[str], now_s: float) -> bool:
@@ -127,7 +137,7 @@ def _forget_old(state: GangState, since_s: float) -> None:
     """Of a gang that lives, what ended long ago is nothing that the queue can count any more."""
     if any(not one.over for one in state.pods.values()):
         for member in [one for one in state.pods.values() if one.over and (one.ended_s or 0.0) < since_s]:
-            del state.pods[member.uid]
+            state.drop(member)
 
 
 def _old_news(state: GangState) -> Iterator[Event]:
@@ -146,8 +156,11 @@ def _opened(member: Member) -> bool:
     return bool(member.node) or not (member.ref.gated or member.over)
 
 
-def build(state: GangState) -> Gang:
+def _gang(state: GangState) -> Gang:
     """The gang as the queue knows gangs; without an estimate, which is not ours to make."""
+    if not state.fresh and state.told is not None:
+        return state.told
+    state.fresh = False
     members = list(state.pods.values())
     first = next((one for one in members if one.says.driver), members[0])
     size = state.family.size if state.family is not None and state.family.core is state else None
