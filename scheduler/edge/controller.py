@@ -31,9 +31,11 @@ from scheduler.edge.announcements import TELLABLE, About, Announcements
 from scheduler.edge.checkpoints import CheckpointError, Checkpoints, Superseded
 from scheduler.edge.controller_state import ControllerState
 from scheduler.edge.controller_stats import ControllerStats
+from scheduler.edge.estimates import Estimates
 from scheduler.edge.fair_queue import Configured, base_settings, configured
 from scheduler.edge.feeds import Feeds
 from scheduler.edge.kube import KubeClient, KubeError
+from scheduler.edge.queue_status import keep_status, status_of
 from scheduler.edge.release import NotLeading, Releases
 
 CHECKPOINT_BYTES_PER_S = 100_000.0
@@ -64,10 +66,11 @@ class Term:
         checkpoints: Checkpoints,
         holds: Callable[[], bool],
         stats: ControllerStats,
+        estimates: Estimates,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._own, self._kube, self._checkpoints, self._holds = own, kube, checkpoints, holds
-        self._clock = clock
+        self._clock, self._estimates = clock, estimates
         self.stats = stats
         self.state = ControllerState(at_s=clock())
         self.keeper: Gatekeeper | None = None
@@ -108,6 +111,10 @@ class Term:
                 self._tasks.create_task(self._check())
                 self._tasks.create_task(self._keep_checkpoints())
                 self._tasks.create_task(self.announcements.run())
+                self._tasks.create_task(self._estimates.run())
+                self._tasks.create_task(
+                    keep_status(self._kube, self._own.queue, self._status, self._own.announce_s)
+                )
         except* NotLeading as several:
             raise NotLeading(str(several.exceptions[0])) from several
         finally:
@@ -211,7 +218,7 @@ class Term:
             self._wake.clear()
             events, self._inbox = self._inbox, []
             begun_s = time.perf_counter()
-            for action in self.keeper.handle_all(events, self._clock()):
+            for action in self.keeper.handle_all(self._estimates.inform(events), self._clock()):
                 self._act(action)
             self.stats.handled(events, time.perf_counter() - begun_s)
             await asyncio.sleep(0)
@@ -283,6 +290,11 @@ class Term:
 
     def _configured_with(self, reference: Any) -> Configured:
         return configured(self.feeds.spec, base_settings(self._own, reference))
+
+    def _status(self) -> dict[str, Any] | None:
+        if self.keeper is None or self.feeds.generation is None or not self._holds():
+            return None
+        return status_of(self.keeper.dump(), self.feeds.generation, self.unready, self.complaints)
 
     def _settings(self) -> QueueSettings:
         by_hand: dict[tuple[str, ...], float] = {(user,): it for user, it in self.state.weights.items()}

@@ -9,7 +9,7 @@ import os
 import random
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from scheduler.edge.controller import Term
 from scheduler.edge.controller_api import ControllerApi
 from scheduler.edge.controller_metrics import ControllerMetrics
 from scheduler.edge.controller_stats import ControllerStats
+from scheduler.edge.estimates import Estimates
 from scheduler.edge.http_server import is_loopback, listen, new_server
 from scheduler.edge.kube import KubeClient, KubeError
 from scheduler.edge.lease import Campaign, LeaderLease, Timing
 from scheduler.edge.metrics import Scrape
+from scheduler.edge.recorder_client import RecorderClient
 from scheduler.edge.release import NotLeading
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -35,7 +37,15 @@ log = logging.getLogger(__name__)
 class Controller:
     """One replica. `run` until cancelled; the rest reads."""
 
-    def __init__(self, settings: Settings, kube: KubeClient, campaign: Campaign, identity: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        kube: KubeClient,
+        campaign: Campaign,
+        recorder: RecorderClient | None,
+        identity: str,
+    ) -> None:
+        self._recorder = recorder
         self._own, self._kube, self._campaign = settings.controller, kube, campaign
         self.identity = identity
         self.stats = ControllerStats()
@@ -75,7 +85,9 @@ class Controller:
         checkpoints = Checkpoints(
             self._kube, namespace_of(self._own.namespace), self._own.name, self.identity
         )
-        self.term = Term(self._own, self._kube, checkpoints, self._campaign.holds, self.stats)
+        self.term = Term(
+            self._own, self._kube, checkpoints, self._campaign.holds, self.stats, Estimates(self._recorder)
+        )
         self.stats.terms += 1
         leading = asyncio.create_task(self.term.run())
         losing = asyncio.create_task(self._campaign.lost())
@@ -151,11 +163,14 @@ async def controller(settings: Settings, url: Callable[[], str]) -> AsyncIterato
     def lease_of(kube: KubeClient) -> LeaderLease:
         return LeaderLease(kube, namespace, own.name, identity, timing, url)
 
-    async with (
-        KubeClient.connect(kubeconfig, parallel=own.parallel) as kube,
-        Campaign(kubeconfig, lease_of, timing.every_s) as campaign,
-    ):
-        yield Controller(settings, kube, campaign, identity)
+    async with AsyncExitStack() as stack:
+        kube = await stack.enter_async_context(KubeClient.connect(kubeconfig, parallel=own.parallel))
+        recorder = None
+        if settings.recorder_url:
+            token = settings.token.get_secret_value()
+            recorder = await stack.enter_async_context(RecorderClient.connect(settings.recorder_url, token))
+        campaign = await stack.enter_async_context(Campaign(kubeconfig, lease_of, timing.every_s))
+        yield Controller(settings, kube, campaign, recorder, identity)
 
 
 def namespace_of(configured: str) -> str:

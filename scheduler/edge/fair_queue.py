@@ -27,6 +27,13 @@ _TIMEOUTS = {
     "start": "start_timeout_s",
     "promise": "promise_timeout_s",
 }
+_NOT_YET = (
+    ("nodes.tolerations", "which nodes a pod may use is told by its own tolerations"),
+    ("limits.runTime", "gangs run as long as they run"),
+    ("autoscaler.releaseHeadAfter", "nothing is released before it fits"),
+)
+_ONLY = {"flowKey": "User", "orderInsideUser": "PriorityThenFair", "backfill.quantile": 0.9}
+"""What the queue always does; other values are complained of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +60,11 @@ def base_settings(own: ControllerSettings, reference: Mapping[str, float]) -> Qu
 
 def configured(spec: Mapping[str, Any], base: QueueSettings) -> Configured:
     """What the object's `spec` asks for, laid over `base`."""
-    complaints: list[str] = []
+    complaints = [f"{name} is not obeyed yet: {why}" for name, why in _NOT_YET if _given(spec, name)]
     settings = base
+    for name, only in _ONLY.items():
+        if (given := _given(spec, name)) not in (None, only):
+            complaints.append(f"{name}: {given} is not obeyed yet, only {only}")
     for name, change in _changes(spec, base, complaints).items():
         try:
             settings = replace(settings, **{name: change})
@@ -82,6 +92,11 @@ def _changes(spec: Mapping[str, Any], base: QueueSettings, complaints: list[str]
         if (timeout := _section(spec, "timeouts").get(key)) is not None:
             changes[name] = _seconds(timeout, f"timeouts.{key}", complaints, getattr(base, name))
     return changes
+
+
+def _given(spec: Mapping[str, Any], name: str) -> Any:
+    section, dot, key = name.partition(".")
+    return _section(spec, section).get(key) if dot else spec.get(name)
 
 
 def _section(spec: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 class Feeds:
     """Follows what concerns the queue; `tell` is called with the events of each change.
 
-    `spec` is what the FairQueue object says.
+    `spec` is what the FairQueue object says; `generation` which one, None while there is no object.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Feeds:
         )
         self.spec: Mapping[str, Any] = {}
         self.never_listed = True
+        self.generation: int | None = None
         self._nodes: dict[str, Node] = {}
         self._nodes_listed = asyncio.Event()
         self._lines = {"nodes": Line(), "pods": Line()}
@@ -132,7 +133,7 @@ class Feeds:
             if error.status == 404:
                 return None
             raise
-        return _spec(answer)
+        return self._read(answer)
 
     async def queue_object(self, name: str, obey: Callable[[dict[str, Any] | None], None]) -> None:
         """Follow the FairQueue object, where the API server knows such objects."""
@@ -142,11 +143,11 @@ class Feeds:
         async for event in self._kube.mirror(QUEUES_PATH, dict[str, Any], only):
             match event:
                 case Listed(items):
-                    spec = _spec(items[0]) if items else None
+                    spec = self._read(items[0] if items else None)
                 case Changed("DELETED", _):
-                    spec = None
+                    spec = self._read(None)
                 case Changed(_, item):
-                    spec = _spec(item)
+                    spec = self._read(item)
             if (spec or {}) != self.spec:
                 obey(spec)
 
@@ -159,6 +160,11 @@ class Feeds:
             return False
         return True
 
+    def _read(self, item: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        self.generation = None if item is None else int(item.get("metadata", {}).get("generation", 0))
+        spec = None if item is None else item.get("spec")
+        return spec if isinstance(spec, dict) else None
+
     def _set(self, node: WireNode) -> NodeSet:
         event = node_event(node)
         self._nodes[event.node.name] = event.node
@@ -167,11 +173,6 @@ class Feeds:
     def _removed(self, name: str) -> NodeRemoved:
         self._nodes.pop(name, None)
         return NodeRemoved(name)
-
-
-def _spec(item: Mapping[str, Any]) -> dict[str, Any]:
-    spec = item.get("spec")
-    return spec if isinstance(spec, dict) else {}
 
 
 def _sum(nodes: Any, selector: Mapping[str, str]) -> dict[str, float]:

@@ -102,7 +102,8 @@ class Capacity:
 
     def plan(self, pod: GangPod, node: str) -> None:
         """Count a pod of ours on the node where it is expected."""
-        self._count(pod.uid, node, pod.shape.requests)
+        if self._where.get(pod.uid) != (node, pod.shape.requests):
+            self._count(pod.uid, node, pod.shape.requests)
         self._plans[pod.uid] = pod.shape
 
     def put(self, pod: str, node: str, requests: Requests) -> None:
