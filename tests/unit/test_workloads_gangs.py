@@ -138,6 +138,14 @@ def test_a_replacement_belongs_to_the_running_gang(assembly: Assembly) -> None:
     assert extra.uid == "uid-d", "the gang is as large as it may be: more pods wait their turn"
 
 
+def test_a_replacement_may_come_while_the_lost_pod_is_still_ending(assembly: Assembly) -> None:
+    run_all(assembly, "ab", "2")
+    assembly.set_pod(member("a", "2", gated=False, node="n1", bound=2.0, deleted=True), T0 + 5.0)
+    (changed,) = assembly.set_pod(member("c", "2"), T0 + 6.0)
+    assert isinstance(changed, GangChanged)
+    assert uids(changed.gang) == ["uid-a", "uid-b", "uid-c"]
+
+
 def test_a_closed_replacement_may_be_deleted(assembly: Assembly) -> None:
     run_all(assembly, "ab", "2")
     assembly.remove_pod("uid-a", T0 + 5.0)

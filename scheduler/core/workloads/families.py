@@ -206,7 +206,7 @@ class Families:
             together = size is None or size.pods > 1
         else:
             seats = family.seats(member)
-            together = size.pods > 1 and core.living() < seats and (seats > 1 or bool(core.pods))
+            together = size.pods > 1 and core.seated() < seats and (seats > 1 or bool(core.pods))
         if together:
             core.add(member)
             self._changed[core.uid] = core
@@ -216,7 +216,7 @@ class Families:
     def _fill(self, family: Family) -> None:
         """The size grew, or pods were lost, before the gang was released: closed pods beside it join it."""
         core = family.core
-        lacking = family.seats(next(iter(core.pods.values()))) - core.living()
+        lacking = family.seats(next(iter(core.pods.values()))) - core.seated()
         if lacking <= 0 or len(family.members) == core.living():
             return
         beside = [one for one in family.members.values() if _waits_alone(one, core)]

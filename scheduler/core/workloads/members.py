@@ -154,6 +154,10 @@ class GangState:
         """How many of its pods are not over."""
         return sum(not one.over for one in self.pods.values())
 
+    def seated(self) -> int:
+        """How many of its pods are to stay; a replacement may come while the lost pod is still ending."""
+        return sum(not (one.over or one.leaving) for one in self.pods.values())
+
 
 @dataclass(slots=True, eq=False)
 class Family:
