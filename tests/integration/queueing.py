@@ -85,6 +85,7 @@ class Life:
 def small_cluster(**settings: Any) -> Cluster:
     """Two nodes of two cores: four slots; no telemetry, and a controller that can be started."""
     own = {
+        "reference": {"cpu": 4.0},
         "lease_s": LEASE_S,
         "checkpoint_s": 1.0,
         "tick_s": 1.0,
@@ -151,12 +152,12 @@ class Jobs:
         async for event in self.kube.mirror(PATH, SeenPod):
             gone = not isinstance(event, Listed) and event.kind == "DELETED"
             for pod in event.items if isinstance(event, Listed) else (event.item,):
-                if pod.metadata.name in self.lives:
+                if pod.metadata.name.startswith(self.prefix):
                     self._note(pod, gone)
 
     def _note(self, pod: SeenPod, gone: bool) -> None:
         now_s, name = time.monotonic(), pod.metadata.name
-        life = self.lives[name]
+        life = self.lives.setdefault(name, Life(pod.metadata.annotations.get(USER, "")))
         if life.released_s is None and not pod.gated:
             life.released_s = now_s
             self.order.append(name)
