@@ -46,6 +46,8 @@ is settled in it. Less than `ENDED_KEPT_S`, so that what ended since is not sett
 LAST_WORD_S = 2.0
 """For the checkpoint at the end of a term."""
 
+_NOBODYS: dict[tuple[str, ...], float] = {("",): 1.0}
+
 log = logging.getLogger(__name__)
 
 
@@ -191,7 +193,8 @@ class Term:
         if state.core is None:
             return Gatekeeper(settings)
         try:
-            keeper = Gatekeeper.revive(replace(settings, weights={}), state.core)
+            # with other weights, so that those in force replace the checkpoint's
+            keeper = Gatekeeper.revive(replace(settings, weights=_NOBODYS), state.core)
         except (ValueError, KeyError, TypeError) as error:
             self._complain(f"the checkpoint cannot be used: {error!r}; charges come from the pods' receipts")
             return Gatekeeper(settings)
@@ -202,9 +205,10 @@ class Term:
         try:
             read = await self._checkpoints.read()
             return (ControllerState(at_s=self._clock()) if read is None else ControllerState.of(read)), ""
-        except (CheckpointError, ValueError) as error:
-            self._complain(str(error))
-            return ControllerState(at_s=self._clock()), str(error)
+        except (CheckpointError, ValueError, KeyError, TypeError) as error:
+            told = f"the checkpoint cannot be used: {error!r}; charges come from the pods' receipts"
+            self._complain(told)
+            return ControllerState(at_s=self._clock()), told
 
     def _complain(self, sentence: str) -> None:
         self.stats.checkpoint_failures += 1
@@ -260,7 +264,8 @@ class Term:
         receipt = self.keeper.explain(report.uid) if report.uid and self.keeper else None
         reason = "".join(word.capitalize() for word in report.trouble.split())
         if receipt is None or not receipt.pods:
-            self.announcements.event(self._queue_object(), reason, report.sentence, warning=True)
+            sentence = f"gang {report.uid}: {report.sentence}" if report.uid else report.sentence
+            self.announcements.event(self._queue_object(), reason, sentence, warning=True)
         else:
             self._announce(receipt.pods[0], reason, report.sentence, warning=True)
 
