@@ -100,6 +100,7 @@ class World:
     seen: Counter[str] = field(default_factory=Counter)
     ended_well: int = 0
     answering: set[str] = field(default_factory=set)
+    least: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.settings = QueueSettings(
@@ -158,6 +159,7 @@ class World:
         """A gang; sometimes with pods beyond its size, sometimes without all of them."""
         size = self.dice.randint(2, 4)
         given = {"fairlane.dev/gang": name, "fairlane.dev/gang-size": str(size)}
+        self.least[f"ns/{name}//{user}"] = size
         for number in range(size + self.dice.choice([0, 0, 0, 1, -1])):
             self._create(f"{name}-{number}", user, cpu, given)
 
@@ -360,6 +362,8 @@ class World:
 
     def _release(self, action: ReleaseGang) -> None:
         self.charged[action.uid] += not action.completing
+        whole = action.completing or len(action.pods) >= self.least.get(action.uid, 1)
+        assert whole, f"only {action.pods} of {action.uid} start"
         told = {
             "gang": action.uid,
             "released_s": action.receipt.released_s,

@@ -11,6 +11,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -219,6 +220,7 @@ def _owner(meta: Meta) -> tuple[str, str]:
     return "Pod", _stable(meta.generateName.rstrip("-") or meta.name)
 
 
+@lru_cache(maxsize=4096)
 def _stable(name: str) -> str:
     """`name` without the suffixes that controllers generate."""
     while (shorter := _GENERATED.sub("", name)) not in (name, ""):
