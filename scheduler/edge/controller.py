@@ -22,9 +22,22 @@ from typing import Any
 
 from scheduler.config import ControllerSettings
 from scheduler.core.queue.actions import Action, DeletePods, ReleaseGang, Report, Settled
-from scheduler.core.queue.events import Event, Promoted, QueueConfigured, QueuePaused, QueueResumed, Tick
+from scheduler.core.queue.events import (
+    Event,
+    GangArrived,
+    GangChanged,
+    GangFound,
+    GangWithdrawn,
+    Listed,
+    Promoted,
+    QueueConfigured,
+    QueuePaused,
+    QueueResumed,
+    Tick,
+)
 from scheduler.core.queue.gatekeeper import Gatekeeper
 from scheduler.core.queue.invariants import InvariantBroken
+from scheduler.core.queue.lateness import LatenessRecord
 from scheduler.core.queue.settings import QueueSettings
 from scheduler.core.workloads.remarks import Remark
 from scheduler.edge.announcements import TELLABLE, About, Announcements
@@ -81,6 +94,7 @@ class Term:
         self._wake = asyncio.Event()
         self._configured = Configured(base_settings(own, {"pods": 1.0}), False, ())
         self._paused = False
+        self.lateness = LatenessRecord()
         where = self.feeds.pod_of
         # what is in flight must end before another replica may act
         request_s = 0.35 * own.lease_s
@@ -224,8 +238,24 @@ class Term:
             begun_s = time.perf_counter()
             for action in self.keeper.handle_all(self._estimates.inform(events), self._clock()):
                 self._act(action)
+            self._follow_fluid(events)
             self.stats.handled(events, time.perf_counter() - begun_s)
             await asyncio.sleep(0)
+
+    def _follow_fluid(self, events: Sequence[Event]) -> None:
+        assert self.keeper is not None
+        for event in events:
+            match event:
+                case GangArrived(gang) | GangChanged(gang) | GangFound(gang):
+                    demand = self.keeper.demand(gang.uid)
+                    if demand is not None:
+                        self.lateness.arrived(demand)
+                case GangWithdrawn(uid):
+                    self.lateness.withdrawn(uid, self._clock())
+                case Listed(present):
+                    self.lateness.listed(present, self._clock())
+                case Tick():
+                    self.lateness.resize(self.keeper.dump().usable)
 
     def _act(self, action: Action) -> None:
         match action:
@@ -240,6 +270,9 @@ class Term:
             case Settled():
                 self.state.settled(action.uid, self._clock())
                 self.stats.settled(action)
+                verdict = self.lateness.ended(action, self._clock())
+                if verdict is not None:
+                    self.stats.judged(verdict)
                 log.info(
                     "gang %s ended: %.6g charged, %.6g used",
                     action.uid,

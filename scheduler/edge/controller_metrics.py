@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from scheduler.core.queue.receipts import FlowView
 from scheduler.edge.controller import Term
-from scheduler.edge.controller_stats import ERROR_EDGES, WAIT_EDGES_S, ControllerStats
+from scheduler.edge.controller_stats import ERROR_EDGES, LATENESS_EDGES, WAIT_EDGES_S, ControllerStats
 from scheduler.edge.metrics import counter, counters, cumulated, gauge, histogram
 
 NAME = "fairlane_queue"
@@ -56,6 +56,11 @@ class ControllerMetrics(Collector):
         counts = stats.waits_s.counts or [0] * (len(WAIT_EDGES_S) + 1)
         about = "Seconds from arrival to release of gangs that ended."
         yield histogram(f"{NAME}_wait_seconds", about, WAIT_EDGES_S, counts, stats.waits_s.total)
+        late = stats.lateness.counts or [0] * (len(LATENESS_EDGES) + 1)
+        about = "Lateness of gangs that ended, against the capped fluid reference."
+        yield histogram(f"{NAME}_lateness", about, LATENESS_EDGES, late, stats.lateness.total)
+        about = "Gangs later than the bound of gangs of one on slots, by cause."
+        yield counters(f"{NAME}_bound_violations", about, "cause", stats.violations)
         errors = HistogramMetricFamily(
             f"{NAME}_estimate_error", "Actual over estimated work, or its inverse.", labels=["source"]
         )
@@ -77,6 +82,8 @@ def _of_queue(term: Term) -> Iterable[Metric]:
     assert term.keeper is not None
     view = term.keeper.dump()
     yield gauge(f"{NAME}_paused", "Whether releases are held.", view.paused)
+    yield gauge(f"{NAME}_usable_share", "Share of the reference that the nodes have.", view.usable)
+    yield counter(f"{NAME}_unjudged", "Gangs too many to be compared with the fluid.", term.lateness.unjudged)
     yield gauge(f"{NAME}_held_share", "Share of the reference in use.", view.held)
     states = GaugeMetricFamily(f"{NAME}_gangs", "Gangs by state.", labels=["state"])
     for state in ("waiting", "incomplete", "infeasible", "opening", "running"):

@@ -137,6 +137,7 @@ class Controller:
             "checkpoints": stats.checkpoints,
             "checkpoint_bytes": stats.checkpoint_bytes,
             "checkpoint_failures": stats.checkpoint_failures,
+            "bound_violations": dict(stats.violations),
             "invariant_failures": stats.invariant_failures,
             "broken_invariant": stats.broken_invariant,
         }

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 
 from scheduler.core.queue.actions import ReleaseGang, Settled
 from scheduler.core.queue.events import Event, Tick
+from scheduler.core.queue.lateness import Verdict
 
 WAIT_EDGES_S = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 24 * 3600.0)
+LATENESS_EDGES = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 50.0)
+"""Time beyond the fluid finish as a part of the time it took there; the first bucket: not late."""
 ERROR_EDGES = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 """Actual to estimated work of a gang, whichever is larger over the other."""
 
@@ -46,6 +49,8 @@ class ControllerStats:
     troubles: Counter[str] = field(default_factory=Counter)
     waits_s: Histogram = field(default_factory=lambda: Histogram(WAIT_EDGES_S))
     errors: dict[str, Histogram] = field(default_factory=dict)
+    lateness: Histogram = field(default_factory=lambda: Histogram(LATENESS_EDGES))
+    violations: Counter[str] = field(default_factory=Counter)
     checkpoints: int = 0
     checkpoint_failures: int = 0
     checkpoint_bytes: int = 0
@@ -81,6 +86,12 @@ class ControllerStats:
             ratio = action.actual_work / expected
             errors = self.errors.setdefault(action.estimate.source, Histogram(ERROR_EDGES))
             errors.add(max(ratio, 1 / ratio))
+
+    def judged(self, verdict: Verdict) -> None:
+        """A gang was compared with the fluid reference."""
+        self.lateness.add(verdict.lateness)
+        if verdict.beyond:
+            self.violations[verdict.beyond] += 1
 
     def is_news(self) -> bool:
         """True when something other than time has passed since this was last asked."""

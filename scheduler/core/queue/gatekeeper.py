@@ -35,6 +35,7 @@ from scheduler.core.queue.events import (
     WeightSet,
 )
 from scheduler.core.queue.fair_clock import FairClock
+from scheduler.core.queue.fluid import FluidJob
 from scheduler.core.queue.receipts import GangReceipt
 from scheduler.core.queue.releasing import release_what_fits
 from scheduler.core.queue.settings import QueueSettings
@@ -95,6 +96,10 @@ class Gatekeeper:
     def gangs(self, flow: str | None = None, limit: int = 1000) -> list[GangReceipt]:
         """Gangs (of one flow): those that wait in their order, then the others; `limit` of each."""
         return receipts.listing(self._book, flow, limit)
+
+    def demand(self, uid: str) -> FluidJob | None:
+        """What a gang that waits or runs asks of the cluster; None for one that does neither."""
+        return receipts.demand(self._book, uid)
 
     def export(self) -> dict[str, Any]:
         """What must survive a restart (JSON-able): virtual times, meters, ledger of charges, past runs."""

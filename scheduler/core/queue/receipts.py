@@ -10,6 +10,7 @@ from itertools import islice
 from scheduler.core.queue.book import Book
 from scheduler.core.queue.events import Estimate
 from scheduler.core.queue.fair_order import Path
+from scheduler.core.queue.fluid import FluidJob
 from scheduler.core.queue.gangs import GangRecord, Phase
 
 
@@ -33,7 +34,10 @@ class FlowView:
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """The queue as a whole. `reserved`: uid and time of the reservation, if there is one."""
+    """The queue as a whole. `usable`: share of the reference that its nodes have.
+
+    `reserved`: uid and time of the reservation, if there is one.
+    """
 
     name: str
     virtual_time: float
@@ -45,6 +49,7 @@ class QueueView:
     opening: int
     running: int
     held: float
+    usable: float
     reserved: tuple[str, float] | None
 
 
@@ -93,6 +98,7 @@ def view(book: Book) -> QueueView:
         counts[Phase.OPENING],
         counts[Phase.RUNNING],
         book.order.top.held,
+        book.capacity.share_of(book.settings.reference),
         reserved,
     )
 
@@ -109,6 +115,16 @@ def explain(book: Book, uid: str) -> GangReceipt | None:
     running = [one for one in book.gangs.values() if one.released and one.place.path == path]
     used = sum(one.used_until(book.now_s) for one in running)
     return _receipt(book, record, position, tag, {path: used})
+
+
+def demand(book: Book, uid: str) -> FluidJob | None:
+    """A gang as the fluid reference sees it: it can use no more than its own share."""
+    record = book.gangs.get(uid)
+    if record is None or not (record.waits or record.released):
+        return None
+    place = record.place
+    weight = book.weight_of(place.path)
+    return FluidJob(uid, place.path[-1], place.arrived_s, place.work, record.share, weight)
 
 
 def listing(book: Book, flow: str | None, limit: int) -> list[GangReceipt]:
