@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from scheduler.cli.serving import load_settings
@@ -84,7 +85,7 @@ def _flows(flows: list[dict[str, Any]]) -> Table:
     for flow in sorted(flows, key=lambda one: -one["received"]):
         shares = (flow["entitled"], flow["held"], flow["received_share"])
         counts = (str(flow["running"]), str(flow["waiting"]))
-        table.add_row(flow["user"], f"{flow['weight']:g}", *map(_percent, shares), *counts)
+        table.add_row(escape(flow["user"]), f"{flow['weight']:g}", *map(_percent, shares), *counts)
     return table
 
 
@@ -101,12 +102,12 @@ def _gangs(gangs: list[dict[str, Any]], waiting: int, limit: int) -> Table:
         name = pods[0] if len(pods) == 1 else gang["uid"]
         table.add_row(
             str(gang["position"] or ""),
-            name,
-            gang["user"],
+            escape(name),
+            escape(gang["user"]),
             str(len(pods)),
             _took(gang["estimate"]),
             _start(gang["expected_start_s"]),
-            gang["why"],
+            escape(gang["why"]),
         )
     return table
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -72,7 +75,7 @@ async def test_an_incomplete_gang_is_not_released_and_costs_nobody_anything(jobs
 async def test_every_released_pod_carries_a_receipt_and_a_waiting_one_its_place(
     jobs: Jobs, cluster: Cluster
 ) -> None:
-    first = [await jobs.submit("alice", run_s=6.0) for _ in range(SLOTS)]
+    first = [await jobs.submit("alice", run_s=20.0) for _ in range(SLOTS)]
     await jobs.until(lambda: len(jobs.order) == SLOTS)
     waiting = [await jobs.submit("bob", run_s=0.2) for _ in range(3)]
     receipt = msgspec.json.decode((await jobs.pod(first[0])).metadata.annotations[RECEIPT])
@@ -107,6 +110,11 @@ async def test_every_released_pod_carries_a_receipt_and_a_waiting_one_its_place(
     one = ask(cluster, f"/v1/gangs/{shown['gangs'][1]['uid']}")
     assert one["position"] == 2
     assert "go before it" in one["why"]
+    table = await asyncio.to_thread(_queue_command, cluster)
+    for part in ("alice", "bob", f"default/{waiting[0]}", "it is next and has a reservation"):
+        assert part in table
+    told = json.loads(await asyncio.to_thread(_queue_command, cluster, "--user", "bob", "-o", "json"))
+    assert [flow["user"] for flow in told["flows"]] == ["bob"]
     await jobs.until(lambda: jobs.ended() == 7)
 
 
@@ -252,6 +260,13 @@ def _ledger_agrees(jobs: Jobs, cluster: Cluster, before: dict[str, float], slack
         )
         charged_s = (now[user] - before.get(user, 0.0)) * SLOTS
         assert charged_s == pytest.approx(ran_s, abs=slack_s * len(lives) ** 0.5 + 0.15 * ran_s), user
+
+
+def _queue_command(cluster: Cluster, *options: str) -> str:
+    argv = [sys.executable, "-m", "scheduler.cli.main", "queue", "--config", str(cluster.settings_file)]
+    environment = {**os.environ, "COLUMNS": "200"}
+    ended = subprocess.run([*argv, *options], capture_output=True, text=True, check=True, env=environment)
+    return ended.stdout
 
 
 def _second(cluster: Cluster, name: str = "controller-2") -> tuple[str, ...]:
