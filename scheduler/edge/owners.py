@@ -53,6 +53,7 @@ class Owners:
     ) -> None:
         self._kube, self._found, self._missing = kube, found, missing
         self._wanted: set[ObjectRef] = set()
+        self._asked: set[ObjectRef] = set()
         self._ever: set[ObjectRef] = set()
         self._wake = asyncio.Event()
         self._turns = asyncio.Semaphore(AT_ONCE)
@@ -69,13 +70,11 @@ class Owners:
     async def run(self) -> None:
         """Read what is wanted and follow its kinds, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            asked: set[ObjectRef] = set()
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                asked &= self._wanted
-                for ref in self._wanted - asked:
-                    asked.add(ref)
+                for ref in self._wanted - self._asked:
+                    self._asked.add(ref)
                     tasks.create_task(self._answer(ref, tasks))
 
     async def _answer(self, ref: ObjectRef, tasks: asyncio.TaskGroup) -> None:
@@ -88,6 +87,7 @@ class Owners:
                 log.warning("%s cannot be read, so its pods wait: %s", ref, error)
                 await asyncio.sleep(RETRY_S)
         self._wanted.discard(ref)
+        self._asked.discard(ref)
         if owner is None:
             self._missing(ref)
             return
