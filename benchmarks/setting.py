@@ -120,7 +120,7 @@ def setting(nodes: int, registry: Path, progress: Progress) -> Iterator[Setting]
         nodes=nodes,
         sites=min(SITES, nodes),
         lease_s=LEASE_S,
-        without=("prometheus", "physics", *OURS),
+        without=("prometheus", "physics", "controller", *OURS),
         settings={
             "epoch_s": EPOCH_S,
             "sources": [source_settings()],

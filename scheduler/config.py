@@ -193,6 +193,45 @@ class RecorderSettings(Section):
     """Added to the process's niceness: writing what happened yields to placing what waits."""
 
 
+class ControllerSettings(Section):
+    """The process that keeps the fair queue."""
+
+    host: str = "0.0.0.0"
+    port: Port = 8891
+    url: str = ""
+    """Where other replicas and `fairlane queue` reach this one; default: its host name and port."""
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?$")] = "fairlane-controller"
+    """Of the Lease and of the checkpoint's ConfigMap: one for all replicas of a queue."""
+    namespace: str = ""
+    """Of both; default: the pod's own, else `default`."""
+    queue: str = "default"
+    """The FairQueue object to obey; what it leaves out, or all without it, is set here."""
+    scheduler_name: str = "fairlane"
+    """Pods that name it belong to the queue."""
+    reference: dict[str, float] = Field(default_factory=dict)
+    """Capacity that shares are measured against (cores, bytes, devices); default: the sum of the nodes
+    when the queue is first started, kept from then on."""
+    default_weight: PositiveFloat = 1.0
+    weights: dict[str, PositiveFloat] = Field(default_factory=dict)
+    """Entitlements by user."""
+    backfill: bool = True
+    depth: PositiveInt = 200
+    """Waiting gangs looked at in one walk."""
+    lease_s: Annotated[int, Field(ge=3, le=300)] = 10
+    """A leader that is not heard of for so long is replaced; it stops acting after 60 % of it."""
+    parallel: Annotated[int, Field(ge=1, le=256)] = 32
+    """Patches in flight at once."""
+    tick_s: Annotated[float, Field(gt=0, le=30)] = 5.0
+    checkpoint_s: PositiveFloat = 5.0
+    """At most so much of the ledger is lost by a crash: that of gangs that ended and vanished meanwhile."""
+    announce_s: PositiveFloat = 5.0
+    """How often it is looked whose place in the queue has changed noticeably."""
+    announcements_per_s: PositiveFloat = 20.0
+    """Conditions and events written at most; what is too many waits, or is dropped and counted."""
+    check_s: PositiveFloat = 60.0
+    """How often all invariants of the queue are checked."""
+
+
 class PredictorSettings(Section):
     """The gRPC model server."""
 
@@ -271,6 +310,8 @@ class Settings(Section):
     """Base URL of the extender, as `fairlane doctor` reaches it."""
     recorder_url: str = ""
     """Base URL of the recorder; empty: nothing is recorded."""
+    controller_url: str = ""
+    """Base URL of the controller, as `fairlane queue` reaches it."""
     token: SecretStr = SecretStr("")
     """Shared by our own processes (recorder, probe); usually FAIRLANE_TOKEN."""
     token_file: Path | None = None
@@ -278,6 +319,7 @@ class Settings(Section):
     exploration: ExplorationSettings = ExplorationSettings()
     extender: ExtenderSettings = ExtenderSettings()
     recorder: RecorderSettings = RecorderSettings()
+    controller: ControllerSettings = ControllerSettings()
     predictor: PredictorSettings = PredictorSettings()
     probe: ProbeSettings = ProbeSettings()
     admission: AdmissionSettings = AdmissionSettings()

@@ -10,6 +10,8 @@ from testbed.layout import Layout, Options
 
 FAIRLANE_SCHEDULER = "fairlane"
 EXTENDER_PREFIX = "/scheduler"
+CONTROLLER_NAMESPACE = "kube-system"
+"""Of the controller's Lease and checkpoint; it is there from the start."""
 RATE_SCRAPES = 5
 """Rates are taken over so many scrapes, so that one lost scrape does not make a gap."""
 
@@ -66,7 +68,7 @@ def prometheus_config(options: Options, layout: Layout) -> Config:
                 "job_name": "nodes",
                 "http_sd_configs": [{"url": layout.url("physics") + "/targets", "refresh_interval": "2s"}],
             },
-            *(_own(layout, name) for name in ("extender", "recorder")),
+            *(_own(layout, name) for name in ("extender", "recorder", "controller")),
             *(_scheduler(layout, name) for name in ("default_scheduler", "fairlane_scheduler")),
         ],
     }
@@ -99,12 +101,18 @@ def fairlane_settings(options: Options, layout: Layout, token: str) -> Config:
         "predictor_address": f"127.0.0.1:{layout.ports['predictor']}",
         "extender_url": layout.url("extender"),
         "recorder_url": layout.url("recorder"),
+        "controller_url": layout.url("controller"),
         "token": token,
         "extender": {"host": "127.0.0.1", "port": layout.ports["extender"], "prefix": EXTENDER_PREFIX},
         "recorder": {
             "host": "127.0.0.1",
             "port": layout.ports["recorder"],
             "store_url": f"sqlite:///{layout.file('experience.db')}",
+        },
+        "controller": {
+            "host": "127.0.0.1",
+            "port": layout.ports["controller"],
+            "namespace": CONTROLLER_NAMESPACE,
         },
         "predictor": {
             "host": "127.0.0.1",

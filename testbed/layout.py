@@ -15,7 +15,7 @@ from testbed.control import TestbedError
 MARKER = "testbed.json"
 """Written when a testbed is up; tells other programs all they need."""
 
-OPTIONAL = ("prometheus", "physics", "predictor", "recorder", "extender")
+OPTIONAL = ("prometheus", "physics", "predictor", "recorder", "extender", "controller")
 """Processes that `--without` may leave out."""
 
 PORTS = (
@@ -31,6 +31,7 @@ PORTS = (
     "predictor",
     "recorder",
     "extender",
+    "controller",
 )
 
 

@@ -53,6 +53,7 @@ def specs(options: Options, layout: Layout) -> dict[str, Spec]:
         _fairlane(layout, "recorder"),
         _fairlane(layout, "predictor"),
         _fairlane(layout, "extender"),
+        _fairlane(layout, "controller"),
     )
     return {spec.name: spec for spec in made}
 

@@ -58,5 +58,6 @@ _CHECKS: dict[str, Callable[[Layout], bool]] = {
     "physics": lambda at: answers(at.url("physics") + "/targets"),
     "recorder": lambda at: listens(at.ports["recorder"]),
     "predictor": lambda at: listens(at.ports["predictor"]),
+    "controller": lambda at: answers(at.url("controller") + "/readyz"),
     "extender": lambda at: answers(at.url("extender") + "/healthz"),
 }

@@ -35,6 +35,8 @@ COMMANDS: dict[str, Entry] = {
     "admission": Entry(
         "scheduler.cli.admission:app", "Serve the admission webhook, or print the manifests of admission."
     ),
+    "controller": Entry("scheduler.cli.controller:app", "Keep the fair queue: release gangs in fair order."),
+    "queue": Entry("scheduler.cli.queue:app", "Who waits, why, and who has what share."),
     "probe": Entry(
         "scheduler.cli.probe:app", "Measure RTT, loss and transfer time to peers, within a budget."
     ),

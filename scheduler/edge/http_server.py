@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import ssl
 from asyncio.events import TimerHandle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import HANDLED_SIGNALS
 
 HEAD_BYTES_MAX = 64 * 1024
 HEAD_TIMEOUT_S = 5.0
@@ -141,6 +146,18 @@ class Server(uvicorn.Server):
         self._port_file = port_file
         self.port = 0
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn, but SIGTERM is not raised again afterwards: what was begun ends in good order."""
+        before = {number: signal.signal(number, self.handle_exit) for number in HANDLED_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if signal.SIGINT in self._captured_signals:
+            raise KeyboardInterrupt
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then tell the port."""
         await super().startup(sockets)
@@ -187,6 +204,14 @@ def new_server(
     config.load()
     config.ssl = tls
     return Server(config, port_file)
+
+
+def is_loopback(host: str) -> bool:
+    """True when nobody but this machine reaches an address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -76,6 +76,13 @@ class Changed(Generic[Item]):
     item: Item
 
 
+@dataclass(slots=True)
+class Line:
+    """Whether a mirror hears the server: `failure` says why not, and is empty while it does."""
+
+    failure: str = "nothing was listed yet"
+
+
 class _Meta(msgspec.Struct):
     namespace: str = ""
     name: str = ""
@@ -142,9 +149,9 @@ class KubeClient:
         """Patch the object at `path`."""
         return await self._request("PATCH", path, body, content_type, params)
 
-    async def delete(self, path: str, params: Params | None = None) -> bytes:
-        """Delete the object at `path` (or the collection)."""
-        return await self._request("DELETE", path, params=params)
+    async def delete(self, path: str, params: Params | None = None, body: object = None) -> bytes:
+        """Delete the object at `path` (or the collection); `body`: DeleteOptions, e.g. preconditions."""
+        return await self._request("DELETE", path, body, params=params)
 
     async def list_all(self, path: str, item_type: type[Item], params: Params | None = None) -> list[Item]:
         """All items of the collection at `path`, read in pages."""
@@ -152,21 +159,24 @@ class KubeClient:
         return items
 
     async def mirror(
-        self, path: str, item_type: type[Item], params: Params | None = None
+        self, path: str, item_type: type[Item], params: Params | None = None, line: Line | None = None
     ) -> AsyncIterator[Listed[Item] | Changed[Item]]:
         """Follow the collection at `path` for ever: `Listed` after each (re)list, then each `Changed`.
 
         Errors are logged and retried with growing, jittered pauses; the
-        iterator ends only when its task is cancelled.
+        iterator ends only when its task is cancelled. `line` tells meanwhile
+        whether the server can be heard.
         """
+        line = line or Line()
         decoder = msgspec.json.Decoder(item_type)
         version, failures = "", 0
         while True:
             try:
                 if not version:
                     items, version = await self._list(path, decoder, params or {})
+                    line.failure = ""
                     yield Listed(items)
-                async for seen_version, change in self._watch(path, decoder, params or {}, version):
+                async for seen_version, change in self._watch(path, decoder, params or {}, version, line):
                     version, failures = seen_version, 0
                     if change is not None:
                         yield change
@@ -174,6 +184,7 @@ class KubeClient:
                 if error.status == GONE:
                     version = ""
                 failures += 1
+                line.failure = str(error)
                 pause_s = min(BACKOFF_S_MAX, 0.2 * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0)
                 log.warning("watch of %s: %s; again in %.1f s", path, error, pause_s)
                 await asyncio.sleep(pause_s)
@@ -192,7 +203,7 @@ class KubeClient:
                 return items, page.metadata.resourceVersion
 
     async def _watch(
-        self, path: str, decoder: msgspec.json.Decoder[Item], params: Params, version: str
+        self, path: str, decoder: msgspec.json.Decoder[Item], params: Params, version: str, line: Line
     ) -> AsyncIterator[tuple[str, Changed[Item] | None]]:
         served_s = WATCH_S * random.uniform(0.8, 1.0)
         query = {
@@ -208,9 +219,10 @@ class KubeClient:
             async with self._session.get(_url(path, query), headers=headers, timeout=timeout) as answer:
                 if answer.status != 200:
                     raise _error(answer.status, await answer.read())
-                async for line in _lines(answer.content):
+                line.failure = ""
+                async for text in _lines(answer.content):
                     is_silent = False
-                    yield _change(line, decoder)
+                    yield _change(text, decoder)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise KubeError(0, "Unreachable", f"{type(error).__name__}: {error}") from error
         if is_silent and time.monotonic() - begun_s < SHORT_WATCH_S:

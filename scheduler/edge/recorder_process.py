@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from scheduler.config import ConfigError, Settings
 from scheduler.core.outcomes import OutcomeTracker
 from scheduler.core.wire import Pod
 from scheduler.edge.cluster_view import PODS_PATH
-from scheduler.edge.http_server import listen, new_server
+from scheduler.edge.http_server import is_loopback, listen, new_server
 from scheduler.edge.judgement import ERROR_EDGES, Judgement, ModelRecord
 from scheduler.edge.kube import Changed, KubeClient, Listed
 from scheduler.edge.metrics import Scrape, counter, counters, cumulated, gauge
@@ -176,7 +175,7 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
         StoreError: the store cannot be opened.
         OSError: the address cannot be listened on.
     """
-    if not settings.token.get_secret_value() and not _is_loopback(settings.recorder.host):
+    if not settings.token.get_secret_value() and not is_loopback(settings.recorder.host):
         raise ConfigError(
             f"others could write into the store on {settings.recorder.host}: "
             f"set FAIRLANE_TOKEN, or listen on 127.0.0.1"
@@ -193,10 +192,3 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
             background.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await background
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -47,7 +47,7 @@ def demo(
 
     signal.signal(signal.SIGTERM, _interrupt)
     plan = stages.Plan(seed=seed, collect_s=collect, rounds=rounds, jobs_per_round=jobs)
-    options = Options(nodes=nodes, sites=sites, seed=seed)
+    options = Options(nodes=nodes, sites=sites, seed=seed, without=("controller",))
     progress, began_s = Progress(console), time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     try:

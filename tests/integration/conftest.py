@@ -17,6 +17,7 @@ from testbed.cluster import Cluster
 from testbed.layout import Options
 from testbed.progress import Progress
 
+NOT_AT_ONCE = ("predictor", "recorder", "extender", "controller")
 PODS = "/api/v1/namespaces/default/pods"
 Pod = dict[str, Any]
 
@@ -35,7 +36,7 @@ def cluster() -> Iterator[Cluster]:
 
     A test that stops or kills something starts it again.
     """
-    options = Options(nodes=6, sites=3, scrape_interval_s=1.0, without=("predictor", "recorder", "extender"))
+    options = Options(nodes=6, sites=3, scrape_interval_s=1.0, without=NOT_AT_ONCE)
     with Cluster(options, progress=Progress()) as running:
         yield running
 

@@ -36,7 +36,7 @@ SETTINGS = {
 def twelve_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A testbed with all processes, and a model that was trained while it started."""
     folder = tmp_path_factory.mktemp("trained")
-    options = Options(nodes=12, sites=3, settings=SETTINGS)
+    options = Options(nodes=12, sites=3, without=("controller",), settings=SETTINGS)
     with ThreadPoolExecutor(1) as background:
         training = background.submit(train, folder / "examples.parquet", folder / "registry")
         with Cluster(options, progress=Progress()) as cluster:

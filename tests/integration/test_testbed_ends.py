@@ -16,9 +16,9 @@ from testbed import remains
 from testbed.cluster import Cluster
 from testbed.control import TestbedError
 from testbed.folder import claim
-from testbed.layout import Options, read_options
+from testbed.layout import OPTIONAL, Options, read_options
 
-SMALL = Options(nodes=2, sites=1, without=("prometheus", "physics", "predictor", "recorder", "extender"))
+SMALL = Options(nodes=2, sites=1, without=OPTIONAL)
 UP = ["up", "--nodes", "2", "--sites", "1", "--without", ",".join(SMALL.without)]
 
 pytestmark = pytest.mark.timeout(180)

@@ -181,3 +181,28 @@ def test_a_resource_that_is_not_there_has_no_room() -> None:
     assert copies({"cpu": 4.0}, (("gpu", 1.0),)) == 0
     assert not fits({"cpu": 4.0}, (("gpu", 1.0),))
     assert copies({"cpu": 0.3}, (("cpu", 0.1),)) == 3
+
+
+def test_a_pod_that_takes_another_ones_planned_place_leaves_it_its_own() -> None:
+    one = shape(cpu=1.0)
+    room = capacity(Node("a", {"cpu": 2.0}), Node("b", {"cpu": 2.0}))
+    for name, node in (("a1", "a"), ("a2", "a"), ("b1", "b"), ("b2", "b")):
+        room.plan(GangPod(name, one), node)
+    room.put("b1", "a", one.requests)  # kube-scheduler put it where a1 or a2 was expected
+    assert room.room_for(one) == 0
+    assert sorted(room.node_of(name) for name in ("a1", "a2", "b1", "b2")) == ["a", "a", "b", "b"]
+    assert not room.room("a").crowded
+    room.put("a1", "a", one.requests)
+    room.put("a2", "b", one.requests)
+    assert room.room_for(one) == 0
+
+
+def test_what_was_found_somewhere_is_not_planned_elsewhere() -> None:
+    one = shape(cpu=1.0)
+    room = capacity(Node("a", {"cpu": 1.0}), Node("b", {"cpu": 1.0}))
+    room.put("here", "a", one.requests)
+    room.plan(GangPod("planned", one), "b")
+    room.put("planned", "a", one.requests)
+    assert (room.node_of("here"), room.node_of("planned")) == ("a", "a")
+    assert room.room("a").crowded
+    assert room.room_for(one) == 1

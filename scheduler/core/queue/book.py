@@ -59,7 +59,7 @@ class Book(WaitingRoom):
         self._begin(record, self.now_s, record.place.work)
         record.tag, record.backfilled = tag, backfilled
         for pod in record.wanted():
-            self.capacity.put(pod.uid, placement[pod.uid], pod.shape.requests)
+            self.capacity.plan(pod, placement[pod.uid])
         return self.open(record, list(record.gang.pods), placement)
 
     def adopt(self, record: GangRecord, released_s: float, work: float) -> None:
@@ -107,7 +107,7 @@ class Book(WaitingRoom):
         record.used_work += late
         self.order.hold(record.place.path, change, 1, late, self.now_s)
         if node:
-            self.capacity.put(pod.uid, node, pod.shape.requests, planned=False)
+            self.capacity.put(pod.uid, node, pod.shape.requests)
         if record.started_s is None:
             record.started_s, record.phase = at_s, Phase.RUNNING
             self.ends.put(record.gang.uid, (at_s + record.estimate.p90_s,))

@@ -65,6 +65,7 @@ class Capacity:
         self._selector = dict(selector)
         self._rooms: dict[str, Room] = {}
         self._where: dict[str, tuple[str, Requests]] = {}
+        self._plans: dict[str, Shape] = {}
         self._shapes: OrderedDict[Shape, _Counts] = OrderedDict()
         self._changes: list[str] = []
         self._forgotten = 0
@@ -99,22 +100,33 @@ class Capacity:
             room.foreign = dict(requests)
             self._recount(name, room)
 
-    def put(self, pod: str, node: str, requests: Requests, *, planned: bool = True) -> None:
-        """Count a pod of ours on a node, and nowhere else; not `planned`: it was found there."""
+    def plan(self, pod: GangPod, node: str) -> None:
+        """Count a pod of ours on the node where it is expected."""
+        if self._where.get(pod.uid) != (node, pod.shape.requests):
+            self._count(pod.uid, node, pod.shape.requests)
+        self._plans[pod.uid] = pod.shape
+
+    def put(self, pod: str, node: str, requests: Requests) -> None:
+        """Count a pod of ours on the node where it was found, and nowhere else.
+
+        What was planned there and has no room any more is planned elsewhere if
+        possible, first of all where this pod was expected: kube-scheduler has
+        swapped them, and the room of both is still taken.
+        """
+        self._plans.pop(pod, None)
         if self._where.get(pod) == (node, requests):
             return
-        self.drop(pod)
-        room = self._rooms.setdefault(node, Room())
-        self._where[pod] = (node, requests)
-        room.pods[pod] = requests
-        take(room.free, requests)
-        if not planned:
-            room.crowded = room.crowded or _negative(room)
-        self._changed(node)
+        self._count(pod, node, requests)
+        room = self._rooms[node]
+        for other in [uid for uid in room.pods if uid in self._plans] if _negative(room) else ():
+            if _negative(room):
+                self._plan_elsewhere(other)
+        room.crowded = room.crowded or _negative(room)
 
     def drop(self, pod: str) -> None:
         """A pod of ours is no longer there."""
         found = self._where.pop(pod, None)
+        self._plans.pop(pod, None)
         if found is None:
             return
         node, requests = found
@@ -192,6 +204,20 @@ class Capacity:
         self.usable = sum(self.is_usable(room.node) for room in self._rooms.values())
         for name, room in list(self._rooms.items()):
             self._recount(name, room)
+
+    def _count(self, pod: str, node: str, requests: Requests) -> None:
+        self.drop(pod)
+        room = self._rooms.setdefault(node, Room())
+        self._where[pod] = (node, requests)
+        room.pods[pod] = requests
+        take(room.free, requests)
+        self._changed(node)
+
+    def _plan_elsewhere(self, pod: str) -> None:
+        shape = self._plans[pod]
+        there = self._counts(shape).on
+        if there:
+            self.plan(GangPod(pod, shape), min(there, key=lambda node: (there[node], node)))
 
     def _place_alike(self, pods: Sequence[GangPod], shape: Shape) -> Placement | None:
         """Fullest nodes first, which keeps large holes for large pods."""

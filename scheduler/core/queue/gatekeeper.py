@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from scheduler.core.queue import checkpoint, invariants, lifecycle, receipts
@@ -35,6 +35,7 @@ from scheduler.core.queue.events import (
     WeightSet,
 )
 from scheduler.core.queue.fair_clock import FairClock
+from scheduler.core.queue.fluid import FluidJob
 from scheduler.core.queue.receipts import GangReceipt
 from scheduler.core.queue.releasing import release_what_fits
 from scheduler.core.queue.settings import QueueSettings
@@ -62,15 +63,21 @@ class Gatekeeper:
         `now_s` is seconds on any steady scale; a step back counts as no time
         passed. Raises `InvariantBroken` when a full check finds a contradiction.
         """
+        return self.handle_all((event,), now_s)
+
+    def handle_all(self, events: Sequence[Event], now_s: float) -> list[Action]:
+        """As `handle`, of events that came at once: all are known before anything is released."""
         book = self._book
         actions: list[Action] = self._go_on(now_s)
-        actions += _HANDLERS[type(event)](book, event)
+        for event in events:
+            actions += _HANDLERS[type(event)](book, event)
         actions += pass_time(book)
         actions += release_what_fits(book, self._gains_seen)
         self._gains_seen = book.capacity.gains
-        self._events += 1
+        checked = self._events
+        self._events += len(events)
         every = book.settings.invariants_every
-        if every and self._events % every == 0:
+        if every and self._events // every != checked // every:
             self.check_invariants()
         return actions
 
@@ -85,6 +92,14 @@ class Gatekeeper:
     def explain(self, uid: str) -> GangReceipt | None:
         """Why a gang waits, or what was decided about it; None for one that is not known."""
         return receipts.explain(self._book, uid)
+
+    def gangs(self, flow: str | None = None, limit: int = 1000) -> list[GangReceipt]:
+        """Gangs (of one flow): those that wait in their order, then the others; `limit` of each."""
+        return receipts.listing(self._book, flow, limit)
+
+    def demand(self, uid: str) -> FluidJob | None:
+        """What a gang that waits or runs asks of the cluster; None for one that does neither."""
+        return receipts.demand(self._book, uid)
 
     def export(self) -> dict[str, Any]:
         """What must survive a restart (JSON-able): virtual times, meters, ledger of charges, past runs."""

@@ -294,7 +294,7 @@ def _take_promised_room(book: Book, record: GangRecord, pod: GangPod) -> None:
     book.capacity.drop(twin.uid)
     if node and twin.shape == pod.shape:
         # Not a new plan: others may have crowded the node since its room was taken.
-        book.capacity.put(pod.uid, node, pod.shape.requests, planned=False)
+        book.capacity.put(pod.uid, node, pod.shape.requests)
 
 
 def _grown(book: Book, record: GangRecord, gang: Gang) -> list[Action]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from scheduler.core.queue.book import Book
 from scheduler.core.queue.events import Estimate
 from scheduler.core.queue.fair_order import Path
+from scheduler.core.queue.fluid import FluidJob
 from scheduler.core.queue.gangs import GangRecord, Phase
 
 
@@ -31,7 +34,10 @@ class FlowView:
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """The queue as a whole. `reserved`: uid and time of the reservation, if there is one."""
+    """The queue as a whole. `usable`: share of the reference that its nodes have.
+
+    `reserved`: uid and time of the reservation, if there is one.
+    """
 
     name: str
     virtual_time: float
@@ -43,6 +49,7 @@ class QueueView:
     opening: int
     running: int
     held: float
+    usable: float
     reserved: tuple[str, float] | None
 
 
@@ -65,19 +72,19 @@ class GangReceipt:
     entitled: float
     received: float
     why: str
+    pods: tuple[str, ...]
 
 
 def view(book: Book) -> QueueView:
     """The state for people and metrics; O(gangs)."""
     counts = dict.fromkeys(Phase, 0)
     running: dict[Path, int] = {}
-    used: dict[Path, float] = {}
+    used = _used(book)
     for record in book.gangs.values():
         counts[record.phase] += 1
         if record.released:
             path = record.place.path
             running[path] = running.get(path, 0) + 1
-            used[path] = used.get(path, 0.0) + record.used_until(book.now_s)
     paths = sorted({*running, *book.waiting_of, *book.received})
     reserved = (book.reservation.uid, book.reservation.start_s) if book.reservation is not None else None
     return QueueView(
@@ -91,6 +98,7 @@ def view(book: Book) -> QueueView:
         counts[Phase.OPENING],
         counts[Phase.RUNNING],
         book.order.top.held,
+        book.capacity.share_of(book.settings.reference),
         reserved,
     )
 
@@ -104,11 +112,46 @@ def explain(book: Book, uid: str) -> GangReceipt | None:
     if record.waits:
         position, tag = book.order.find(record.place, book.settings.depth)
     path = record.place.path
-    reservation = book.reservation
-    reserved = reservation is not None and reservation.uid == uid
     running = [one for one in book.gangs.values() if one.released and one.place.path == path]
+    used = sum(one.used_until(book.now_s) for one in running)
+    return _receipt(book, record, position, tag, {path: used})
+
+
+def demand(book: Book, uid: str) -> FluidJob | None:
+    """A gang as the fluid reference sees it: it can use no more than its own share."""
+    record = book.gangs.get(uid)
+    if record is None or not (record.waits or record.released):
+        return None
+    place = record.place
+    weight = book.weight_of(place.path)
+    return FluidJob(uid, place.path[-1], place.arrived_s, place.work, record.share, weight)
+
+
+def listing(book: Book, flow: str | None, limit: int) -> list[GangReceipt]:
+    """Gangs of a flow (None: of all): `limit` that wait, in order, then `limit` others; O(gangs)."""
+    used = _used(book)
+    found: list[GangReceipt] = []
+    position = 0
+    for turn in book.order.turns():
+        for uid in turn.job.uids():
+            position += 1
+            record = book.gangs[uid]
+            if flow in (None, record.place.path[-1]):
+                found.append(_receipt(book, record, position, turn.tag, used))
+        if len(found) >= limit:
+            break
+    del found[limit:]
+    others = (one for one in book.gangs.values() if not one.waits and flow in (None, one.place.path[-1]))
+    return found + [_receipt(book, one, 0, one.tag, used) for one in islice(others, limit)]
+
+
+def _receipt(
+    book: Book, record: GangRecord, position: int, tag: float, used: Mapping[Path, float]
+) -> GangReceipt:
+    reservation, path = book.reservation, record.place.path
+    reserved = reservation is not None and reservation.uid == record.gang.uid
     return GangReceipt(
-        uid,
+        record.gang.uid,
         path,
         record.phase,
         position,
@@ -118,9 +161,20 @@ def explain(book: Book, uid: str) -> GangReceipt | None:
         record.estimate,
         reservation.start_s if reservation is not None and reserved else math.nan,
         entitled(book, path),
-        book.received.get(path, 0.0) + sum(one.used_until(book.now_s) for one in running),
+        book.received.get(path, 0.0) + used.get(path, 0.0),
         why(book, record, position),
+        tuple(pod.uid for pod in record.gang.pods),
     )
+
+
+def _used(book: Book) -> dict[Path, float]:
+    """Work that the released gangs of each flow have used so far."""
+    used: dict[Path, float] = {}
+    for record in book.gangs.values():
+        if record.released:
+            path = record.place.path
+            used[path] = used.get(path, 0.0) + record.used_until(book.now_s)
+    return used
 
 
 def entitled(book: Book, path: Path) -> float:

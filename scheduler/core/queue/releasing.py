@@ -217,7 +217,7 @@ def _complete(book: Book) -> list[Action]:
             placement = _room_for(book, pods)
             if placement is not None:
                 for pod in pods:
-                    book.capacity.put(pod.uid, placement[pod.uid], pod.shape.requests)
+                    book.capacity.plan(pod, placement[pod.uid])
                 actions.append(book.open(record, pods, placement, completing=True))
     return actions
 

@@ -1,0 +1,124 @@
+"""`fairlane queue`: who waits, why, and who has what share."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from scheduler.cli.serving import load_settings
+from scheduler.edge.controller_client import ControllerClient, ControllerError
+
+EXAMPLES = """
+Examples:
+
+  fairlane queue
+
+  fairlane queue --user alice
+
+  fairlane queue -o json --controller http://fairlane-controller:8891
+"""
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+class Output(StrEnum):
+    """For whom the answer is."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@app.command(epilog=EXAMPLES)
+def queue(
+    user: Annotated[str | None, typer.Option(help="Show this user's gangs only.")] = None,
+    output: Annotated[
+        Output, typer.Option("--output", "-o", help="For people or for machines.")
+    ] = Output.TEXT,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Waiting gangs shown, the next first.")] = 50,
+    config: Annotated[Path | None, typer.Option(envvar="FAIRLANE_CONFIG", help="Settings file.")] = None,
+    controller: Annotated[
+        str | None, typer.Option(help="URL of the controller; default: the setting.")
+    ] = None,
+) -> None:
+    """Show the users with their shares, and the gangs with their places and why they wait.
+
+    Exit code 1 when the controller cannot be asked.
+    """
+    settings = load_settings("queue", config)
+    client = ControllerClient(controller or settings.controller_url, settings.token.get_secret_value())
+    try:
+        told = client.queue(user, limit)
+    except ControllerError as error:
+        typer.echo(f"fairlane queue: {error}", err=True)
+        raise typer.Exit(1) from error
+    if output is Output.JSON:
+        Console(soft_wrap=True).print_json(data=told)
+    else:
+        _print(told, limit)
+
+
+def _print(told: dict[str, Any], limit: int) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    if told["paused"]:
+        console.print("The queue is paused: nothing is released.")
+    for complaint in told["complaints"]:
+        console.print(f"FairQueue: {complaint}", markup=False)
+    console.print(_flows(told["flows"]))
+    waiting = [gang for gang in told["gangs"] if gang["state"] not in ("running", "opening")]
+    if waiting:
+        console.print(_gangs(waiting, told["waiting"], limit))
+    else:
+        console.print("Nothing waits.")
+
+
+def _flows(flows: list[dict[str, Any]]) -> Table:
+    table = Table("user", title="Users", title_justify="left")
+    for name in ("weight", "entitled", "held", "received", "running", "waiting"):
+        table.add_column(name, justify="right")
+    for flow in sorted(flows, key=lambda one: -one["received"]):
+        shares = (flow["entitled"], flow["held"], flow["received_share"])
+        counts = (str(flow["running"]), str(flow["waiting"]))
+        table.add_row(escape(flow["user"]), f"{flow['weight']:g}", *map(_percent, shares), *counts)
+    return table
+
+
+def _gangs(gangs: list[dict[str, Any]], waiting: int, limit: int) -> Table:
+    shown = min(limit, len(gangs))
+    table = Table(title=f"Gangs that wait ({shown} of {max(waiting, len(gangs))})", title_justify="left")
+    for name, justify in (("", "right"), ("gang", "left"), ("user", "left"), ("pods", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for name in ("expected to take", "expected start"):
+        table.add_column(name, justify="right")
+    table.add_column("why it waits")
+    for gang in gangs[:limit]:
+        pods = gang["pods"]
+        name = pods[0] if len(pods) == 1 else gang["uid"]
+        table.add_row(
+            str(gang["position"] or ""),
+            escape(name),
+            escape(gang["user"]),
+            str(len(pods)),
+            _took(gang["estimate"]),
+            _start(gang["expected_start_s"]),
+            escape(gang["why"]),
+        )
+    return table
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def _took(estimate: dict[str, Any]) -> str:
+    return f"{estimate['p50_s']:.0f} s ({estimate['source']})"
+
+
+def _start(at_s: float | None) -> str:
+    return "" if at_s is None else f"in {max(0.0, at_s - time.time()):.0f} s"

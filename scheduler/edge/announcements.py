@@ -1,0 +1,200 @@
+"""What the pods' owners see in Kubernetes: the condition `fairlane.dev/Queued`, and events.
+
+A condition is written when what it says has changed noticeably: another rank
+(the further back, the coarser), another reason, another expected start. All
+writes share one budget per second, those who are next come first; so a queue
+of thousands costs the API server no more than a short one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import re
+import uuid
+from bisect import bisect_left
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from scheduler.core.queue.gangs import Phase
+from scheduler.core.queue.receipts import GangReceipt
+from scheduler.edge.kube import STRATEGIC_PATCH, KubeClient, KubeError
+from scheduler.edge.release import PodRef
+
+QUEUED = "fairlane.dev/Queued"
+COMPONENT = "fairlane-controller"
+RANKS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
+START_STEP_S = 30.0
+"""Expected starts that differ by less are the same."""
+EVENTS_WAITING_MAX = 1000
+TELLABLE = 2000
+"""Gangs, the next first, whose pods carry a condition."""
+_NUMBERS = re.compile(r"\d+(\.\d+)?")
+_REASONS = {
+    Phase.WAITING: "Waiting",
+    Phase.INCOMPLETE: "Incomplete",
+    Phase.INFEASIBLE: "Infeasible",
+    Phase.OPENING: "Released",
+    Phase.RUNNING: "Released",
+}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """The object that an event is about."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str = ""
+    api_version: str = "v1"
+
+
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    status: str
+    reason: str
+    message: str
+    likeness: tuple[object, ...]
+
+
+class Announcements:
+    """Writes conditions and events, at most `per_s` of them in a second; what fails is counted and left."""
+
+    def __init__(
+        self,
+        kube: KubeClient,
+        holds: Callable[[], bool],
+        where: Callable[[str], PodRef | None],
+        gangs: Callable[[], Sequence[GangReceipt]],
+        *,
+        every_s: float,
+        per_s: float,
+    ) -> None:
+        self._kube, self._holds, self._where, self._gangs = kube, holds, where, gangs
+        self._every_s, self._pause_s = every_s, 1.0 / per_s
+        self._told: dict[str, tuple[object, ...]] = {}
+        self._events: deque[tuple[About, str, str, str]] = deque(maxlen=EVENTS_WAITING_MAX)
+        self.stats: Counter[str] = Counter()
+
+    def event(self, about: About, reason: str, message: str, *, warning: bool = False) -> None:
+        """Tell of something that happened; the oldest is dropped when too many wait."""
+        self.stats["dropped"] += len(self._events) == EVENTS_WAITING_MAX
+        self._events.append((about, reason, message, "Warning" if warning else "Normal"))
+
+    def pod(self, uid: str) -> About | None:
+        """A pod as an event's object; None when it is not known (any more)."""
+        pod = self._where(uid)
+        return None if pod is None else About("Pod", pod.namespace, pod.name, uid)
+
+    async def run(self) -> None:
+        """Write what is due, until cancelled."""
+        while True:
+            due = self._due()
+            budget = max(1, int(self._every_s / self._pause_s))
+            for uid, condition in due[:budget]:
+                await self._write_events(1)
+                await self._write(self._set_condition(uid, condition), "conditions")
+                await asyncio.sleep(self._pause_s)
+            await self._write_events(budget - min(budget, len(due)))
+            await asyncio.sleep(self._every_s if not due else 0)
+
+    def _due(self) -> list[tuple[str, _Condition]]:
+        """Pods whose condition says something else now, those that are next first."""
+        present: set[str] = set()
+        due: list[tuple[str, _Condition]] = []
+        for gang in self._gangs():
+            condition = condition_of(gang)
+            present.update(gang.pods)
+            for uid in gang.pods:
+                known = self._told.get(uid)
+                if known != condition.likeness and (known is not None or condition.status == "True"):
+                    due.append((uid, condition))
+        self._told = {uid: told for uid, told in self._told.items() if uid in present}
+        return due
+
+    async def _write_events(self, most: int) -> None:
+        while self._events and most > 0:
+            most -= 1
+            about, reason, message, kind = self._events.popleft()
+            path = f"/api/v1/namespaces/{about.namespace or 'default'}/events"
+            await self._write(self._kube.post(path, _event(about, reason, message, kind)), "events")
+            await asyncio.sleep(self._pause_s)
+
+    async def _set_condition(self, uid: str, condition: _Condition) -> None:
+        self._told[uid] = condition.likeness
+        pod = self._where(uid)
+        if pod is None:
+            return
+        path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}/status"
+        told = {
+            "type": QUEUED,
+            "status": condition.status,
+            "reason": condition.reason,
+            "message": condition.message,
+            "lastTransitionTime": _rfc3339(datetime.now(UTC)),
+        }
+        body = {"metadata": {"uid": uid}, "status": {"conditions": [told]}}
+        await self._kube.patch(path, body, STRATEGIC_PATCH)
+
+    async def _write(self, writing: Any, kind: str) -> None:
+        if not self._holds():
+            writing.close()
+            return
+        try:
+            await writing
+            self.stats[kind] += 1
+        except KubeError as error:
+            if error.status not in (404, 409):  # the pod is gone meanwhile, or is another one
+                self.stats["failed"] += 1
+                log.warning("one of the %s could not be written: %s", kind, error)
+
+
+def condition_of(gang: GangReceipt) -> _Condition:
+    """What the pods of this gang are told."""
+    status = "False" if gang.phase in (Phase.OPENING, Phase.RUNNING) else "True"
+    reason = "Reserved" if math.isfinite(gang.expected_start_s) else _REASONS[gang.phase]
+    if status == "False":
+        return _Condition(status, reason, "its gates are open", (status, reason))
+    rank = bisect_left(RANKS, gang.position) if gang.position else -1
+    message = f"{_place(gang)}{gang.why}"
+    start = -1
+    if math.isfinite(gang.expected_start_s):
+        start = int(gang.expected_start_s // START_STEP_S)
+        message += f"; expected start {_rfc3339(datetime.fromtimestamp(gang.expected_start_s, UTC))}"
+    return _Condition(status, reason, message, (status, reason, rank, start, _NUMBERS.sub("#", gang.why)))
+
+
+def _place(gang: GangReceipt) -> str:
+    return f"position {gang.position}: " if gang.position else ""
+
+
+def _event(about: About, reason: str, message: str, kind: str) -> dict[str, Any]:
+    now = _rfc3339(datetime.now(UTC))
+    involved = {"kind": about.kind, "name": about.name, "apiVersion": about.api_version}
+    involved |= {"namespace": about.namespace} if about.namespace else {}
+    involved |= {"uid": about.uid} if about.uid else {}
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{about.name}.{uuid.uuid4().hex[:16]}"},
+        "involvedObject": involved,
+        "reason": reason,
+        "message": message[:1024],
+        "type": kind,
+        "source": {"component": COMPONENT},
+        "reportingComponent": COMPONENT,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+    }
+
+
+def _rfc3339(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")

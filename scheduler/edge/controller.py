@@ -1,0 +1,393 @@
+"""The fair queue at work, for as long as this replica leads: watches in, decisions, changes out.
+
+    nodes, pods, owners, FairQueue --watches--> assembly (pods -> gangs) --events--> inbox
+    inbox --all at once--> Gatekeeper.handle_all --actions--> releases, deletions, announcements
+                                                    releases --what came of them--> inbox
+
+One task takes the inbox and asks the core; nothing else changes the core. What
+came in meanwhile is taken together, so that under load there is one decision
+for many events. Everything lives for one term of leading: the next term begins
+from the checkpoint and the API server, as after a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from scheduler.config import ControllerSettings
+from scheduler.core.queue.actions import Action, DeletePods, ReleaseGang, Report, Settled
+from scheduler.core.queue.events import (
+    Event,
+    GangArrived,
+    GangChanged,
+    GangFound,
+    GangWithdrawn,
+    Listed,
+    Promoted,
+    QueueConfigured,
+    QueuePaused,
+    QueueResumed,
+    Tick,
+)
+from scheduler.core.queue.gatekeeper import Gatekeeper
+from scheduler.core.queue.invariants import InvariantBroken
+from scheduler.core.queue.lateness import LatenessRecord
+from scheduler.core.queue.settings import QueueSettings
+from scheduler.core.workloads.remarks import Remark
+from scheduler.edge.announcements import TELLABLE, About, Announcements
+from scheduler.edge.checkpoints import CheckpointError, Checkpoints, Superseded
+from scheduler.edge.controller_state import ControllerState
+from scheduler.edge.controller_stats import ControllerStats
+from scheduler.edge.estimates import Estimates
+from scheduler.edge.fair_queue import Configured, base_settings, configured
+from scheduler.edge.feeds import Feeds
+from scheduler.edge.kube import KubeClient, KubeError
+from scheduler.edge.queue_status import keep_status, status_of
+from scheduler.edge.release import NotLeading, Releases
+
+CHECKPOINT_BYTES_PER_S = 100_000.0
+"""Written on average at most; a large checkpoint is written less often."""
+CLOCKS_S = 120.0
+"""By which clocks of machines, and words about ends, may be late: what ended so long before the checkpoint
+is settled in it. Less than `ENDED_KEPT_S`, so that what ended since is not settled twice."""
+LAST_WORD_S = 2.0
+"""For the checkpoint at the end of a term."""
+
+_NOBODYS: dict[tuple[str, ...], float] = {("",): 1.0}
+
+log = logging.getLogger(__name__)
+
+
+class Refused(Exception):
+    """An administrator's wish cannot be fulfilled; the message says why."""
+
+
+class Term:
+    """One term of leading. `run` once; the rest reads, or takes the wishes of administrators.
+
+    `holds` is asked before every change of the cluster.
+    """
+
+    def __init__(
+        self,
+        own: ControllerSettings,
+        kube: KubeClient,
+        checkpoints: Checkpoints,
+        holds: Callable[[], bool],
+        stats: ControllerStats,
+        estimates: Estimates,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._own, self._kube, self._checkpoints, self._holds = own, kube, checkpoints, holds
+        self._clock, self._estimates = clock, estimates
+        self.stats = stats
+        self.state = ControllerState(at_s=clock())
+        self.keeper: Gatekeeper | None = None
+        self.feeds = Feeds(kube, own, self.tell, clock)
+        self._inbox: list[Event] = []
+        self._wake = asyncio.Event()
+        self._configured = Configured(base_settings(own, {"pods": 1.0}), False, ())
+        self._paused = False
+        self.lateness = LatenessRecord()
+        where = self.feeds.pod_of
+        # what is in flight must end before another replica may act
+        request_s = 0.35 * own.lease_s
+        self.releases = Releases(kube, holds, where, self._answer, parallel=own.parallel, request_s=request_s)
+        self.announcements = Announcements(
+            kube,
+            holds,
+            where,
+            lambda: self.keeper.gangs(limit=TELLABLE) if self.keeper else (),
+            every_s=own.announce_s,
+            per_s=own.announcements_per_s,
+        )
+
+    async def run(self) -> None:
+        """Keep the queue until cancelled or until another replica may lead.
+
+        Raises:
+            NotLeading: another replica leads or may lead.
+            KubeError: the API server was not there at the beginning.
+        """
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                self._tasks.create_task(self.feeds.nodes())
+                await self._begin()
+                self._tasks.create_task(self._decide())
+                self._tasks.create_task(self.feeds.workloads())
+                self._tasks.create_task(self.feeds.owners())
+                self._tasks.create_task(self.feeds.queue_object(self._own.queue, self._obey))
+                self._tasks.create_task(self._tick())
+                self._tasks.create_task(self._check())
+                self._tasks.create_task(self._keep_checkpoints())
+                self._tasks.create_task(self.announcements.run())
+                self._tasks.create_task(self._estimates.run())
+                self._tasks.create_task(
+                    keep_status(self._kube, self._own.queue, self._status, self._own.announce_s)
+                )
+        except* NotLeading as several:
+            raise NotLeading(str(several.exceptions[0])) from several
+        finally:
+            await self._last_word()
+
+    @property
+    def unready(self) -> str:
+        """Why the queue cannot decide; empty when it can."""
+        return "the queue is being rebuilt" if self.keeper is None else self.feeds.unready
+
+    @property
+    def paused(self) -> bool:
+        """True while nothing is released, by hand or by the FairQueue object."""
+        return self._paused
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """What of the FairQueue object could not be used."""
+        return self._configured.complaints
+
+    def tell(self, events: Sequence[Event]) -> None:
+        """Something happened; the core will hear of it at once."""
+        self._inbox.extend(events)
+        self._wake.set()
+
+    def pause(self, paused: bool) -> None:
+        """Hold all releases, or let them go on."""
+        if not paused and self._configured.paused:
+            raise Refused(f"the FairQueue {self._own.queue!r} says paused: true; change it there")
+        self.state.paused = paused
+        self._apply_pause()
+
+    def set_weight(self, user: str, weight: float | None) -> None:
+        """Give a user another weight than declared; None: the declared one again."""
+        if weight is None:
+            self.state.weights.pop(user, None)
+        else:
+            self.state.weights[user] = weight
+        self.tell([QueueConfigured(self._settings())])
+
+    def promote(self, uid: str) -> None:
+        """Put a waiting gang before all others."""
+        receipt = self.keeper.explain(uid) if self.keeper else None
+        if receipt is None:
+            raise Refused(f"no gang {uid!r} is known")
+        if receipt.phase != "waiting":
+            raise Refused(f"gang {uid!r} does not wait: {receipt.why}")
+        self.tell([Promoted(uid)])
+
+    def audit(self, what: str) -> None:
+        """Leave an event about something an administrator did."""
+        log.info("by hand: %s", what)
+        self.announcements.event(self._queue_object(), "ByHand", what)
+
+    async def _begin(self) -> None:
+        """The gatekeeper: from the checkpoint, else from the nodes there are."""
+        state, trouble = await self._read_checkpoint()
+        self._obey(await self.feeds.read_queue_object(self._own.queue))
+        reference = (state.core or {}).get("reference") or self._own.reference
+        if not reference:
+            reference = await self.feeds.capacity(self._configured.settings.node_selector)
+        self._configured = self._configured_with(reference)
+        settings = self._settings()
+        self.state, self.keeper = state, self._revived(settings, state)
+        if self._own.reference and dict(self._own.reference) != dict(reference):
+            self._configured = self._configured_with(self._own.reference)
+            self.tell([QueueConfigured(self._settings())])
+        self.feeds.begin(state.at_s - CLOCKS_S)
+        if trouble:
+            self.announcements.event(self._queue_object(), "CheckpointLost", trouble, warning=True)
+        self._apply_pause()
+
+    def _revived(self, settings: QueueSettings, state: ControllerState) -> Gatekeeper:
+        if state.core is None:
+            return Gatekeeper(settings)
+        try:
+            # with other weights, so that those in force replace the checkpoint's
+            keeper = Gatekeeper.revive(replace(settings, weights=_NOBODYS), state.core)
+        except (ValueError, KeyError, TypeError) as error:
+            self._complain(f"the checkpoint cannot be used: {error!r}; charges come from the pods' receipts")
+            return Gatekeeper(settings)
+        keeper.handle(QueueConfigured(settings), self._clock())
+        return keeper
+
+    async def _read_checkpoint(self) -> tuple[ControllerState, str]:
+        try:
+            read = await self._checkpoints.read()
+            return (ControllerState(at_s=self._clock()) if read is None else ControllerState.of(read)), ""
+        except (CheckpointError, ValueError, KeyError, TypeError) as error:
+            told = f"the checkpoint cannot be used: {error!r}; charges come from the pods' receipts"
+            self._complain(told)
+            return ControllerState(at_s=self._clock()), told
+
+    def _complain(self, sentence: str) -> None:
+        self.stats.checkpoint_failures += 1
+        log.error("%s", sentence)
+
+    async def _decide(self) -> None:
+        """The only task that lets the core decide."""
+        assert self.keeper is not None
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            events, self._inbox = self._inbox, []
+            begun_s = time.perf_counter()
+            for action in self.keeper.handle_all(self._estimates.inform(events), self._clock()):
+                self._act(action)
+            self._follow_fluid(events)
+            self.stats.handled(events, time.perf_counter() - begun_s)
+            await asyncio.sleep(0)
+
+    def _follow_fluid(self, events: Sequence[Event]) -> None:
+        assert self.keeper is not None
+        for event in events:
+            match event:
+                case GangArrived(gang) | GangChanged(gang) | GangFound(gang):
+                    demand = self.keeper.demand(gang.uid)
+                    if demand is not None:
+                        self.lateness.arrived(demand)
+                case GangWithdrawn(uid):
+                    self.lateness.withdrawn(uid, self._clock())
+                case Listed(present):
+                    self.lateness.listed(present, self._clock())
+                case Tick():
+                    self.lateness.resize(self.keeper.dump().usable)
+
+    def _act(self, action: Action) -> None:
+        match action:
+            case ReleaseGang():
+                self.stats.released(action)
+                self._tasks.create_task(self._release(action))
+            case DeletePods():
+                self._announce(action.pods[0], "Deleted", action.reason, warning=True)
+                self._tasks.create_task(self.releases.delete(action))
+            case Report():
+                self._report(action)
+            case Settled():
+                self.state.settled(action.uid, self._clock())
+                self.stats.settled(action)
+                verdict = self.lateness.ended(action, self._clock())
+                if verdict is not None:
+                    self.stats.judged(verdict)
+                log.info(
+                    "gang %s ended: %.6g charged, %.6g used",
+                    action.uid,
+                    action.charged_work,
+                    action.actual_work,
+                )
+
+    async def _release(self, action: ReleaseGang) -> None:
+        await self.releases.release(action)
+        if not action.completing and action.pods:
+            receipt = action.receipt
+            how = " ahead of its turn, since it delays nobody" if receipt.backfilled else ""
+            told = f"released{how}; {receipt.charged_work:.4g} share-seconds charged"
+            self._announce(action.pods[0], "Released", f"{told} (estimate by {receipt.estimate.source})")
+
+    def _answer(self, event: Event) -> None:
+        self.tell([event])
+
+    def _report(self, report: Report) -> None:
+        self.stats.troubles[report.trouble] += 1
+        log.warning("%s: %s: %s", report.uid or "queue", report.trouble, report.sentence)
+        receipt = self.keeper.explain(report.uid) if report.uid and self.keeper else None
+        reason = "".join(word.capitalize() for word in report.trouble.split())
+        if receipt is None or not receipt.pods:
+            sentence = f"gang {report.uid}: {report.sentence}" if report.uid else report.sentence
+            self.announcements.event(self._queue_object(), reason, sentence, warning=True)
+        else:
+            self._announce(receipt.pods[0], reason, report.sentence, warning=True)
+
+    def _announce(self, pod: str, reason: str, message: str, *, warning: bool = False) -> None:
+        about = self.announcements.pod(pod)
+        if about is not None:
+            self.announcements.event(about, reason, message, warning=warning)
+
+    def _remark(self, remark: Remark) -> None:
+        log.warning("%s/%s: %s", remark.namespace, remark.name or "*", remark.sentence)
+        kind = "Pod" if remark.name else "Namespace"
+        about = About(kind, remark.namespace, remark.name or remark.namespace, remark.uid)
+        self.announcements.event(about, "NotUnderstood", remark.sentence, warning=True)
+
+    def _queue_object(self) -> About:
+        return About("FairQueue", "", self._own.queue, api_version="fairlane.dev/v1alpha1")
+
+    def _obey(self, spec: dict[str, Any] | None) -> None:
+        """The FairQueue object was read or has changed."""
+        self.feeds.spec = spec or {}
+        self._configured = self._configured_with(self._configured.settings.reference)
+        for complaint in self._configured.complaints:
+            log.warning("FairQueue %s: %s", self._own.queue, complaint)
+        if self.keeper is not None:
+            self.tell([QueueConfigured(self._settings())])
+            self._apply_pause()
+
+    def _configured_with(self, reference: Any) -> Configured:
+        return configured(self.feeds.spec, base_settings(self._own, reference))
+
+    def _status(self) -> dict[str, Any] | None:
+        if self.keeper is None or self.feeds.generation is None or not self._holds():
+            return None
+        return status_of(self.keeper.dump(), self.feeds.generation, self.unready, self.complaints)
+
+    def _settings(self) -> QueueSettings:
+        by_hand: dict[tuple[str, ...], float] = {(user,): it for user, it in self.state.weights.items()}
+        declared = self._configured.settings
+        return replace(declared, weights={**declared.weights, **by_hand})
+
+    def _apply_pause(self) -> None:
+        paused = self.state.paused or self._configured.paused
+        if paused != self._paused:
+            self._paused = paused
+            self.tell([QueuePaused() if paused else QueueResumed()])
+
+    async def _tick(self) -> None:
+        """Time passes for the core only while pods can be seen: it settles what vanished by the last tick."""
+        while True:
+            await asyncio.sleep(self._own.tick_s)
+            if not self.feeds.unready:
+                self.tell([Tick()])
+            for remark in self.feeds.take_remarks():
+                self._remark(remark)
+
+    async def _check(self) -> None:
+        while True:
+            await asyncio.sleep(self._own.check_s)
+            try:
+                if self.keeper is not None:
+                    self.keeper.check_invariants()
+            except InvariantBroken as error:
+                self.stats.invariant_failures += 1
+                self.stats.broken_invariant = str(error)
+                log.error("the queue contradicts itself, please report this: %s", error)
+
+    async def _keep_checkpoints(self) -> None:
+        while True:
+            size_s = self._checkpoints.size_bytes / CHECKPOINT_BYTES_PER_S
+            await asyncio.sleep(max(self._own.checkpoint_s, size_s))
+            if self.keeper is not None and not self.feeds.unready and self.stats.is_news():
+                await self._write_checkpoint()
+
+    async def _write_checkpoint(self) -> None:
+        assert self.keeper is not None
+        if not self._holds():
+            raise NotLeading("the lease ran out")
+        try:
+            await self._checkpoints.write(self.state.told(self.keeper.export(), self._clock()))
+            self.stats.checkpoints += 1
+            self.stats.checkpoint_bytes = self._checkpoints.size_bytes
+        except Superseded as error:
+            raise NotLeading(str(error)) from error
+        except (CheckpointError, KubeError) as error:
+            self._complain(f"the checkpoint was not written: {error}")
+
+    async def _last_word(self) -> None:
+        if self.keeper is None or self.feeds.unready or not self._holds():
+            return  # what runs would be counted up to now, although it may have ended unheard of
+        with suppress(TimeoutError, NotLeading):
+            async with asyncio.timeout(LAST_WORD_S):
+                await self._write_checkpoint()

@@ -1,0 +1,189 @@
+"""The controller's JSON API: what people see of the queue, and what administrators do by hand.
+
+    GET  /v1/queue                 [?user=U&limit=n]: flows with their shares, gangs with their places
+    GET  /v1/gangs/UID             one gang's receipt: where it is, why it waits
+    POST /v1/pause, /v1/resume     no gang is released; releases go on
+    POST /v1/weights               {"user": U, "weight": 2.0}; null: the declared weight again
+    POST /v1/gangs/UID/promote     before all others; it is charged like any other
+    GET  /v1/status, /healthz, /readyz, /metrics
+What changes something needs the bearer token and leaves a Kubernetes event. A
+replica that does not lead passes requests about the queue on to the one that does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from scheduler.edge.controller import Refused, Term
+from scheduler.edge.json_api import Handler, body_of, guarded, json_answer, refused, whole_number
+from scheduler.edge.queue_view import gang_view, queue_view
+
+BODY_BYTES_MAX = 64 * 1024
+GANGS_MAX = 10_000
+PASSED_ON = "x-fairlane-passed-on"
+"""On a request that came from another replica: it is not passed on once more."""
+
+
+class _Weight(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    user: str
+    weight: float | None
+
+
+class ControllerApi:
+    """Handlers around the term of leading, if there is one; `leader_url` is the leading replica's."""
+
+    def __init__(
+        self,
+        term: Callable[[], Term | None],
+        leader_url: Callable[[], str],
+        status: Callable[[], dict[str, Any]],
+        metrics: Callable[[], bytes],
+        unready: Callable[[], str],
+        *,
+        token: str,
+    ) -> None:
+        self._term, self._leader_url = term, leader_url
+        self._status, self._metrics, self._unready = status, metrics, unready
+        self._token = token
+
+    def app(self) -> Starlette:
+        """The ASGI app."""
+        reading: dict[str, Handler] = {"/v1/queue": self.tell_queue, "/v1/gangs/{uid:path}": self.tell_gang}
+        acting: dict[str, Handler] = {
+            "/v1/pause": self.pause,
+            "/v1/resume": self.resume,
+            "/v1/weights": self.set_weight,
+            "/v1/gangs/{uid:path}/promote": self.promote,
+        }
+        own: dict[str, Handler] = {
+            "/v1/status": self.tell_status,
+            "/healthz": self.tell_health,
+            "/readyz": self.tell_readiness,
+            "/metrics": self.tell_metrics,
+        }
+        routes = [
+            Route(path, self._by_leader(guarded(handler, self._token)), methods=["POST"])
+            for path, handler in acting.items()
+        ]
+        routes += [Route(path, self._by_leader(handler)) for path, handler in reading.items()]
+        routes += [Route(path, handler) for path, handler in own.items()]
+        return Starlette(routes=routes, exception_handlers={HTTPException: refused})  # type: ignore[dict-item]
+
+    async def tell_queue(self, request: Request) -> Response:
+        """The queue."""
+        limit = whole_number(request, "limit", 1000, GANGS_MAX)
+        return json_answer(queue_view(self._leading(), request.query_params.get("user"), limit))
+
+    async def tell_gang(self, request: Request) -> Response:
+        """One gang."""
+        term = self._leading()
+        assert term.keeper is not None
+        receipt = term.keeper.explain(request.path_params["uid"])
+        if receipt is None:
+            raise HTTPException(404, f"no gang {request.path_params['uid']!r} waits or runs")
+        return json_answer(gang_view(term, receipt))
+
+    async def pause(self, request: Request) -> Response:
+        """Hold all releases."""
+        return self._act(request, lambda term: term.pause(True), "releases were paused")
+
+    async def resume(self, request: Request) -> Response:
+        """Let releases go on."""
+        return self._act(request, lambda term: term.pause(False), "releases were resumed")
+
+    async def set_weight(self, request: Request) -> Response:
+        """Give a user another weight."""
+        try:
+            wanted = msgspec.json.decode(await body_of(request, BODY_BYTES_MAX), type=_Weight)
+        except msgspec.DecodeError as error:
+            raise HTTPException(400, f'send {{"user": "...", "weight": 2.0}}: {error}') from error
+        weight = wanted.weight
+        if not wanted.user or (weight is not None and not 0 < weight < math.inf):
+            raise HTTPException(400, "a weight must be above 0, and have a user")
+        told = "as declared" if weight is None else f"{weight:g}"
+        return self._act(
+            request,
+            lambda term: term.set_weight(wanted.user, weight),
+            f"the weight of {wanted.user} was set to {told}",
+        )
+
+    async def promote(self, request: Request) -> Response:
+        """Put a gang before all others."""
+        uid = request.path_params["uid"]
+        return self._act(request, lambda term: term.promote(uid), f"gang {uid} was put before all others")
+
+    async def tell_status(self, _request: Request) -> Response:
+        """This replica's state in plain values."""
+        return json_answer(self._status())
+
+    async def tell_health(self, _request: Request) -> Response:
+        """Alive: the loop that decides is the one that answers here."""
+        return Response("ok\n")
+
+    async def tell_readiness(self, _request: Request) -> Response:
+        """Ready to decide, or to stand in for the leader; else why not."""
+        why = self._unready()
+        return Response((why or "ready") + "\n", 503 if why else 200)
+
+    async def tell_metrics(self, _request: Request) -> Response:
+        """Prometheus metrics."""
+        return Response(self._metrics(), media_type="text/plain; version=0.0.4")
+
+    def _leading(self) -> Term:
+        term = self._term()
+        if term is None or term.keeper is None:
+            raise HTTPException(503, "the queue is being rebuilt, ask again in a moment")
+        return term
+
+    def _act(self, request: Request, act: Callable[[Term], None], told: str) -> Response:
+        term = self._leading()
+        try:
+            act(term)
+        except Refused as error:
+            raise HTTPException(409, str(error)) from error
+        client = request.client.host if request.client else "unknown"
+        term.audit(f"{told} (from {request.headers.get('x-forwarded-for', client)})")
+        return json_answer({"done": told})
+
+    def _by_leader(self, handler: Handler) -> Handler:
+        async def answered(request: Request) -> Response:
+            if self._term() is not None:
+                return await handler(request)
+            url = self._leader_url()
+            if not url or request.headers.get(PASSED_ON):
+                raise HTTPException(503, "no replica leads at the moment, ask again in some seconds")
+            return await _passed_on(request, url)
+
+        return answered
+
+
+async def _passed_on(request: Request, url: str) -> Response:
+    """The leader's answer to this request."""
+    kept = {
+        name: request.headers[name] for name in ("authorization", "content-type") if name in request.headers
+    }
+    client = request.client.host if request.client else "unknown"
+    headers = {**kept, PASSED_ON: "1", "x-forwarded-for": client}
+    body = await body_of(request, BODY_BYTES_MAX)
+    target = f"{url.rstrip('/')}{request.url.path}"
+    timeout = aiohttp.ClientTimeout(total=10)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
+            session.request(
+                request.method, target, params=dict(request.query_params), data=body or None
+            ) as answer,
+        ):
+            return Response(await answer.read(), answer.status, media_type=answer.content_type)
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        raise HTTPException(503, f"the leading replica at {url} cannot be reached: {error}") from error

@@ -1,0 +1,58 @@
+"""Asks a controller over HTTP, for the command line."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+TIMEOUT_S = 10.0
+
+
+class ControllerError(Exception):
+    """The controller could not be reached or refused; the message says why and what to do."""
+
+
+class ControllerClient:
+    """A controller at a base URL; `token` may be empty for reading."""
+
+    def __init__(self, url: str, token: str = "") -> None:
+        self._url, self._token = url.rstrip("/"), token
+
+    def queue(self, user: str | None = None, limit: int = 1000) -> dict[str, Any]:
+        """`GET /v1/queue`."""
+        query = {"limit": str(limit)} | ({"user": user} if user is not None else {})
+        return self._ask("GET", f"/v1/queue?{urllib.parse.urlencode(query)}")
+
+    def gang(self, uid: str) -> dict[str, Any]:
+        """`GET /v1/gangs/UID`."""
+        return self._ask("GET", f"/v1/gangs/{urllib.parse.quote(uid)}")
+
+    def act(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """`POST` something an administrator wants."""
+        return self._ask("POST", path, body)
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        if not self._url:
+            raise ControllerError("set controller_url (or FAIRLANE_CONTROLLER_URL), or pass --controller")
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            request = urllib.request.Request(self._url + path, data, headers, method=method)
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+                told: dict[str, Any] = json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise ControllerError(f"the controller answered {error.code}: {_why(error)}") from error
+        except (OSError, ValueError) as error:
+            raise ControllerError(f"the controller at {self._url} cannot be reached: {error}") from error
+        return told
+
+
+def _why(error: urllib.error.HTTPError) -> str:
+    content = error.read(10_000)
+    try:
+        return str(json.loads(content)["error"])
+    except (ValueError, KeyError, TypeError):
+        return content[:200].decode(errors="replace")

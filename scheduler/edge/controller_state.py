@@ -1,0 +1,64 @@
+"""What a controller must not forget: the core's export, and what administrators did by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+VERSION = 1
+ENDED_KEPT_S = 300.0
+"""Gangs that ended so long before a checkpoint are known to be settled by their pods' times alone."""
+
+
+@dataclass(slots=True)
+class ControllerState:
+    """`at_s`: when it was written; `paused` and `weights` (by user): by hand; `core`: a gatekeeper's export.
+
+    Of the gangs that ended, which the core remembers by the ten thousand, only
+    those of the last minutes are kept: pods that ended before are known by
+    their times to have been settled (`Feeds`).
+    """
+
+    at_s: float
+    paused: bool = False
+    weights: dict[str, float] = field(default_factory=dict)
+    core: dict[str, Any] | None = None
+    _settled_s: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> ControllerState:
+        """From what `told` gave.
+
+        Raises:
+            ValueError: it is of another version.
+        """
+        if plain.get("version") != VERSION:
+            raise ValueError(f"the checkpoint has version {plain.get('version')!r}, not {VERSION}")
+        core = plain["core"]
+        state = cls(plain["at_s"], plain["paused"], dict(plain["weights"]), core)
+        state._settled_s = {uid: plain["at_s"] for uid, _ in core["ended"]}
+        return state
+
+    def settled(self, uid: str, now_s: float) -> None:
+        """A gang was settled now."""
+        self._settled_s.pop(uid, None)
+        self._settled_s[uid] = now_s
+
+    def told(self, core: dict[str, Any], now_s: float) -> dict[str, Any]:
+        """Plain values of all of it; `core` is the gatekeeper's export as of now."""
+        self._forget(now_s)
+        kept = [[uid, pods] for uid, pods in core["ended"] if uid in self._settled_s]
+        return {
+            "version": VERSION,
+            "at_s": now_s,
+            "paused": self.paused,
+            "weights": self.weights,
+            "core": {**core, "ended": kept, "paused": False},
+        }
+
+    def _forget(self, now_s: float) -> None:
+        for uid, settled_s in list(self._settled_s.items()):
+            if settled_s >= now_s - ENDED_KEPT_S:
+                break
+            del self._settled_s[uid]

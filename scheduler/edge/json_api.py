@@ -1,0 +1,77 @@
+"""What our JSON APIs have in common: bearer tokens, bounded bodies, numbers, refusals as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from scheduler.core.wire import encode_json
+
+BODY_TIMEOUT_S = 30.0
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def guarded(handler: Handler, token: str) -> Handler:
+    """`handler` for those who know the token; for everybody where there is none."""
+
+    async def checked(request: Request) -> Response:
+        given = request.headers.get("authorization", "").encode()
+        if token and not hmac.compare_digest(given, f"Bearer {token}".encode()):
+            raise HTTPException(401, "the bearer token is missing or wrong: set FAIRLANE_TOKEN")
+        return await handler(request)
+
+    return checked
+
+
+def by_method(ways: dict[str, Handler]) -> Handler:
+    """One handler for a path with several methods."""
+
+    async def chosen(request: Request) -> Response:
+        return await ways["GET" if request.method == "HEAD" else request.method](request)
+
+    return chosen
+
+
+async def body_of(request: Request, max_bytes: int) -> bytes:
+    """The body; 413 when it is too large, 408 when it is too slow."""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await _read(request, max_bytes)
+    except TimeoutError:
+        raise HTTPException(408, f"the body was not complete after {BODY_TIMEOUT_S:g} s") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the body is not complete") from None
+
+
+def whole_number(request: Request, name: str, default: int, most: int) -> int:
+    """A query parameter that is a whole number, `most` at most."""
+    text = request.query_params.get(name, str(default))
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise HTTPException(400, f"{name} must be a whole number, not {text[:50]!r}")
+    return min(int(text), most)
+
+
+def json_answer(value: Any, status: int = 200) -> Response:
+    """A plain value as JSON."""
+    return Response(encode_json(value), status, media_type="application/json")
+
+
+async def refused(_request: Request, error: HTTPException) -> Response:
+    """A refusal with its reason."""
+    return json_answer({"error": error.detail}, error.status_code)
+
+
+async def _read(request: Request, max_bytes: int) -> bytes:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > max_bytes:
+            raise HTTPException(413, f"the body is larger than {max_bytes} bytes")
+    return bytes(body)

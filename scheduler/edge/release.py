@@ -1,0 +1,267 @@
+"""Opens the gates of gangs: one JSON patch per pod that also writes the receipt, many at once.
+
+A patch tests the pod's uid and the gate that it removes, so that it can never
+open another pod's gate, nor take away another controller's. What it was made
+from may be stale: when the API server refuses it, the pod is read again and
+the patch made anew, or the pod turns out to be open already, or gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from scheduler.core.queue.actions import DeletePods, ReleaseGang, ReleaseReceipt
+from scheduler.core.queue.events import Event, ReleaseDone, ReleaseFailed, ReleaseHalfFailed
+from scheduler.edge.kube import JSON_PATCH, KubeClient, KubeError
+
+GATE = "fairlane.dev/queue"
+RECEIPT = "fairlane.dev/receipt"
+TRIES = 5
+"""Of one pod; about 4 s in all, so that a short fault of the API server costs nothing."""
+PAUSE_S = 0.1
+"""Before the second try; it doubles, with jitter."""
+_ANNOTATIONS = "/metadata/annotations"
+Patch = list[dict[str, Any]]
+_STALE = (404, 409, 422)
+_PASSING = (401, 403, 408, 429)
+"""Refusals of an API server that has just started and knows nobody's rights yet, or has too much to do."""
+
+log = logging.getLogger(__name__)
+
+
+class NotLeading(Exception):
+    """Another replica may lead: nothing more is changed by this one."""
+
+
+class PodRef(Protocol):
+    """What a patch needs to know of a pod."""
+
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def gate_index(self) -> int: ...
+
+
+class _Meta(msgspec.Struct, frozen=True):
+    uid: str = ""
+    resourceVersion: str = ""
+    annotations: dict[str, str] | None = None
+    deletionTimestamp: str | None = None
+
+
+class _Gate(msgspec.Struct, frozen=True):
+    name: str = ""
+
+
+class _Spec(msgspec.Struct, frozen=True):
+    schedulingGates: list[_Gate] | None = None
+
+
+class _Pod(msgspec.Struct, frozen=True):
+    metadata: _Meta = _Meta()
+    spec: _Spec = _Spec()
+
+
+_POD = msgspec.json.Decoder(_Pod)
+
+
+@dataclass(slots=True)
+class ReleaseStats:
+    """Counts since the start: `failed` by why a pod's gate could not be opened."""
+
+    patched: int = 0
+    found_open: int = 0
+    retried: int = 0
+    deleted: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+
+
+class Releases:
+    """Carries out releases; `holds` is asked before each change.
+
+    `where` finds a pod by uid. `tell` is called with what came of each gang.
+    No request lasts longer than `request_s`.
+    """
+
+    def __init__(
+        self,
+        kube: KubeClient,
+        holds: Callable[[], bool],
+        where: Callable[[str], PodRef | None],
+        tell: Callable[[Event], None],
+        *,
+        parallel: int,
+        request_s: float,
+    ) -> None:
+        self._kube, self._holds, self._where, self._tell = kube, holds, where, tell
+        self._request_s = request_s
+        self._turns = asyncio.Semaphore(parallel)
+        self.stats = ReleaseStats()
+
+    async def release(self, action: ReleaseGang) -> None:
+        """Open the gates of the gang and tell what came of it.
+
+        Raises:
+            NotLeading: before a change that this replica may not make any more.
+        """
+        receipt = receipt_text(action.uid, action.flow, action.receipt)
+        failures = await asyncio.gather(
+            *(self._open(uid, receipt(action.receipt.placement.get(uid, ""))) for uid in action.pods)
+        )
+        opened = tuple(uid for uid, failure in zip(action.pods, failures, strict=True) if not failure)
+        reason = next((failure for failure in failures if failure), "")
+        if not reason:
+            self._tell(ReleaseDone(action.uid, opened))
+        elif opened:
+            self._tell(ReleaseHalfFailed(action.uid, opened, reason))
+        else:
+            self._tell(ReleaseFailed(action.uid, reason))
+
+    async def delete(self, action: DeletePods) -> None:
+        """Delete pods that cannot start; each only if it is still the one that was meant.
+
+        Raises:
+            NotLeading: as `release`.
+        """
+        await asyncio.gather(*(self._delete(uid) for uid in action.pods))
+
+    async def _open(self, uid: str, receipt: str) -> str:
+        """Open one pod's gate; why it could not be opened, empty when it is open."""
+        pod = self._where(uid)
+        if pod is None:
+            return self._failed("gone", "a pod is gone")
+        path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}"
+        patch = _likely_patch(uid, max(0, pod.gate_index), receipt)
+        for attempt in range(TRIES):
+            if attempt:
+                self.stats.retried += 1
+            try:
+                await self._patch(path, patch)
+            except KubeError as error:
+                refused = error
+            else:
+                self.stats.patched += 1
+                return ""
+            if refused.status in _STALE:
+                found = await self._look(path, uid, receipt)
+                if isinstance(found, str):
+                    return found if not found else self._failed("gone", found)
+                patch = found or patch
+            elif 400 <= refused.status < 500 and refused.status not in _PASSING:
+                return self._failed(refused.reason or str(refused.status), str(refused))
+            if attempt or refused.status not in _STALE:
+                await asyncio.sleep(PAUSE_S * 2**attempt * random.uniform(0.5, 1.0))
+        return self._failed("retries", f"{refused} (after {TRIES} tries)")
+
+    async def _look(self, path: str, uid: str, receipt: str) -> Patch | str | None:
+        """A patch for the pod as it is now; empty text when it is open, else why it never will be.
+
+        None when the pod could not be read.
+        """
+        try:
+            pod = _POD.decode(await self._request(self._kube.get(path)))
+        except KubeError as error:
+            return "a pod is gone" if error.status == 404 else None
+        if pod.metadata.uid != uid or pod.metadata.deletionTimestamp:
+            return "a pod is gone"
+        gates = [gate.name for gate in pod.spec.schedulingGates or ()]
+        if GATE not in gates:
+            self.stats.found_open += 1
+            return ""
+        return _exact_patch(pod, gates.index(GATE), receipt)
+
+    async def _patch(self, path: str, patch: Patch) -> None:
+        async with self._turns:
+            if not self._holds():
+                raise NotLeading
+            await self._request(self._kube.patch(path, patch, JSON_PATCH))
+
+    async def _delete(self, uid: str) -> None:
+        pod = self._where(uid)
+        if pod is None:
+            return
+        path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}"
+        async with self._turns:
+            if not self._holds():
+                raise NotLeading
+            try:
+                await self._request(self._kube.delete(path, body={"preconditions": {"uid": uid}}))
+                self.stats.deleted += 1
+            except KubeError as error:
+                if error.status not in (404, 409):  # 409: the name belongs to another pod now
+                    self._failed("delete", str(error))
+                    log.warning("pod %s/%s could not be deleted: %s", pod.namespace, pod.name, error)
+
+    async def _request(self, request: Any) -> bytes:
+        try:
+            async with asyncio.timeout(self._request_s):
+                content: bytes = await request
+                return content
+        except TimeoutError as error:
+            raise KubeError(0, "Timeout", f"no answer within {self._request_s:g} s") from error
+
+    def _failed(self, kind: str, why: str) -> str:
+        self.stats.failed[kind] += 1
+        return why
+
+
+def receipt_text(uid: str, flow: str, receipt: ReleaseReceipt) -> Callable[[str], str]:
+    """The receipt as its annotation's JSON, by the node planned for the pod."""
+    estimate = receipt.estimate
+    told = {
+        "gang": uid,
+        "flow": flow,
+        "released_s": round(receipt.released_s, 3),
+        "charged_work": receipt.charged_work,
+        "share": receipt.share,
+        "tag": receipt.tag,
+        "position": receipt.position,
+        "estimate": {
+            "p10_s": estimate.p10_s,
+            "p50_s": estimate.p50_s,
+            "p90_s": estimate.p90_s,
+            "source": estimate.source,
+        },
+        "backfilled": receipt.backfilled,
+    }
+    return lambda node: msgspec.json.encode({**told, "node": node}).decode()
+
+
+def _likely_patch(uid: str, index: int, receipt: str) -> Patch:
+    """For a pod as it was last seen, and with annotations, as nearly every pod has them."""
+    return [_is_pod(uid), *_opening(index), _noting(receipt)]
+
+
+def _exact_patch(pod: _Pod, index: int, receipt: str) -> Patch:
+    """For the pod as it was read; one without annotations must not have got any meanwhile."""
+    if pod.metadata.annotations:
+        return _likely_patch(pod.metadata.uid, index, receipt)
+    return [
+        _is_pod(pod.metadata.uid),
+        {"op": "test", "path": "/metadata/resourceVersion", "value": pod.metadata.resourceVersion},
+        *_opening(index),
+        {"op": "add", "path": _ANNOTATIONS, "value": {RECEIPT: receipt}},
+    ]
+
+
+def _is_pod(uid: str) -> dict[str, Any]:
+    return {"op": "test", "path": "/metadata/uid", "value": uid}
+
+
+def _noting(receipt: str) -> dict[str, Any]:
+    return {"op": "add", "path": f"{_ANNOTATIONS}/{RECEIPT.replace('/', '~1')}", "value": receipt}
+
+
+def _opening(index: int) -> Patch:
+    gate = f"/spec/schedulingGates/{index}"
+    return [{"op": "test", "path": f"{gate}/name", "value": GATE}, {"op": "remove", "path": gate}]

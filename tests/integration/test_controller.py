@@ -1,0 +1,297 @@
+"""The fair queue on a real API server and kube-scheduler: whole gangs, fair order, no loss, one leader."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+from queueing import LEASE_S, RECEIPT, Jobs, ask, jobs_on, received, small_cluster
+
+from testbed.cluster import Cluster
+
+SLOTS = 4
+QUEUED = "fairlane.dev/Queued"
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/fairlane-controller"
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two nodes of two cores; the controller runs."""
+    with small_cluster() as running:
+        running.process("controller").start()
+        yield running
+
+
+@pytest.fixture
+async def jobs(cluster: Cluster) -> AsyncIterator[Jobs]:
+    """Jobs on a queue that leads and is empty."""
+    controller = cluster.process("controller")
+    if controller.pid is None:
+        controller.restart()
+    async with jobs_on(cluster) as made:
+        await made.until(lambda: bool((ask(cluster, "/v1/status") or {}).get("leads")))
+        await made.until(lambda: _running(cluster) == 0)
+        yield made
+
+
+async def test_gangs_start_whole_in_fair_order_and_never_more_than_fit(jobs: Jobs) -> None:
+    hogged = [await jobs.submit("alice", run_s=1.5) for _ in range(SLOTS)]
+    await jobs.until(lambda: len(jobs.order) == SLOTS)
+    many = [await jobs.submit("alice", run_s=1.0) for _ in range(12)]
+    gangs = [await jobs.submit_gang("bob", size=3, run_s=1.0) for _ in range(2)]
+    names = [*hogged, *many, *(name for gang in gangs for name in gang)]
+    await jobs.until(lambda: jobs.ended() == len(names), within_s=120)
+    assert jobs.most_open <= SLOTS
+    for gang in gangs:  # whole: no pod of another gang is released between those of one
+        places = sorted(jobs.order.index(name) for name in gang)
+        assert places[-1] - places[0] == len(gang) - 1
+    # bob came last, and all of his is released before the last of alice's, who had more
+    last_of_bob = max(jobs.order.index(name) for gang in gangs for name in gang)
+    assert last_of_bob < max(jobs.order.index(name) for name in many) - 1
+
+
+async def test_an_incomplete_gang_is_not_released_and_costs_nobody_anything(jobs: Jobs) -> None:
+    one_of_two = await jobs.submit("alice", gang="half", size=2)
+    others = [await jobs.submit("bob", run_s=0.5) for _ in range(SLOTS)]
+    await jobs.until(lambda: jobs.ended("bob") == len(others))
+    assert jobs.lives[one_of_two].released_s is None
+    await jobs.submit("alice", gang="half", size=2, run_s=0.5)
+    await jobs.until(lambda: jobs.ended() == len(others) + 2)
+
+
+async def test_every_released_pod_carries_a_receipt_and_a_waiting_one_its_place(
+    jobs: Jobs, cluster: Cluster
+) -> None:
+    first = [await jobs.submit("alice", run_s=20.0) for _ in range(SLOTS)]
+    await jobs.until(lambda: len(jobs.order) == SLOTS)
+    waiting = [await jobs.submit("bob", run_s=0.2) for _ in range(3)]
+    receipt = msgspec.json.decode((await jobs.pod(first[0])).metadata.annotations[RECEIPT])
+    assert receipt["flow"] == "alice"
+    assert receipt["charged_work"] > 0
+    assert receipt["node"] in cluster.worker_names
+    assert (await jobs.pod(first[0])).spec.nodeName
+
+    conditions: dict[str, Any] = {}
+
+    async def told() -> bool:
+        for name in waiting:
+            for one in (await jobs.pod(name)).status.conditions:
+                if one.type == QUEUED:
+                    conditions[name] = one
+        return len(conditions) == len(waiting)
+
+    for _ in range(100):
+        if await told():
+            break
+        await asyncio.sleep(0.1)
+    assert {one.status for one in conditions.values()} == {"True"}
+    assert conditions[waiting[0]].message.startswith("position 1: ")
+    assert conditions[waiting[0]].reason == "Reserved"
+    assert "expected start" in conditions[waiting[0]].message
+    assert conditions[waiting[1]].reason == "Waiting"
+    shown = ask(cluster, "/v1/queue?user=bob")
+    assert [gang["position"] for gang in shown["gangs"]] == [1, 2, 3]
+    assert shown["gangs"][0]["pods"] == [f"default/{waiting[0]}"]
+    assert shown["gangs"][0]["expected_start_s"] > time.time() - 1
+    assert [flow["user"] for flow in shown["flows"]] == ["bob"]
+    one = ask(cluster, f"/v1/gangs/{shown['gangs'][1]['uid']}")
+    assert one["position"] == 2
+    assert "go before it" in one["why"]
+    table = await asyncio.to_thread(_queue_command, cluster)
+    for part in ("alice", "bob", f"default/{waiting[0]}", "it is next and has a reservation"):
+        assert part in table
+    told = json.loads(await asyncio.to_thread(_queue_command, cluster, "--user", "bob", "-o", "json"))
+    assert [flow["user"] for flow in told["flows"]] == ["bob"]
+    await jobs.until(lambda: jobs.ended() == 7)
+
+
+async def test_the_ledger_is_what_really_ran(jobs: Jobs, cluster: Cluster) -> None:
+    before = received(cluster)
+    for _ in range(4):
+        await jobs.submit("carol", run_s=2.0)
+        await jobs.submit("dave", run_s=1.0)
+    await jobs.until(lambda: jobs.ended() == 8)
+    await jobs.until(lambda: _running(cluster) == 0)
+    _ledger_agrees(jobs, cluster, before)
+
+
+async def test_pause_weight_and_promotion_by_hand_are_obeyed_and_leave_events(
+    jobs: Jobs, cluster: Cluster
+) -> None:
+    token = yaml.safe_load(cluster.settings_file.read_text())["token"]
+    assert _post(cluster, "/v1/pause", token="wrong")[0] == 401
+    assert _post(cluster, "/v1/pause", token=token)[0] == 200
+    names = [await jobs.submit("alice", run_s=0.2) for _ in range(2)]
+    late = await jobs.submit("bob", run_s=0.2)
+    await jobs.until(lambda: len(ask(cluster, "/v1/queue")["gangs"]) == 3)
+    assert all("paused" in gang["why"] for gang in ask(cluster, "/v1/queue")["gangs"])
+    assert _post(cluster, "/v1/weights", {"user": "bob", "weight": 4.0}, token)[0] == 200
+    assert _post(cluster, "/v1/weights", {"user": "bob", "weight": -1}, token)[0] == 400
+    uid = next(gang["uid"] for gang in ask(cluster, "/v1/queue?user=bob")["gangs"])
+    assert _post(cluster, f"/v1/gangs/{uid}/promote", token=token)[0] == 200
+    assert _post(cluster, "/v1/gangs/nobody/promote", token=token)[0] == 409
+    assert ask(cluster, "/v1/queue?user=bob")["flows"][0]["weight"] == 4.0
+    assert not jobs.order
+    assert _post(cluster, "/v1/resume", token=token)[0] == 200
+    await jobs.until(lambda: jobs.ended() == 3)
+    assert set(jobs.order) == {*names, late}
+    _post(cluster, "/v1/weights", {"user": "bob", "weight": None}, token)
+    missing = {
+        "releases were paused",
+        "releases were resumed",
+        "weight of bob was set to 4",
+        "put before all",
+    }
+    for _ in range(300):
+        events = json.loads(await jobs.kube.get("/api/v1/namespaces/default/events"))["items"]
+        by_hand = " ".join(event["message"] for event in events if event["reason"] == "ByHand")
+        missing = {what for what in missing if what not in by_hand}
+        if not missing:
+            break
+        await asyncio.sleep(0.1)
+    assert not missing
+
+
+async def test_killed_in_the_middle_of_releases_nothing_is_lost_or_charged_twice(
+    jobs: Jobs, cluster: Cluster
+) -> None:
+    before = received(cluster)
+    controller = cluster.process("controller")
+    names = [await jobs.submit(user, run_s=0.6) for _ in range(25) for user in ("erin", "frank")]
+    for share in (10, 25, 40):
+        await jobs.until(lambda share=share: len(jobs.order) >= share)  # type: ignore[misc]
+        controller.kill()
+        controller.start()
+    await jobs.until(lambda: jobs.ended() == len(names), within_s=120)
+    assert jobs.most_open <= SLOTS
+    await jobs.until(lambda: _running(cluster) == 0)
+    _ledger_agrees(jobs, cluster, before)
+    assert ask(cluster, "/v1/status")["invariant_failures"] == 0
+
+
+async def test_the_queue_goes_on_after_the_api_server_was_away(jobs: Jobs, cluster: Cluster) -> None:
+    before = received(cluster)
+    names = [await jobs.submit("grace", run_s=0.5) for _ in range(20)]
+    await jobs.until(lambda: len(jobs.order) >= 6)
+    await asyncio.to_thread(cluster.process("kube-apiserver").restart)
+    names += [await jobs.submit("grace", run_s=0.5) for _ in range(4)]
+    await jobs.until(lambda: jobs.ended() == len(names), within_s=150)
+    assert jobs.most_open <= SLOTS
+    await jobs.until(lambda: _running(cluster) == 0)
+    _ledger_agrees(jobs, cluster, before, slack_s=3.0)
+
+
+async def test_of_two_replicas_one_acts_and_the_other_takes_over(jobs: Jobs, cluster: Cluster) -> None:
+    before = received(cluster)
+    second = cluster.run("controller-2", *_second(cluster))
+    port_file = cluster.layout.file("controller-2.port")
+    await jobs.until(lambda: port_file.exists() and _of_second(cluster, "/v1/status") is not None)
+    names = [await jobs.submit(user, run_s=0.5) for _ in range(20) for user in ("heidi", "ivan")]
+    await jobs.until(lambda: len(jobs.order) >= 8)
+    assert not _of_second(cluster, "/v1/status")["leads"]
+    assert _of_second(cluster, "/v1/queue")["flows"]  # asked of the leader
+    cluster.process("controller").kill()
+    killed_s = time.monotonic()
+    released = len(jobs.order)
+    await jobs.until(lambda: len(jobs.order) > released + SLOTS)
+    took_s = time.monotonic() - killed_s
+    assert took_s < 15, f"the other replica took {took_s:.1f} s"
+    cluster.process("controller").start()  # and waits until it is ready to stand in
+    second.stop()  # SIGTERM: the lease is given up
+    stopped_s = time.monotonic()
+    await jobs.until(lambda: bool((ask(cluster, "/v1/status") or {}).get("leads")))
+    assert time.monotonic() - stopped_s < LEASE_S - 1
+    await jobs.until(lambda: jobs.ended() == len(names), within_s=120)
+    assert jobs.most_open <= SLOTS
+    await jobs.until(lambda: _running(cluster) == 0)
+    _ledger_agrees(jobs, cluster, before)
+    print(f"takeover after SIGKILL {took_s:.1f} s")
+
+
+async def test_a_leader_that_hung_does_not_act_on_coming_back(jobs: Jobs, cluster: Cluster) -> None:
+    first = cluster.process("controller")
+    second = cluster.run("controller-3", *_second(cluster, "controller-3"))
+    first.pause()
+    lease: dict[str, Any] = {}
+    for _ in range(300):
+        lease = json.loads(await jobs.kube.get(LEASE))
+        if lease["metadata"]["annotations"]["fairlane.dev/url"] != cluster.layout.url("controller"):
+            break
+        await asyncio.sleep(0.1)
+    holder = lease["spec"]["holderIdentity"]
+    names = [await jobs.submit("judy", run_s=0.5) for _ in range(12)]
+    await jobs.until(lambda: len(jobs.order) >= 4)
+    first.resume()
+    await jobs.until(lambda: ask(cluster, "/v1/status") is not None)
+    await jobs.until(lambda: jobs.ended() == len(names))
+    assert jobs.most_open <= SLOTS
+    assert not ask(cluster, "/v1/status")["leads"]
+    assert json.loads(await jobs.kube.get(LEASE))["spec"]["holderIdentity"] == holder
+    second.stop()
+
+
+def _running(cluster: Cluster) -> int:
+    told = ask(cluster, "/v1/queue")
+    return -1 if told is None else int(told["running"]) + int(told["waiting"])
+
+
+def _ledger_agrees(jobs: Jobs, cluster: Cluster, before: dict[str, float], slack_s: float = 1.0) -> None:
+    """What each user was charged is what his pods held; `slack_s`: error of one pod's times."""
+    now = received(cluster)
+    for user in {life.user for life in jobs.lives.values()}:
+        lives = [life for life in jobs.lives.values() if life.user == user]
+        ran_s = sum(
+            life.ended_s - life.running_s
+            for life in lives
+            if life.ended_s is not None and life.running_s is not None
+        )
+        charged_s = (now[user] - before.get(user, 0.0)) * SLOTS
+        assert charged_s == pytest.approx(ran_s, abs=slack_s * len(lives) ** 0.5 + 0.15 * ran_s), user
+
+
+def _queue_command(cluster: Cluster, *options: str) -> str:
+    argv = [sys.executable, "-m", "scheduler.cli.main", "queue", "--config", str(cluster.settings_file)]
+    environment = {**os.environ, "COLUMNS": "200"}
+    ended = subprocess.run([*argv, *options], capture_output=True, text=True, check=True, env=environment)
+    return ended.stdout
+
+
+def _second(cluster: Cluster, name: str = "controller-2") -> tuple[str, ...]:
+    argv = cluster.process("controller").spec.argv
+    return (*argv, "--port", "0", "--port-file", str(cluster.layout.file(f"{name}.port")))
+
+
+def _of_second(cluster: Cluster, path: str) -> Any:
+    port = cluster.layout.file("controller-2.port").read_text().strip()
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return json.load(answer)
+    except OSError:
+        return None
+
+
+def _post(cluster: Cluster, path: str, body: Any = None, token: str = "") -> tuple[int, Any]:
+    request = urllib.request.Request(
+        cluster.layout.url("controller") + path,
+        data=json.dumps(body).encode() if body is not None else b"",
+        headers={"Authorization": f"Bearer {token}"},
+        method="POST",
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)

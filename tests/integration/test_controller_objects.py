@@ -1,0 +1,133 @@
+"""Objects beside pods: a Job's size makes a gang of its pods, and the FairQueue object is obeyed and kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from queueing import GATE, RUN_S, USER, Jobs, ask, jobs_on, small_cluster
+
+from scheduler.edge.kube import KubeClient, KubeError
+from testbed.cluster import Cluster
+
+QUEUES = "/apis/fairlane.dev/v1alpha1/fairqueues"
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+SLOTS = 4
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two nodes of two cores; the controller runs."""
+    with small_cluster() as running:
+        running.process("controller").start()
+        yield running
+
+
+@pytest.fixture
+async def jobs(cluster: Cluster) -> AsyncIterator[Jobs]:
+    """Jobs on a queue that leads."""
+    async with jobs_on(cluster) as made:
+        await made.until(lambda: bool((ask(cluster, "/v1/status") or {}).get("leads")))
+        yield made
+
+
+async def test_the_pods_of_an_indexed_job_start_together(jobs: Jobs) -> None:
+    taken = [await jobs.submit("alice", run_s=run_s) for run_s in (1.0, 1.0, 3.0, 3.0)]
+    await jobs.until(lambda: len(jobs.order) == SLOTS)
+    await jobs.kube.post("/apis/batch/v1/namespaces/default/jobs", _indexed(jobs.prefix, 3))
+    await jobs.until(lambda: len(jobs.lives) == SLOTS + 3)
+    workers = [name for name in jobs.lives if name not in taken]
+    await jobs.until(lambda: jobs.ended("alice") == 2)
+    await asyncio.sleep(1.0)  # two slots are free, which is room for two of the three
+    assert all(jobs.lives[name].released_s is None for name in workers)
+    await jobs.until(lambda: jobs.ended() == SLOTS + 3)
+    first_end_s = min(jobs.lives[name].ended_s or 0.0 for name in workers)
+    assert max(jobs.lives[name].released_s or 0.0 for name in workers) < first_end_s
+
+
+async def test_the_fair_queue_object_is_obeyed_and_told_how_it_goes(jobs: Jobs, cluster: Cluster) -> None:
+    await jobs.kube.post(CRDS, _definition())
+    spec: dict[str, Any] = {"paused": True, "weights": [{"user": "bob", "weight": 3}], "flowKey": "Namespace"}
+    body = {"apiVersion": "fairlane.dev/v1alpha1", "kind": "FairQueue", "metadata": {"name": "default"}}
+    await _when_served(lambda: jobs.kube.post(QUEUES, {**body, "spec": spec}))
+    cluster.process("controller").restart()  # or it would take up to half a minute to look for such objects
+    await jobs.until(lambda: bool((ask(cluster, "/v1/queue") or {}).get("paused")))
+    name = await jobs.submit("bob", run_s=0.3)
+    await jobs.until(lambda: ask(cluster, "/v1/queue")["waiting"] == 1)
+    assert ask(cluster, "/v1/queue")["flows"][0]["weight"] == 3.0
+    assert any("flowKey" in one for one in ask(cluster, "/v1/queue")["complaints"])
+    status = await _status(jobs.kube, lambda told: told.get("waiting") == 1)
+    assert status["users"] == 1
+    assert {one["type"]: one["status"] for one in status["conditions"]} == {
+        "Ready": "True",
+        "Accepted": "False",
+    }
+    assert jobs.lives[name].released_s is None
+    await jobs.kube.patch(f"{QUEUES}/default", {"spec": {"paused": False, "weights": []}})
+    await jobs.until(lambda: jobs.ended() == 1)
+    await _status(jobs.kube, lambda told: told.get("waiting") == 0 and told.get("running") == 0)
+
+
+async def _status(kube: KubeClient, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    for _ in range(300):
+        told = json.loads(await kube.get(f"{QUEUES}/default")).get("status", {})
+        if holds(told):
+            return told
+        await asyncio.sleep(0.1)
+    raise AssertionError(told)
+
+
+async def _when_served(act: Callable[[], Any]) -> None:
+    for _ in range(100):
+        try:
+            await act()
+            return
+        except KubeError as error:
+            if error.status != 404:
+                raise
+        await asyncio.sleep(0.1)
+    raise AssertionError("the API server does not serve FairQueue objects")
+
+
+def _indexed(name: str, pods: int) -> dict[str, Any]:
+    container = {"name": "main", "image": "none", "resources": {"requests": {"cpu": "1"}}}
+    template = {
+        "metadata": {"annotations": {USER: "carol", RUN_S: "2.0"}},
+        "spec": {
+            "schedulerName": "fairlane",
+            "restartPolicy": "Never",
+            "schedulingGates": [{"name": GATE}],
+            "containers": [container],
+        },
+    }
+    spec = {"completionMode": "Indexed", "completions": pods, "parallelism": pods, "template": template}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}
+
+
+def _definition() -> dict[str, Any]:
+    """As little of a definition as there can be: the real one is tested with admission."""
+    free = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {
+        "name": "v1alpha1",
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": free, "status": free}}},
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "fairqueues.fairlane.dev"},
+        "spec": {
+            "group": "fairlane.dev",
+            "scope": "Cluster",
+            "names": {"kind": "FairQueue", "plural": "fairqueues", "singular": "fairqueue"},
+            "versions": [version],
+        },
+    }
