@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,6 +94,32 @@ def test_theorem_bound_of_the_settled_clock(made: Sequence[Job]) -> None:
     setting = Setting(workload(*made), lambda: Slots(SLOTS))
     ours, fair = simulate(setting, "fairlane"), simulate(setting, "ujf")
     assert measure(ours, references_of(ours), fair).late_uncapped.beyond == 0
+
+
+@given(made=jobs(gangs=False), slots=st.sampled_from([1, 2, 4]))
+@settings(max_examples=150)
+def test_core_and_independent_model_agree_on_every_job(made: Sequence[Job], slots: int) -> None:
+    """Slots, lone pods, exact estimates, no two jobs at one instant: a reservation changes nothing."""
+    apart = [replace(each, submitted_s=each.submitted_s + 0.0137 * at) for at, each in enumerate(made)]
+    assert_agreement(apart, slots, "exact")
+
+
+@given(made=jobs(gangs=False), error=st.sampled_from([1.5, 3.0, 10.0]))
+@settings(max_examples=75)
+def test_core_and_independent_model_agree_while_one_user_lies(made: Sequence[Job], error: float) -> None:
+    """One slot: of ends at one instant the core acts on the first before it hears of the second.
+
+    Nobody outlives his estimate: the model charges that at the end only.
+    """
+    apart = [replace(each, submitted_s=each.submitted_s + 0.0137 * at) for at, each in enumerate(made)]
+    assert_agreement(apart, 1, f"bias:{apart[0].user}={error}")
+
+
+def assert_agreement(made: Sequence[Job], slots: int, estimates: str) -> None:
+    setting = Setting(workload(*made), lambda: Slots(slots), estimates)
+    core, model = (simulate(setting, policy) for policy in ("fairlane", "settled"))
+    finished_s = [each.finished_s for each in model.submissions]
+    assert [each.finished_s for each in core.submissions] == pytest.approx(finished_s)
 
 
 FLUID_JOBS = st.builds(

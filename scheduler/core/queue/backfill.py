@@ -26,7 +26,11 @@ SOONEST_S = 1.0
 
 @dataclass(slots=True)
 class Reservation:
-    """Room for one gang from `start_s` on. `tag` is the gang's when it was made; `future` has it in place."""
+    """Room for one gang from `start_s` on; `future` has it in place.
+
+    `tag` is the gang's when it was last looked at, less `favour`: by how much
+    backfill of its own flow has raised it since the reservation was made.
+    """
 
     uid: str
     tag: float
@@ -34,8 +38,13 @@ class Reservation:
     start_s: float
     future: Trial
     node_changes: int
+    favour: float = 0.0
     refused: dict[tuple[int, bool], int] = field(default_factory=dict)
     """By kind of gang and whether it would end in time: the capacity's gains when it was refused last."""
+
+    def pass_to(self, uid: str, tag: float, order: tuple[object, ...]) -> None:
+        """Another gang of the same kind has it now."""
+        self.uid, self.tag, self.order, self.favour = uid, tag, order, 0.0
 
 
 class End(NamedTuple):

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from scheduler.core.queue.actions import Action, Report
+from scheduler.core.queue.actions import Action, ReleaseGang, Report
 from scheduler.core.queue.backfill import End, Reservation, earliest_start, may_go_ahead, overdue_end_s
 from scheduler.core.queue.book import Book
 from scheduler.core.queue.capacity import Placement
@@ -76,15 +76,54 @@ def _head(book: Book) -> Candidate | None:
         record = book.gangs[uid]
         if record.waits and not _held_back(book, record):
             return Candidate(record, record.tag)
-    reserved = book.gangs.get(book.reservation.uid) if book.reservation is not None else None
-    if reserved is not None and reserved.waits and book.reservation is not None:
-        if not _held_back(book, reserved) and reserved.place.path not in _barred(book):
-            return Candidate(reserved, book.reservation.tag)
-        book.reservation = None
+    first = _first(book)
+    reserved = _reserved(book)
+    if reserved is None or book.reservation is None:
+        return first
+    if first is not None and _goes_first(book, first, reserved, book.reservation):
+        book.reservation.pass_to(first.record.gang.uid, first.tag, first.record.place.order)
+        return first
+    return Candidate(reserved, book.reservation.tag)
+
+
+def _first(book: Book) -> Candidate | None:
+    """The gang that would be next without a reservation."""
     if book.settings.shortest_first:
         found = shortest_inside_slack(book, _barred(book), lambda record: _held_back(book, record))
         return Candidate(*found) if found is not None else None
     return next(_upcoming(book), None)
+
+
+def _reserved(book: Book) -> GangRecord | None:
+    """The gang with the reservation; a reservation of one that cannot use it now is dropped."""
+    record = book.gangs.get(book.reservation.uid) if book.reservation is not None else None
+    if record is None or not record.waits or _held_back(book, record) or record.place.path in _barred(book):
+        book.reservation = None
+        return None
+    return record
+
+
+def _goes_first(book: Book, first: Candidate, reserved: GangRecord, reservation: Reservation) -> bool:
+    """True when the first in the order is of the kind of the reserved gang: the room kept serves it as well.
+
+    Between gangs of different kinds the reservation stays: room would be
+    drained for one and used by the other, in turn.
+    """
+    if first.record is reserved:
+        reservation.tag = first.tag - reservation.favour
+        return False
+    if first.record.form != reserved.form:
+        return False
+    _look_up(book, reserved, reservation)
+    return book.settings.shortest_first or _before(first, reservation)
+
+
+def _look_up(book: Book, reserved: GangRecord, reservation: Reservation) -> None:
+    reservation.tag = book.order.find(reserved.place, book.settings.depth)[1] - reservation.favour
+
+
+def _before(candidate: Candidate, reservation: Reservation) -> bool:
+    return (candidate.tag, candidate.record.place.order) < (reservation.tag, reservation.order)
 
 
 def _upcoming(book: Book) -> Iterator[Candidate]:
@@ -133,18 +172,28 @@ def _fits_alone(book: Book, form: int) -> bool:
 
 
 def _displaced(book: Book, arrived: list[str]) -> bool:
-    """True when there is no reservation to respect, or a gang that just arrived comes before it."""
-    reservation = book.reservation
-    if reservation is None:
+    """True when there is no reservation to respect, or one that just arrived took it from its gang."""
+    if book.reservation is None:
         return bool(arrived)
     for uid in arrived:
         record = book.gangs.get(uid)
-        if record is None or not record.waits:
-            continue
-        if (record.tag, record.place.order) < (reservation.tag, reservation.order):
+        if record is not None and record.waits and _displaces(book, record, book.reservation):
             book.reservation = None
             return True
     return False
+
+
+def _displaces(book: Book, newcomer: GangRecord, reservation: Reservation) -> bool:
+    """True for one that goes before the reserved gang, or puts it behind others by enlarging its job."""
+    reserved = book.gangs.get(reservation.uid)
+    if reserved is None or newcomer is reserved:
+        return True
+    if newcomer.place.path[0] == reserved.place.path[0]:
+        _look_up(book, reserved, reservation)
+    if newcomer.place.path == reserved.place.path and newcomer.place.job == reserved.place.job:
+        first = next(_upcoming(book), None)
+        return first is not None and first.record is not reserved and _before(first, reservation)
+    return _before(Candidate(newcomer, newcomer.tag), reservation)
 
 
 def _reserve(book: Book, head: Candidate) -> bool:
@@ -158,7 +207,10 @@ def _reserve(book: Book, head: Candidate) -> bool:
     start = earliest_start(book.capacity, pods, _ends(book), book.now_s)
     if start is None:
         return False
-    book.reservation = Reservation(uid, head.tag, head.record.place.order, start[0], start[1], changes)
+    favour = held.favour if held is not None and held.uid == uid else 0.0
+    book.reservation = Reservation(
+        uid, head.tag, head.record.place.order, start[0], start[1], changes, favour
+    )
     return True
 
 
@@ -204,7 +256,24 @@ def _backfill(book: Book, candidate: Candidate, reservation: Reservation) -> lis
         # Nothing was freed since and releases only take room: its like would be refused as well.
         reservation.refused[kind] = book.capacity.gains
         return []
-    return [book.release(record, placement, tag=candidate.tag, backfilled=True)]
+    return [_release_ahead(book, candidate, placement, reservation)]
+
+
+def _release_ahead(
+    book: Book, candidate: Candidate, placement: Placement, reservation: Reservation
+) -> ReleaseGang:
+    """A release that leaves the reserved gang where it is, also when it is of the same flow."""
+    reserved = book.gangs[reservation.uid]
+    same_flow = candidate.record.place.path[0] == reserved.place.path[0]
+    if same_flow:
+        _look_up(book, reserved, reservation)
+    before = reservation.tag
+    release = book.release(candidate.record, placement, tag=candidate.tag, backfilled=True)
+    if same_flow:
+        _look_up(book, reserved, reservation)
+        reservation.favour += reservation.tag - before
+        reservation.tag = before
+    return release
 
 
 def _complete(book: Book) -> list[Action]:
