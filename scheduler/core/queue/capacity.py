@@ -45,8 +45,8 @@ class Room:
 
 
 @dataclass(slots=True)
-class _Counts:
-    """How many pods of a shape fit on each node now (only where any do)."""
+class Counts:
+    """How many pods of a shape fit on each node (only where any do), as of one version of the capacity."""
 
     version: int = -1
     on: dict[str, int] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Capacity:
         self._selector = dict(selector)
         self._rooms: dict[str, Room] = {}
         self._where: dict[str, tuple[str, Requests]] = {}
-        self._shapes: OrderedDict[Shape, _Counts] = OrderedDict()
+        self._shapes: OrderedDict[Shape, Counts] = OrderedDict()
         self._changes: list[str] = []
         self._forgotten = 0
         self.gains = 0
@@ -151,6 +151,15 @@ class Capacity:
         """How many pods of this shape fit now, by node, where any do."""
         return self._counts(shape).on
 
+    def changed_since(self, counts: Counts) -> Iterable[str]:
+        """Nodes to look at again, some perhaps for nothing; from now on the counts are as of now."""
+        version, counts.version = counts.version, self._forgotten + len(self._changes)
+        if version == counts.version:
+            return ()
+        if version < self._forgotten:
+            return [*self._rooms, *(name for name in counts.on if name not in self._rooms)]
+        return set(self._changes[version - self._forgotten :])
+
     def node_of(self, pod: str) -> str:
         """Where a pod of ours is counted; empty when nowhere."""
         return self._where.get(pod, ("", ()))[0]
@@ -206,24 +215,18 @@ class Capacity:
                 placement[pod.uid] = node
         return placement
 
-    def _counts(self, shape: Shape) -> _Counts:
+    def _counts(self, shape: Shape) -> Counts:
         counts = self._shapes.get(shape)
         if counts is None:
-            counts = self._shapes[shape] = _Counts()
+            counts = self._shapes[shape] = Counts()
             if len(self._shapes) > SHAPES_KEPT:
                 self._shapes.popitem(last=False)
         else:
             self._shapes.move_to_end(shape)
-        now = self._forgotten + len(self._changes)
-        if counts.version < self._forgotten:
-            stale: Iterable[str] = [*self._rooms, *counts.on]
-        else:
-            stale = set(self._changes[counts.version - self._forgotten :])
-        for name in stale:
+        for name in self.changed_since(counts):
             room = self._rooms.get(name)
             there = room is not None and self.may_host(shape, name)
             counts.put(name, copies(self._rooms[name].free, shape.requests) if there else 0)
-        counts.version = now
         return counts
 
     def _recount(self, name: str, room: Room) -> None:

@@ -36,8 +36,8 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from scheduler.core.queue.lazy_heap import LazyHeap
 from scheduler.core.queue.lifts import Lifts
+from scheduler.core.queue.ordered import Ordered
 
 Key = Hashable
 Order = tuple[Any, ...]
@@ -82,13 +82,15 @@ class FairClock:
         self.virtual_time = 0.0
         self.lag_limit = lag_limit
         self.flows: dict[Key, Flow] = {}
+        self.changes = 0
+        """Raised with every change of a flow's place; V alone moves none but those the lag limit draws."""
         self._active_weight = 0.0
         self._active = 0
         self._weight_changes = 0
-        self._by_tag: LazyHeap[Key] = LazyHeap()
-        self._drawn: LazyHeap[Key] = LazyHeap()
-        self._limits: LazyHeap[Key] = LazyHeap()
-        self._ahead: LazyHeap[Key] = LazyHeap()
+        self._by_tag: Ordered[Key] = Ordered()
+        self._drawn: Ordered[Key] = Ordered()
+        self._limits: Ordered[Key] = Ordered()
+        self._ahead: Ordered[Key] = Ordered()
 
     def advance(self, delivered: float) -> None:
         """Let V follow so much delivered work (share-seconds)."""
@@ -299,6 +301,7 @@ class FairClock:
     def _refresh(self, key: Key) -> None:
         """Put a flow where it belongs after a change; forget it when nothing of it waits or is owed."""
         flow = self.flows[key]
+        self.changes += 1
         for heap in (self._by_tag, self._drawn, self._limits, self._ahead):
             heap.remove(key)
         ahead = flow.meter > self.virtual_time

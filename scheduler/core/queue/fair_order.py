@@ -17,10 +17,11 @@ import heapq
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import NamedTuple
 
 from scheduler.core.queue.fair_clock import FairClock, Key, Order
-from scheduler.core.queue.lazy_heap import LazyHeap
+from scheduler.core.queue.ordered import Ordered
 
 Path = tuple[str, ...]
 """Flow keys from the top: (user,) or (group, user)."""
@@ -48,7 +49,7 @@ class Place:
 class WaitingJob:
     """The waiting gangs of one job, oldest first; `work` is theirs in sum."""
 
-    gangs: LazyHeap[str] = field(default_factory=LazyHeap)
+    gangs: Ordered[str] = field(default_factory=Ordered)
     work: float = 0.0
     last: Order = (-math.inf, "")
 
@@ -86,6 +87,7 @@ class Level:
     owed: float = 0.0
     counted_s: float = -math.inf
     gangs: int = 0
+    turns: TurnsSoFar | None = None
 
 
 class Turn(NamedTuple):
@@ -95,6 +97,27 @@ class Turn(NamedTuple):
     order: Order
     work: float
     job: WaitingJob
+
+
+class TurnsSoFar:
+    """The jobs of one level in order, as far as anybody asked; holds until the level's clock changes."""
+
+    def __init__(self, level: Level) -> None:
+        self.changes = level.clock.changes
+        self._known: list[Turn] = []
+        self._more = (
+            Turn(tag, order, level.jobs[key].work, level.jobs[key])
+            for tag, order, key in level.clock.in_order()
+        )
+
+    def __iter__(self) -> Iterator[Turn]:
+        for index in count():
+            if index == len(self._known):
+                turn = next(self._more, None)
+                if turn is None:
+                    return
+                self._known.append(turn)
+            yield self._known[index]
 
 
 class FairOrder:
@@ -259,10 +282,9 @@ class FairOrder:
 
     def _turns(self, level: Level, path: Path, barred: Container[Path]) -> Iterator[Turn]:
         if not level.below:
-            jobs = level.jobs
-            for tag, order, key in level.clock.in_order():
-                job = jobs[key]
-                yield Turn(tag, order, job.work, job)
+            if level.turns is None or level.turns.changes != level.clock.changes:
+                level.turns = TurnsSoFar(level)
+            yield from level.turns
             return
         flows = level.clock.in_order()
         upcoming = next(flows, None)

@@ -20,7 +20,7 @@ from scheduler.core.queue.events import Estimate, Gang, Shape
 from scheduler.core.queue.fair_clock import FairClock
 from scheduler.core.queue.fair_order import FairOrder, Path, Place
 from scheduler.core.queue.gangs import GangRecord, Phase, complete, promised_pods, share_of
-from scheduler.core.queue.lazy_heap import LazyHeap
+from scheduler.core.queue.ordered import Ordered
 from scheduler.core.queue.settings import QueueSettings
 
 ENDED_KEPT = 50_000
@@ -57,15 +57,15 @@ class WaitingRoom:
         self.received: dict[Path, float] = {}
         self.occupied: dict[Path, float] = {}
         self.waiting_of: dict[Path, int] = {}
-        self.ends: LazyHeap[str] = LazyHeap()
-        self.overruns: LazyHeap[str] = LazyHeap()
-        self.deadlines: LazyHeap[str] = LazyHeap()
+        self.ends: Ordered[str] = Ordered()
+        self.overruns: Ordered[str] = Ordered()
+        self.deadlines: Ordered[str] = Ordered()
         self.infeasible: dict[str, None] = {}
         self.missing: dict[str, None] = {}
         self.promoted: dict[str, None] = {}
         self.holds: dict[object, Hold] = {}
         self.watched_s = -math.inf
-        self.waiting_forms: dict[int, int] = {}
+        self.waiting_forms: dict[int, Ordered[str]] = {}
         self.form_pods: dict[int, Form] = {}
         self.reservation: Reservation | None = None
         self.paused = False
@@ -204,7 +204,13 @@ class WaitingRoom:
 
     def _count_waiting(self, record: GangRecord, change: int) -> None:
         _add(self.waiting_of, record.place.path, change)
-        _add(self.waiting_forms, record.form, change)
+        of_form = self.waiting_forms.setdefault(record.form, Ordered())
+        if change > 0:
+            of_form.put(record.gang.uid, (record.estimate.p90_s,))
+        else:
+            of_form.remove(record.gang.uid)
+        if not of_form:
+            del self.waiting_forms[record.form]
 
     def _form(self, gang: Gang) -> int:
         counts: dict[Shape, int] = {}
