@@ -255,21 +255,27 @@ def _negative(room: Room) -> bool:
 
 
 class Trial:
-    """A copy of the capacity on which pods are placed and given back; only what changes is copied."""
+    """A copy of the capacity on which pods are placed and given back; only what changes is copied.
 
-    def __init__(self, capacity: Capacity) -> None:
-        self._capacity = capacity
+    With a `base` it is a copy of that trial.
+    """
+
+    def __init__(self, capacity: Capacity, base: Trial | None = None) -> None:
+        self._capacity, self._base = capacity, base
         self._free: dict[str, dict[str, float]] = {}
 
     def free(self, node: str) -> dict[str, float]:
         """What is free on a node here; may be changed."""
         if node not in self._free:
-            self._free[node] = dict(self._capacity.room(node).free)
+            self._free[node] = dict(self.peek(node))
         return self._free[node]
 
     def peek(self, node: str) -> Mapping[str, float]:
         """What is free on a node here, for reading."""
-        return self._free.get(node) or self._capacity.room(node).free
+        found = self._free.get(node)
+        if found is not None:
+            return found
+        return self._base.peek(node) if self._base is not None else self._capacity.room(node).free
 
     def give_back(self, pod: str) -> None:
         """Count a pod of ours as gone."""
@@ -289,31 +295,25 @@ class Trial:
 
         None when not all fit; then nothing is changed.
         """
+        here, there = Trial(self._capacity, self), None if within is None else Trial(self._capacity, within)
         placement: Placement = {}
-        largest_first = sorted(pods, key=lambda pod: sorted(pod.shape.requests), reverse=True)
-        for pod in largest_first:
-            node = self._best(pod.shape, within)
+        for pod in sorted(pods, key=lambda pod: sorted(pod.shape.requests), reverse=True):
+            node = here._best(pod.shape, there)
             if node is None:
-                self._undo([one for one in pods if one.uid in placement], placement, within)
                 return None
             placement[pod.uid] = node
-            self.take(node, pod.shape.requests, within)
+            for trial in (here, there):
+                if trial is not None:
+                    take(trial.free(node), pod.shape.requests)
+        for trial, changed in ((self, here), (within, there)):
+            if trial is not None and changed is not None:
+                trial._free.update(changed._free)
         return placement
-
-    def take(self, node: str, requests: Requests, within: Trial | None = None, times: float = 1.0) -> None:
-        """Count one more pod on a node, here and in `within`."""
-        take(self.free(node), requests, times)
-        if within is not None:
-            take(within.free(node), requests, times)
-
-    def _undo(self, pods: Sequence[GangPod], placement: Placement, within: Trial | None) -> None:
-        for pod in pods:
-            self.take(placement[pod.uid], pod.shape.requests, within, -1.0)
 
     def _best(self, shape: Shape, within: Trial | None) -> str | None:
         """Only nodes with room at present, and those changed here, can have room here."""
         best: tuple[int, str] | None = None
-        for name in {*self._capacity.counts(shape), *self._free}:
+        for name in {*self._capacity.counts(shape), *self._changed()}:
             free = self.peek(name)
             if not fits(free, shape.requests) or not self._capacity.may_host(shape, name):
                 continue
@@ -323,3 +323,6 @@ class Trial:
             if best is None or rank < best:
                 best = rank
         return best[1] if best is not None else None
+
+    def _changed(self) -> set[str]:
+        return self._free.keys() | (self._base._changed() if self._base is not None else set())

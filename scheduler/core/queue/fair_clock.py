@@ -84,6 +84,8 @@ class FairClock:
         self.flows: dict[Key, Flow] = {}
         self.changes = 0
         """Raised with every change of a flow's place; V alone moves none but those the lag limit draws."""
+        self.touched: set[Key] | None = None
+        """Flows whose place changed, for one who keeps a list of them; None: nobody does."""
         self._active_weight = 0.0
         self._active = 0
         self._weight_changes = 0
@@ -223,6 +225,11 @@ class FairClock:
             yield tag, order, key
 
     @property
+    def draws(self) -> bool:
+        """True while the lag limit draws a waiting flow along, so that its tag moves with V."""
+        return bool(self._drawn)
+
+    @property
     def waiting(self) -> int:
         """Number of flows that wait."""
         return len(self._by_tag) + len(self._drawn)
@@ -302,6 +309,8 @@ class FairClock:
         """Put a flow where it belongs after a change; forget it when nothing of it waits or is owed."""
         flow = self.flows[key]
         self.changes += 1
+        if self.touched is not None:
+            self.touched.add(key)
         for heap in (self._by_tag, self._drawn, self._limits, self._ahead):
             heap.remove(key)
         ahead = flow.meter > self.virtual_time

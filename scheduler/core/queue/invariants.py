@@ -27,6 +27,7 @@ def check(book: Book) -> None:
     _one_charge_per_uid(book)
     _waiting_is_added_up(book)
     _fifo_among_equal_tags(book)
+    _kept_front_is_the_line(book)
     _no_gang_half_open_too_long(book)
     _virtual_time_never_decreases(book)
     _ledger_is_work_received(book)
@@ -131,6 +132,15 @@ def _fifo_among_equal_tags(book: Book) -> None:
         keys = [key for key, _ in turn.job.gangs.in_order()]
         if keys != sorted(keys) or turn.order != keys[0]:
             _fail("FIFO among equal tags", f"gangs of a job out of order: {keys}")
+
+
+def _kept_front_is_the_line(book: Book) -> None:
+    kept, anew = (
+        [(turn.tag, turn.order, turn.flow, turn.work) for turn in turns]
+        for turns in (book.order.turns(), book.order.turns_anew())
+    )
+    if kept != anew:
+        _fail("the front that is kept is the line", f"{kept}, not {anew}")
 
 
 def _tiers(book: Book) -> Iterable[tuple[int, str]]:

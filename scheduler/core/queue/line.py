@@ -21,17 +21,20 @@ class Candidate(NamedTuple):
 
 def upcoming(book: Book) -> Iterator[Candidate]:
     """Waiting gangs that may be released, in order, as many as the walk's depth."""
-    seen = 0
+    return (Candidate(record, tag) for record, tag in in_line(book))
+
+
+def in_line(book: Book) -> Iterator[tuple[GangRecord, float]]:
+    """The same as plain pairs, for whoever looks at many and takes few."""
+    left, gangs = book.settings.depth, book.gangs
     for turn in book.order.turns(barred(book)):
-        if seen >= book.settings.depth:
-            return
         for uid in turn.job.uids():
-            seen += 1
-            if seen > book.settings.depth:
-                return
-            record = book.gangs[uid]
+            record = gangs[uid]
             if not held_back(book, record):
-                yield Candidate(record, turn.tag)
+                yield record, turn.tag
+            left -= 1
+            if not left:
+                return
 
 
 def held_back(book: Book, record: GangRecord) -> bool:

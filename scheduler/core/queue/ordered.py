@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item", bound=Hashable)
@@ -69,6 +69,12 @@ class Ordered(Generic[Item]):
             return None
         key, _, item = self._blocks[0][0]
         return key, item
+
+    def items(self) -> Iterable[Item]:
+        """All items in order; nothing may change meanwhile."""
+        if len(self._keys) == 1:
+            return (self._blocks[0][0][2],)
+        return (item for block in self._blocks for _, _, item in block)
 
     def in_order(self) -> Iterator[tuple[Key, Item]]:
         """All items by key; nothing may change meanwhile."""

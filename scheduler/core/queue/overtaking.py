@@ -16,7 +16,7 @@ from scheduler.core.queue.actions import Action, ReleaseGang
 from scheduler.core.queue.backfill import Reservation, may_go_ahead
 from scheduler.core.queue.book import Book
 from scheduler.core.queue.capacity import Placement
-from scheduler.core.queue.line import Candidate, fits_alone, look_up_tag, upcoming
+from scheduler.core.queue.line import Candidate, fits_alone, in_line, look_up_tag
 
 KINDS_ASKED = 64
 """With no more kinds of gangs than this waiting, each is asked before the walk begins."""
@@ -43,12 +43,12 @@ def _worth_a_look(book: Book, reservation: Reservation) -> list[Candidate]:
         return []
     leaves: dict[int, Leave] = {}
     found: list[Candidate] = []
-    for candidate in upcoming(book):
-        form = candidate.record.form
-        if form not in leaves:
-            leaves[form] = _leave(book, form, reservation)
-        if _may(book, leaves[form], candidate.record.estimate.p90_s, reservation):
-            found.append(candidate)
+    for record, tag in in_line(book):
+        leave = leaves.get(record.form) or leaves.setdefault(
+            record.form, _leave(book, record.form, reservation)
+        )
+        if leave.in_time and _may(book, leave, record.estimate.p90_s, reservation):
+            found.append(Candidate(record, tag))
     return found
 
 
@@ -85,10 +85,10 @@ def _ahead(book: Book, candidate: Candidate, reservation: Reservation) -> Releas
         # Nothing was freed since and releases only take room: its like would be refused as well.
         reservation.refused[kind] = book.capacity.gains
         return None
-    return _release_ahead(book, candidate, placement, reservation)
+    return release_ahead(book, candidate, placement, reservation)
 
 
-def _release_ahead(
+def release_ahead(
     book: Book, candidate: Candidate, placement: Placement, reservation: Reservation
 ) -> ReleaseGang:
     """A release that leaves the reserved gang where it is, also when it is of the same flow."""

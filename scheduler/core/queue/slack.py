@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Iterator
 from itertools import islice
 
 from scheduler.core.queue.fair_clock import FairClock
-from scheduler.core.queue.fair_order import Path, Turn
+from scheduler.core.queue.fair_order import JobTurn, Path
 from scheduler.core.queue.gangs import GangRecord
 from scheduler.core.queue.waiting import WaitingRoom
 
@@ -58,6 +58,6 @@ def time_until(clock: FairClock, tags: list[float], speed: float) -> Iterator[fl
         yield passed_s
 
 
-def _first(book: WaitingRoom, turn: Turn, held_back: Callable[[GangRecord], bool]) -> GangRecord | None:
+def _first(book: WaitingRoom, turn: JobTurn, held_back: Callable[[GangRecord], bool]) -> GangRecord | None:
     gangs = (book.gangs[uid] for _, uid in turn.job.gangs.in_order())
     return next((record for record in gangs if not held_back(record)), None)
