@@ -21,7 +21,7 @@ from scheduler.core.queue.fair_clock import FairClock, Key, Order
 
 LOOSE_FLOWS, LISTED_JOBS = 16, 16
 """With more loose flows the list is made again; a touched flow with more jobs at the front is loose."""
-SHORTEST, LONGEST = 64, 4096
+SHORTEST, LONGEST = 64, 512
 """Length of the list; whoever reads further reads as if there was none."""
 Job = TypeVar("Job")
 
