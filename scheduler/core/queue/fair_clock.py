@@ -211,6 +211,11 @@ class FairClock:
         flow = self.flows[key]
         return self._meter(flow) + flow.head_work / flow.weight
 
+    def place(self, key: Key) -> float | None:
+        """The tag under which a flow waits; None when it does not, or is drawn along by the lag limit."""
+        place = self._by_tag.key(key)
+        return None if place is None else place[1]
+
     def in_order(self) -> Iterator[tuple[float, Order, Key]]:
         """Waiting flows (tag, order, key) by tier, tag and order; nothing may change meanwhile."""
         if not self._drawn:

@@ -321,10 +321,8 @@ class FairOrder:
 
     def _loose(self, key: Key) -> Iterator[JobTurn]:
         """The jobs of a flow of the top level; none when it does not wait."""
-        flow = self.top.clock.flows.get(key)
-        if flow is None or not flow.waiting:
-            return iter(())
-        return self._of_flow(self.top, (), key, self.top.clock.tag(key))
+        tag = self.top.clock.place(key)
+        return iter(()) if tag is None else self._of_flow(self.top, (), key, tag)
 
     def _forget(self, path: Path) -> None:
         above = self.level(path[:-1])

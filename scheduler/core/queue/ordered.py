@@ -63,6 +63,11 @@ class Ordered(Generic[Item]):
         else:
             del self._blocks[at], self._lasts[at]
 
+    def key(self, item: Item) -> Key | None:
+        """The key of an item; None when it is not there."""
+        known = self._keys.get(item)
+        return None if known is None else known[0]
+
     def first(self) -> tuple[Key, Item] | None:
         """The least key with its item; None when empty."""
         if not self._blocks:
