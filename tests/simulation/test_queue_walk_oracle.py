@@ -134,6 +134,7 @@ KNOBS: list[dict[str, Any]] = [
     {"grouped": True},
     {"grouped": True, "lag_limit_share_s": 1.0},
     {"shortest_first": True},
+    {"max_waiting_per_flow": 2},
     {"max_share_while_others_wait": 0.4},
 ]
 

@@ -91,6 +91,15 @@ def test_a_deadline_is_when_v_reaches_the_tag_while_flows_leave() -> None:
     assert list(time_until(clock, [2.0, 6.0], speed=1.0)) == pytest.approx([4.0, 8.0])
 
 
+def test_a_deadline_that_has_passed_counts_as_overdue() -> None:
+    """A job due 3 s ago may be passed by no more than what it was granted then: else it is granted for ever."""
+    clock = FairClock()
+    for key in ("a", "b"):
+        clock.arrive(key, 6.0)
+    clock.advance(10.0)
+    assert list(time_until(clock, [2.0, 6.0], speed=2.0)) == pytest.approx([-3.0, 1.0])
+
+
 def test_a_heap_forgets_moved_and_removed_items() -> None:
     heap: Ordered[int] = Ordered()
     for item in range(200):

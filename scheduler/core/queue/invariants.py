@@ -9,6 +9,7 @@ from scheduler.core.queue.actions import Trouble
 from scheduler.core.queue.book import Book
 from scheduler.core.queue.fair_clock import Flow
 from scheduler.core.queue.fair_order import Level, Path
+from scheduler.core.queue.gangs import Phase
 from scheduler.core.queue.resources import TOLERANCE, take
 
 CLOSE = 1e-6
@@ -26,6 +27,7 @@ def check(book: Book) -> None:
     _room_is_added_up(book)
     _one_charge_per_uid(book)
     _waiting_is_added_up(book)
+    _nobody_is_turned_away_for_nothing(book)
     _fifo_among_equal_tags(book)
     _kept_front_is_the_line(book)
     _no_gang_half_open_too_long(book)
@@ -102,6 +104,16 @@ def _waiting_is_added_up(book: Book) -> None:
         _check_weights(level)
     if len(queued) != len(waiting) or set(queued) != waiting:
         _fail("every waiting gang is in the order once", f"{sorted(waiting ^ set(queued))}")
+
+
+def _nobody_is_turned_away_for_nothing(book: Book) -> None:
+    away = {uid for uid, record in book.gangs.items() if record.phase is Phase.TURNED_AWAY}
+    kept = {uid for uids in book.turned_away.values() for uid in uids.items()}
+    if away != kept:
+        _fail("who is turned away is remembered", f"{sorted(away ^ kept)}")
+    for path in book.turned_away:
+        if book.has_place(path):
+            _fail("nobody is turned away for nothing", f"{path} has {book.waiting_of.get(path, 0)} waiting")
 
 
 def _check_weights(level: Level) -> None:

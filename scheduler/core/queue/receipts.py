@@ -9,6 +9,7 @@ from scheduler.core.queue.book import Book
 from scheduler.core.queue.events import Estimate
 from scheduler.core.queue.fair_order import Path
 from scheduler.core.queue.gangs import GangRecord, Phase
+from scheduler.core.queue.waiting import too_many
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class QueueView:
     running: int
     held: float
     reserved: tuple[str, float] | None
+    turned_away: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ def view(book: Book) -> QueueView:
         counts[Phase.RUNNING],
         book.order.top.held,
         reserved,
+        counts[Phase.TURNED_AWAY],
     )
 
 
@@ -149,6 +152,8 @@ def why(book: Book, record: GangRecord, position: int) -> str:
         return f"{len(record.gang.pods)} of its {max(record.gang.size, 1)} pods are there"
     if record.phase is Phase.INFEASIBLE:
         return "it does not fit the queue's nodes even when nothing else runs"
+    if record.phase is Phase.TURNED_AWAY:
+        return too_many(book.settings.max_waiting_per_flow)
     return _why_waiting(book, record, position)
 
 

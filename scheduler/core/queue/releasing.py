@@ -27,8 +27,18 @@ Overtake = Callable[[Book, Reservation, Candidate | None], list[Action]]
 
 def release_what_fits(book: Book, gains_seen: int, overtake: Overtake = let_others_ahead) -> list[Action]:
     """All releases that are due now; `gains_seen`: the capacity's gains when this was last called."""
-    actions = _complete(book)
-    actions += _reconsider_infeasible(book)
+    actions = [*_complete(book), *_reconsider_infeasible(book), *book.take_turned_away()]
+    actions += _release_waiting(book, gains_seen, overtake)
+    while book.turned_away:
+        actions += book.take_turned_away()
+        if not book.arrived:
+            break
+        actions += _release_waiting(book, book.capacity.gains, overtake)
+    return actions
+
+
+def _release_waiting(book: Book, gains_seen: int, overtake: Overtake) -> list[Action]:
+    actions: list[Action] = []
     arrived, book.arrived = book.arrived, []
     if book.paused or not book.capacity.usable:
         book.look_again = True
