@@ -92,7 +92,7 @@ def test_a_deadline_is_when_v_reaches_the_tag_while_flows_leave() -> None:
 
 
 def test_a_deadline_that_has_passed_counts_as_overdue() -> None:
-    """A job due 3 s ago may be passed by no more than what it was granted then: else it is granted for ever."""
+    """What a job may be delayed by is counted from then on: else it is granted anew for ever."""
     clock = FairClock()
     for key in ("a", "b"):
         clock.arrive(key, 6.0)
