@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from queue_oracles import PouredJob, poured_finish
+from queue_oracles import max_min as slow_max_min
 
 from scheduler.core.queue import fluid
 from scheduler.core.queue.fluid import fluid_finish
@@ -23,7 +25,7 @@ from simulator.policies.registry import NAMES
 from simulator.shares import intervals, max_min
 from simulator.state import Schedule
 from simulator.workload import Job, Request
-from tests.simulator_builders import poured, slow_fluid_s, workload
+from tests.simulator_builders import workload
 
 SLOTS = 4
 QUARTERS = st.integers(1, 24).map(lambda quarters: quarters / 4)
@@ -132,13 +134,21 @@ FLUID_JOBS = st.builds(
 
 
 @given(made=st.lists(FLUID_JOBS, min_size=1, max_size=5), weight=st.sampled_from([0.5, 1.0, 3.0]))
-@settings(max_examples=15)
+@settings(max_examples=60)
 def test_fluid_references_agree_with_a_slow_fluid(made: Sequence[FluidJob], weight: float) -> None:
     weights = {"a": weight}
-    uncapped = slow_fluid_s(made, weights, capped=False)
-    assert list(uncapped_finish_s(made, weights)) == pytest.approx(uncapped, abs=0.03)
-    capped = slow_fluid_s(made, weights, capped=True)
-    assert list(capped_finish_s(made, weights)) == pytest.approx(capped, abs=0.03)
+    for capped, finish_s in ((False, uncapped_finish_s), (True, capped_finish_s)):
+        slow = [
+            PouredJob(
+                each.user,
+                each.submitted_s,
+                each.work,
+                each.cap if capped else math.inf,
+                weights.get(each.user, 1.0),
+            )
+            for each in made
+        ]
+        assert list(finish_s(made, weights)) == pytest.approx(poured_finish(slow, 1.0), abs=1e-6)
 
 
 @given(made=st.lists(FLUID_JOBS, min_size=1, max_size=30), weight=st.sampled_from([0.5, 1.0, 3.0]))
@@ -170,8 +180,8 @@ def test_fluid_references_agree_with_the_one_that_production_exports(
 )
 def test_max_min_agrees_with_pouring(wanted: list[float], weights: list[float]) -> None:
     allocated = max_min(np.array(wanted)[:, None], np.array(weights[: len(wanted)]))[:, 0]
-    slow = poured(1.0, dict(enumerate(wanted)), dict(enumerate(weights)))
-    assert list(allocated) == pytest.approx([slow[at] for at in range(len(wanted))], abs=1e-9)
+    slow = slow_max_min(list(zip(weights, wanted, strict=False)), 1.0)
+    assert list(allocated) == pytest.approx(slow, abs=1e-9)
 
 
 @given(made=jobs())
