@@ -13,11 +13,13 @@ from rich.console import Console
 
 from benchmarks.examples import TrainingError
 from benchmarks.machine import provenance
+from benchmarks.queue import DifferenceError
 from testbed.control import TestbedError
 from testbed.progress import Progress
 
 RESULTS = Path("benchmarks/results")
 NODES, RATE_NODES = "100,500,5000", 500
+USERS, WAITING, QUEUE_NODES, ENDS = "100,1000,10000", 100_000, 200, 1000
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -42,6 +44,7 @@ def bench(context: typer.Context) -> None:
       fairlane bench
       fairlane bench extender --nodes 100,500
       fairlane bench rate --nodes 500 --pods 1000 --rounds 6
+      fairlane bench queue
     """
     if context.invoked_subcommand is None:
         with _explained(), _work() as (work, progress):
@@ -50,6 +53,7 @@ def bench(context: typer.Context) -> None:
             with model(None, work, progress) as registry:
                 _extender(NODES, 1000, RESULTS, registry, "table", progress)
                 _rate(RATE_NODES, 1000, 6, "", RESULTS, registry, "table", progress)
+            _queue(USERS, WAITING, QUEUE_NODES, ENDS, RESULTS, "table", progress)
 
 
 @app.command()
@@ -98,6 +102,26 @@ def rate(
         _rate(nodes, pods, rounds, arms, out, served, output, progress)
 
 
+@app.command()
+def queue(
+    users: Annotated[str, typer.Option(help="Numbers of users, comma separated.")] = USERS,
+    waiting: Annotated[int, typer.Option(min=1, help="Gangs that wait.")] = WAITING,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes, all of them full.")] = QUEUE_NODES,
+    ends: Annotated[int, typer.Option(min=20, help="Gangs that end at each size.")] = ENDS,
+    out: Out = RESULTS,
+    output: Json = "table",
+) -> None:
+    """CPU time of the fair queue's core per event, beside a walk that remembers nothing. Needs no cluster.
+
+    \b
+    Examples:
+      fairlane bench queue
+      fairlane bench queue --users 100 --waiting 2000
+    """
+    with _explained(), _work() as (_, progress):
+        _queue(users, waiting, nodes, ends, out, output, progress)
+
+
 def _extender(nodes: str, calls: int, out: Path, registry: Path, output: str, progress: Progress) -> None:
     from benchmarks import latency, report
     from benchmarks.setting import setting
@@ -135,6 +159,20 @@ def _rate(
         report.show_rate(found, _console())
 
 
+def _queue(
+    users: str, waiting: int, nodes: int, ends: int, out: Path, output: str, progress: Progress
+) -> None:
+    from benchmarks import queue, report
+
+    about = provenance()
+    found = queue.measure(_sizes(users, "--users"), waiting, nodes, ends, progress.say)
+    stem = f"queue-{waiting}"
+    _tell({"benchmark": "queue", **about, **found.to_json()}, out / stem, output)
+    report.plot_queue(found, out / f"{stem}.png")
+    if output != "json":
+        report.show_queue(found, _console())
+
+
 def _tell(content: dict[str, Any], path: Path, output: str) -> None:
     from benchmarks.report import as_json
 
@@ -147,14 +185,14 @@ def _tell(content: dict[str, Any], path: Path, output: str) -> None:
     typer.echo(f"written to {file}", err=True)
 
 
-def _sizes(text: str) -> list[int]:
+def _sizes(text: str, option: str = "--nodes") -> list[int]:
     try:
         sizes = [int(part) for part in text.split(",")]
     except ValueError:
         sizes = []
     if not sizes or min(sizes) < 2:
         raise typer.BadParameter(
-            f"{text!r} is not a list of cluster sizes such as 100,500", param_hint="--nodes"
+            f"{text!r} is not a list of numbers above 1 such as 100,500", param_hint=option
         )
     return sizes
 
@@ -174,10 +212,10 @@ def _work() -> Iterator[tuple[Path, Progress]]:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Errors of the testbed and of training are sentences, not tracebacks."""
+    """Errors of the testbed, of training and of a benchmark itself are sentences, not tracebacks."""
     try:
         yield
-    except (TestbedError, TrainingError) as error:
+    except (TestbedError, TrainingError, DifferenceError) as error:
         typer.echo(f"fairlane bench: {error}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.latency import Latencies
+from benchmarks.queue import TARGET_MS, QueueCost, Spent
 from benchmarks.rate import OURS, PLAIN, TARGET, Rate
 
 mpl.use("Agg")
@@ -128,6 +129,62 @@ def _rate_sentences(found: Rate) -> list[str]:
             ratio = found.ratio(OURS).value
             told.append(f"Ratio {ratio:.2f}, target {TARGET}: {_verdict(ratio >= TARGET)}.")
     return [*told, SETTING]
+
+
+def show_queue(found: QueueCost, console: Console) -> None:
+    """Print one row per size and walk, by kind of event, and whether the target is met."""
+    table = Table(title="CPU of the fair queue's core, milliseconds an event: mean (p99)")
+    kinds = sorted({kind for one in found.spent for kind in one.events})
+    for heading in ("users", "waiting", "walk", "all", *kinds, "released", "went ahead"):
+        table.add_column(heading, justify="left" if heading == "walk" else "right")
+    for one in found.spent:
+        cells = [_mean_and_p99(one, kind) for kind in kinds]
+        counts = (f"{len(one.released):,}", f"{one.backfilled:,}")
+        size = (f"{one.size.users:,}", f"{one.size.waiting:,}")
+        table.add_row(*size, one.walk, f"{one.mean_ms:.2f}", *cells, *counts)
+    console.print(table)
+    for sentence in _queue_sentences(found):
+        console.print(sentence)
+
+
+def _mean_and_p99(one: Spent, kind: str) -> str:
+    taken = one.events.get(kind)
+    return f"{taken.mean_ms:.2f} ({taken.p99_ms:.2f})" if taken is not None else ""
+
+
+def _queue_sentences(found: QueueCost) -> list[str]:
+    ours = found.of("fairlane")
+    first, last = ours[0], ours[-1]
+    slowest = max(taken.mean_ms for one in ours for taken in one.events.values())
+    told = [
+        f"Slowest kind of event in the mean: {slowest:.2f} ms, target {TARGET_MS:g}: "
+        f"{_verdict(slowest < TARGET_MS)}. Both walks released the same gangs in the same order."
+    ]
+    if last is not first:
+        times = last.size.users / first.size.users
+        told.append(f"{times:g} times as many users cost {last.mean_ms / first.mean_ms:.2f} times as much.")
+    return told
+
+
+def plot_queue(found: QueueCost, path: Path) -> None:
+    """Mean CPU time of an event over the number of users, one line per walk and kind of event."""
+    figure, axis = plt.subplots(figsize=(5.5, 3.6))
+    for walk, style in (("fairlane", "-"), ("plain walk", "--")):
+        spent = found.of(walk)
+        for kind, shade in zip(sorted(spent[0].events), SHADES, strict=False):
+            means = [one.events[kind].mean_ms for one in spent]
+            axis.plot(
+                [one.size.users for one in spent],
+                means,
+                style,
+                color=shade,
+                marker="o",
+                label=f"{walk}: {kind}",
+            )
+    axis.axhline(TARGET_MS, color="grey", linestyle=":")
+    axis.set(xscale="log", yscale="log", xlabel="users", ylabel="ms of CPU an event")
+    axis.legend(fontsize=7)
+    _save(figure, path)
 
 
 def plot_latencies(found: Sequence[Latencies], path: Path) -> None:

@@ -98,6 +98,7 @@ class World:
             shortest_first=self.dice.random() < 0.2,
             lag_limit_share_s=self.dice.choice([1.0, 600.0]),
             grouped=self.dice.random() < 0.3,
+            max_waiting_per_flow=self.dice.choice([2, 100_000]),
         )
         self.keeper = Gatekeeper(self.settings)
         self.checkpoint = self._saved()

@@ -46,6 +46,11 @@ class _Clock:
         flow.meter += work / flow.weight
         flow.waiting -= pods
         flow.waiting_work = flow.waiting_work - work if flow.waiting else 0.0
+        if not flow.waiting and flow.meter < self.virtual_time:
+            # What V granted it and it did not get was used by the others: V goes on as if not granted.
+            unused = (self.virtual_time - flow.meter) * flow.weight
+            flow.meter = self.virtual_time
+            self.advance(unused)
 
     def settle(self, key: Hashable, weight: float, change: float) -> None:
         if change:

@@ -78,13 +78,24 @@ class Pair:
         assert tags == pytest.approx([self.slow.tag(key) for key in self.slow.order()], abs=1e-9)
 
 
-@given(steps, st.just(math.inf))
-@settings(max_examples=300)
+@given(steps, st.sampled_from([math.inf, 0.5, 1.0, 4.0, 10.0]))
+@settings(max_examples=600)
 def test_the_clock_agrees_with_its_definition(todo: list[tuple[int, str, float]], lag_limit: float) -> None:
     pair = Pair(lag_limit)
     for what, key, amount in todo:
         pair.step(what, key, amount)
         pair.compare()
+
+
+def test_a_refund_beyond_the_lag_limit_goes_to_the_others() -> None:
+    """a may catch up by 10; what it is refunded beyond that has been used by b, who is in debt for it."""
+    pair = Pair(10.0)
+    for what, key, amount in [(1, "a", 16.0), (1, "a", 1.0), (0, "a", 16.0), (3, "a", 1.0), (1, "b", 16.0)]:
+        pair.step(what, key, amount)
+    before = pair.fast.virtual_time
+    pair.step(4, "a", 1.0)
+    pair.compare()
+    assert pair.fast.virtual_time > before
 
 
 jobs = st.lists(

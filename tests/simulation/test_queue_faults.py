@@ -20,7 +20,7 @@ def assert_all_ended_well(world: World) -> None:
     assert not waiting, {uid: world.keeper.explain(uid) for uid in waiting}
     assert all(real.times_run <= 1 for real in world.gangs.values())
     view = world.keeper.dump()
-    assert (view.waiting, view.opening, view.running, view.incomplete) == (0, 0, 0, 0)
+    assert (view.waiting, view.opening, view.running, view.incomplete, view.turned_away) == (0,) * 5
     assert world.keeper.export()["charges"] == {}
     assert view.held == pytest.approx(0.0, abs=1e-9)
     assert all(math.isfinite(flow.lead) for flow in view.flows)

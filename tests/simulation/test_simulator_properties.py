@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from queue_oracles import PouredJob, poured_finish
+from queue_oracles import max_min as slow_max_min
 
 from scheduler.core.queue import fluid
 from scheduler.core.queue.fluid import fluid_finish
@@ -22,7 +25,7 @@ from simulator.policies.registry import NAMES
 from simulator.shares import intervals, max_min
 from simulator.state import Schedule
 from simulator.workload import Job, Request
-from tests.simulator_builders import poured, slow_fluid_s, workload
+from tests.simulator_builders import workload
 
 SLOTS = 4
 QUARTERS = st.integers(1, 24).map(lambda quarters: quarters / 4)
@@ -95,6 +98,32 @@ def test_theorem_bound_of_the_settled_clock(made: Sequence[Job]) -> None:
     assert measure(ours, references_of(ours), fair).late_uncapped.beyond == 0
 
 
+@given(made=jobs(gangs=False), slots=st.sampled_from([1, 2, 4]))
+@settings(max_examples=150)
+def test_core_and_independent_model_agree_on_every_job(made: Sequence[Job], slots: int) -> None:
+    """Slots, lone pods, exact estimates, no two jobs at one instant: a reservation changes nothing."""
+    apart = [replace(each, submitted_s=each.submitted_s + 0.0137 * at) for at, each in enumerate(made)]
+    assert_agreement(apart, slots, "exact")
+
+
+@given(made=jobs(gangs=False), error=st.sampled_from([1.5, 3.0, 10.0]))
+@settings(max_examples=75)
+def test_core_and_independent_model_agree_while_one_user_lies(made: Sequence[Job], error: float) -> None:
+    """One slot: of ends at one instant the core acts on the first before it hears of the second.
+
+    Nobody outlives his estimate: the model charges that at the end only.
+    """
+    apart = [replace(each, submitted_s=each.submitted_s + 0.0137 * at) for at, each in enumerate(made)]
+    assert_agreement(apart, 1, f"bias:{apart[0].user}={error}")
+
+
+def assert_agreement(made: Sequence[Job], slots: int, estimates: str) -> None:
+    setting = Setting(workload(*made), lambda: Slots(slots), estimates)
+    core, model = (simulate(setting, policy) for policy in ("fairlane", "settled"))
+    finished_s = [each.finished_s for each in model.submissions]
+    assert [each.finished_s for each in core.submissions] == pytest.approx(finished_s)
+
+
 FLUID_JOBS = st.builds(
     FluidJob,
     user=st.sampled_from("abc"),
@@ -105,13 +134,21 @@ FLUID_JOBS = st.builds(
 
 
 @given(made=st.lists(FLUID_JOBS, min_size=1, max_size=5), weight=st.sampled_from([0.5, 1.0, 3.0]))
-@settings(max_examples=15)
+@settings(max_examples=60)
 def test_fluid_references_agree_with_a_slow_fluid(made: Sequence[FluidJob], weight: float) -> None:
     weights = {"a": weight}
-    uncapped = slow_fluid_s(made, weights, capped=False)
-    assert list(uncapped_finish_s(made, weights)) == pytest.approx(uncapped, abs=0.03)
-    capped = slow_fluid_s(made, weights, capped=True)
-    assert list(capped_finish_s(made, weights)) == pytest.approx(capped, abs=0.03)
+    for capped, finish_s in ((False, uncapped_finish_s), (True, capped_finish_s)):
+        slow = [
+            PouredJob(
+                each.user,
+                each.submitted_s,
+                each.work,
+                each.cap if capped else math.inf,
+                weights.get(each.user, 1.0),
+            )
+            for each in made
+        ]
+        assert list(finish_s(made, weights)) == pytest.approx(poured_finish(slow, 1.0), abs=1e-6)
 
 
 @given(made=st.lists(FLUID_JOBS, min_size=1, max_size=30), weight=st.sampled_from([0.5, 1.0, 3.0]))
@@ -143,8 +180,8 @@ def test_fluid_references_agree_with_the_one_that_production_exports(
 )
 def test_max_min_agrees_with_pouring(wanted: list[float], weights: list[float]) -> None:
     allocated = max_min(np.array(wanted)[:, None], np.array(weights[: len(wanted)]))[:, 0]
-    slow = poured(1.0, dict(enumerate(wanted)), dict(enumerate(weights)))
-    assert list(allocated) == pytest.approx([slow[at] for at in range(len(wanted))], abs=1e-9)
+    slow = slow_max_min(list(zip(weights, wanted, strict=False)), 1.0)
+    assert list(allocated) == pytest.approx(slow, abs=1e-9)
 
 
 @given(made=jobs())

@@ -13,8 +13,8 @@ from scheduler.core.queue.events import Estimate, Gang
 from scheduler.core.queue.fair_clock import FairClock
 from scheduler.core.queue.fluid import jain_index, lateness
 from scheduler.core.queue.gatekeeper import Gatekeeper
-from scheduler.core.queue.lazy_heap import LazyHeap
 from scheduler.core.queue.lifts import RETURNS_KEPT, Lifts
+from scheduler.core.queue.ordered import Ordered
 from scheduler.core.queue.settings import QueueSettings
 from scheduler.core.queue.slack import time_until
 from scheduler.core.queue.slots import slots_settings
@@ -91,8 +91,17 @@ def test_a_deadline_is_when_v_reaches_the_tag_while_flows_leave() -> None:
     assert list(time_until(clock, [2.0, 6.0], speed=1.0)) == pytest.approx([4.0, 8.0])
 
 
+def test_a_deadline_that_has_passed_counts_as_overdue() -> None:
+    """What a job may be delayed by is counted from then on: else it is granted anew for ever."""
+    clock = FairClock()
+    for key in ("a", "b"):
+        clock.arrive(key, 6.0)
+    clock.advance(10.0)
+    assert list(time_until(clock, [2.0, 6.0], speed=2.0)) == pytest.approx([-3.0, 1.0])
+
+
 def test_a_heap_forgets_moved_and_removed_items() -> None:
-    heap: LazyHeap[int] = LazyHeap()
+    heap: Ordered[int] = Ordered()
     for item in range(200):
         heap.put(item, (float(item),))
     for item in range(0, 200, 2):

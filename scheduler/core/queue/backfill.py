@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from scheduler.core.queue.capacity import Capacity, Placement, Trial
+from scheduler.core.queue.capacity import Capacity, Counts, Placement, Trial
 from scheduler.core.queue.events import GangPod, Shape
 from scheduler.core.queue.resources import copies
 
@@ -26,7 +26,11 @@ SOONEST_S = 1.0
 
 @dataclass(slots=True)
 class Reservation:
-    """Room for one gang from `start_s` on. `tag` is the gang's when it was made; `future` has it in place."""
+    """Room for one gang from `start_s` on; `future` has it in place.
+
+    `tag` is the gang's when it was last looked at, less `favour`: by how much
+    backfill of its own flow has raised it since the reservation was made.
+    """
 
     uid: str
     tag: float
@@ -34,8 +38,29 @@ class Reservation:
     start_s: float
     future: Trial
     node_changes: int
+    favour: float = 0.0
+    beside: dict[Shape, Counts] = field(default_factory=dict)
     refused: dict[tuple[int, bool], int] = field(default_factory=dict)
     """By kind of gang and whether it would end in time: the capacity's gains when it was refused last."""
+
+    def pass_to(self, uid: str, tag: float, order: tuple[object, ...]) -> None:
+        """Another gang of the same kind has it now."""
+        self.uid, self.tag, self.order, self.favour = uid, tag, order, 0.0
+
+    def room_beside(self, capacity: Capacity, shape: Shape) -> int:
+        """How many pods of a shape fit now that would also fit beside the reserved gang."""
+        now = capacity.counts(shape)
+        beside = self.beside.get(shape)
+        if beside is None:
+            beside = self.beside[shape] = Counts()
+            capacity.changed_since(beside)
+            names: Iterable[str] = now
+        else:
+            names = capacity.changed_since(beside)
+        for name in names:
+            here = now.get(name, 0)
+            beside.put(name, min(here, copies(self.future.peek(name), shape.requests)) if here else 0)
+        return beside.total
 
 
 class End(NamedTuple):

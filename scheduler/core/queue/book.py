@@ -67,7 +67,7 @@ class Book(WaitingRoom):
         waited = record.waits
         if waited:
             self._count_waiting(record, -1)
-        self.infeasible.pop(record.gang.uid, None)
+        self.leave_aside(record)
         if not waited and math.isfinite(work) and work >= 0:
             record.place = Place(
                 record.place.uid, record.place.path, record.place.job, record.place.arrived_s, work
@@ -176,7 +176,7 @@ class Book(WaitingRoom):
         self._vacate(record)
         again = self.learn_again(record, record.gang)
         # It waits again before its charge is gone, so that its flow is not lifted in between.
-        reports = self.join(again)
+        reports = self.join(again, again=True)
         self.order.settle(record.place, record.used_work, self.now_s)
         return reports
 

@@ -45,8 +45,8 @@ class Room:
 
 
 @dataclass(slots=True)
-class _Counts:
-    """How many pods of a shape fit on each node now (only where any do)."""
+class Counts:
+    """How many pods of a shape fit on each node (only where any do), as of one version of the capacity."""
 
     version: int = -1
     on: dict[str, int] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Capacity:
         self._rooms: dict[str, Room] = {}
         self._where: dict[str, tuple[str, Requests]] = {}
         self._plans: dict[str, Shape] = {}
-        self._shapes: OrderedDict[Shape, _Counts] = OrderedDict()
+        self._shapes: OrderedDict[Shape, Counts] = OrderedDict()
         self._changes: list[str] = []
         self._forgotten = 0
         self.gains = 0
@@ -163,6 +163,15 @@ class Capacity:
         """How many pods of this shape fit now, by node, where any do."""
         return self._counts(shape).on
 
+    def changed_since(self, counts: Counts) -> Iterable[str]:
+        """Nodes to look at again, some perhaps for nothing; from now on the counts are as of now."""
+        version, counts.version = counts.version, self._forgotten + len(self._changes)
+        if version == counts.version:
+            return ()
+        if version < self._forgotten:
+            return [*self._rooms, *(name for name in counts.on if name not in self._rooms)]
+        return set(self._changes[version - self._forgotten :])
+
     def node_of(self, pod: str) -> str:
         """Where a pod of ours is counted; empty when nowhere."""
         return self._where.get(pod, ("", ()))[0]
@@ -232,24 +241,18 @@ class Capacity:
                 placement[pod.uid] = node
         return placement
 
-    def _counts(self, shape: Shape) -> _Counts:
+    def _counts(self, shape: Shape) -> Counts:
         counts = self._shapes.get(shape)
         if counts is None:
-            counts = self._shapes[shape] = _Counts()
+            counts = self._shapes[shape] = Counts()
             if len(self._shapes) > SHAPES_KEPT:
                 self._shapes.popitem(last=False)
         else:
             self._shapes.move_to_end(shape)
-        now = self._forgotten + len(self._changes)
-        if counts.version < self._forgotten:
-            stale: Iterable[str] = [*self._rooms, *counts.on]
-        else:
-            stale = set(self._changes[counts.version - self._forgotten :])
-        for name in stale:
+        for name in self.changed_since(counts):
             room = self._rooms.get(name)
             there = room is not None and self.may_host(shape, name)
             counts.put(name, copies(self._rooms[name].free, shape.requests) if there else 0)
-        counts.version = now
         return counts
 
     def _recount(self, name: str, room: Room) -> None:
@@ -278,21 +281,27 @@ def _negative(room: Room) -> bool:
 
 
 class Trial:
-    """A copy of the capacity on which pods are placed and given back; only what changes is copied."""
+    """A copy of the capacity on which pods are placed and given back; only what changes is copied.
 
-    def __init__(self, capacity: Capacity) -> None:
-        self._capacity = capacity
+    With a `base` it is a copy of that trial.
+    """
+
+    def __init__(self, capacity: Capacity, base: Trial | None = None) -> None:
+        self._capacity, self._base = capacity, base
         self._free: dict[str, dict[str, float]] = {}
 
     def free(self, node: str) -> dict[str, float]:
         """What is free on a node here; may be changed."""
         if node not in self._free:
-            self._free[node] = dict(self._capacity.room(node).free)
+            self._free[node] = dict(self.peek(node))
         return self._free[node]
 
     def peek(self, node: str) -> Mapping[str, float]:
         """What is free on a node here, for reading."""
-        return self._free.get(node) or self._capacity.room(node).free
+        found = self._free.get(node)
+        if found is not None:
+            return found
+        return self._base.peek(node) if self._base is not None else self._capacity.room(node).free
 
     def give_back(self, pod: str) -> None:
         """Count a pod of ours as gone."""
@@ -312,31 +321,25 @@ class Trial:
 
         None when not all fit; then nothing is changed.
         """
+        here, there = Trial(self._capacity, self), None if within is None else Trial(self._capacity, within)
         placement: Placement = {}
-        largest_first = sorted(pods, key=lambda pod: sorted(pod.shape.requests), reverse=True)
-        for pod in largest_first:
-            node = self._best(pod.shape, within)
+        for pod in sorted(pods, key=lambda pod: sorted(pod.shape.requests), reverse=True):
+            node = here._best(pod.shape, there)
             if node is None:
-                self._undo([one for one in pods if one.uid in placement], placement, within)
                 return None
             placement[pod.uid] = node
-            self.take(node, pod.shape.requests, within)
+            for trial in (here, there):
+                if trial is not None:
+                    take(trial.free(node), pod.shape.requests)
+        for trial, changed in ((self, here), (within, there)):
+            if trial is not None and changed is not None:
+                trial._free.update(changed._free)
         return placement
-
-    def take(self, node: str, requests: Requests, within: Trial | None = None, times: float = 1.0) -> None:
-        """Count one more pod on a node, here and in `within`."""
-        take(self.free(node), requests, times)
-        if within is not None:
-            take(within.free(node), requests, times)
-
-    def _undo(self, pods: Sequence[GangPod], placement: Placement, within: Trial | None) -> None:
-        for pod in pods:
-            self.take(placement[pod.uid], pod.shape.requests, within, -1.0)
 
     def _best(self, shape: Shape, within: Trial | None) -> str | None:
         """Only nodes with room at present, and those changed here, can have room here."""
         best: tuple[int, str] | None = None
-        for name in {*self._capacity.counts(shape), *self._free}:
+        for name in {*self._capacity.counts(shape), *self._changed()}:
             free = self.peek(name)
             if not fits(free, shape.requests) or not self._capacity.may_host(shape, name):
                 continue
@@ -346,3 +349,6 @@ class Trial:
             if best is None or rank < best:
                 best = rank
         return best[1] if best is not None else None
+
+    def _changed(self) -> set[str]:
+        return self._free.keys() | (self._base._changed() if self._base is not None else set())

@@ -36,8 +36,8 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from scheduler.core.queue.lazy_heap import LazyHeap
 from scheduler.core.queue.lifts import Lifts
+from scheduler.core.queue.ordered import Ordered
 
 Key = Hashable
 Order = tuple[Any, ...]
@@ -82,13 +82,17 @@ class FairClock:
         self.virtual_time = 0.0
         self.lag_limit = lag_limit
         self.flows: dict[Key, Flow] = {}
+        self.changes = 0
+        """Raised with every change of a flow's place; V alone moves none but those the lag limit draws."""
+        self.touched: set[Key] | None = None
+        """Flows whose place changed, for one who keeps a list of them; None: nobody does."""
         self._active_weight = 0.0
         self._active = 0
         self._weight_changes = 0
-        self._by_tag: LazyHeap[Key] = LazyHeap()
-        self._drawn: LazyHeap[Key] = LazyHeap()
-        self._limits: LazyHeap[Key] = LazyHeap()
-        self._ahead: LazyHeap[Key] = LazyHeap()
+        self._by_tag: Ordered[Key] = Ordered()
+        self._drawn: Ordered[Key] = Ordered()
+        self._limits: Ordered[Key] = Ordered()
+        self._ahead: Ordered[Key] = Ordered()
 
     def advance(self, delivered: float) -> None:
         """Let V follow so much delivered work (share-seconds)."""
@@ -135,9 +139,10 @@ class FairClock:
 
     def overrun(self, key: Key, uid: str, so_far: float) -> None:
         """A running gang has used `so_far`: what exceeds its charge is charged now."""
-        flow = self._touch(self.flows[key])
+        flow = self.flows[key]
         charge = flow.charges[uid]
         if so_far > charge.work:
+            self._touch(flow)
             more, charge.work = so_far - charge.work, so_far
             self._book(flow, more, flow.lifts.effective(charge.number, more))
             self._refresh(key)
@@ -152,8 +157,7 @@ class FairClock:
         if not flow.charges:
             flow.lifts.clear()
         unused = 0.0 if flow.waiting else (before - flow.meter) * flow.weight
-        self._refresh(key)
-        self.advance(unused)
+        self.advance(unused + self._refresh(key))
 
     def reweigh(self, key: Key, weight: float) -> None:
         """Change a flow's entitlement; its lead or lag is kept in work."""
@@ -170,9 +174,7 @@ class FairClock:
         """Tell where the flow's first job ends (estimated work up to there) and who comes first at a tie."""
         flow = self._touch(self.flows[key])
         flow.head_work, flow.head_order = work, order
-        before = flow.meter
-        self._refresh(key)
-        self.advance((flow.meter - before) * flow.weight)
+        self.advance(self._refresh(key))
 
     def rescale(self, factor: float, own_factors: Mapping[str, float]) -> None:
         """Works are worth `factor` times as much, open charges by uid their own factor; waiting work is 0."""
@@ -183,7 +185,7 @@ class FairClock:
                 own = own_factors.get(uid, factor)
                 off += charge.work * (own - factor)
                 charge.work *= own
-            flow.waiting_work = flow.head_work = 0.0
+            flow.waiting_work, flow.head_work = 0.0, flow.head_work * factor
             flow.meter = self.virtual_time + (flow.meter - self.virtual_time) * factor + off / flow.weight
             flow.ledger, flow.received = flow.ledger * factor + off, flow.received * factor
             flow.lifts.headroom = [headroom * factor for headroom in flow.lifts.headroom]
@@ -194,8 +196,7 @@ class FairClock:
         for key in list(self.flows):
             self._touch(self.flows[key])
         self.lag_limit = lag_limit
-        for key in list(self.flows):
-            self._refresh(key)
+        self.advance(sum(self._refresh(key) for key in list(self.flows)))
 
     def meter(self, key: Key) -> float:
         """Work charged to the flow per unit of weight; V for a flow that is not known."""
@@ -206,6 +207,11 @@ class FairClock:
         """Virtual time at which the first job of a waiting flow would be done at its fair share."""
         flow = self.flows[key]
         return self._meter(flow) + flow.head_work / flow.weight
+
+    def place(self, key: Key) -> float | None:
+        """The tag under which a flow waits; None when it does not, or is drawn along by the lag limit."""
+        place = self._by_tag.key(key)
+        return None if place is None else place[1]
 
     def in_order(self) -> Iterator[tuple[float, Order, Key]]:
         """Waiting flows (tag, order, key) by tier, tag and order; nothing may change meanwhile."""
@@ -219,6 +225,11 @@ class FairClock:
         )
         for (_, tag, order), key in heapq.merge(self._by_tag.in_order(), drawn, key=lambda entry: entry[0]):
             yield tag, order, key
+
+    @property
+    def draws(self) -> bool:
+        """True while the lag limit draws a waiting flow along, so that its tag moves with V."""
+        return bool(self._drawn)
 
     @property
     def waiting(self) -> int:
@@ -276,8 +287,7 @@ class FairClock:
         if not flow.waiting and flow.meter < self.virtual_time:
             unused = (self.virtual_time - flow.meter) * flow.weight
             flow.meter = self.virtual_time
-        self._refresh(key)
-        self.advance(unused)
+        self.advance(unused + self._refresh(key))
 
     def _next_to_leave(self) -> tuple[float, Key] | None:
         """The first flow that stops being active as V grows, and the V at which it does."""
@@ -296,12 +306,18 @@ class FairClock:
         flow.meter, flow.drawn = self._meter(flow), False
         return flow
 
-    def _refresh(self, key: Key) -> None:
-        """Put a flow where it belongs after a change; forget it when nothing of it waits or is owed."""
+    def _refresh(self, key: Key) -> float:
+        """Put a flow where it belongs after a change; forget it when nothing of it waits or is owed.
+
+        Returns the work by which its credit exceeded the limit: it is drawn up, and nobody will use that.
+        """
         flow = self.flows[key]
+        self.changes += 1
+        if self.touched is not None:
+            self.touched.add(key)
         for heap in (self._by_tag, self._drawn, self._limits, self._ahead):
             heap.remove(key)
-        ahead = flow.meter > self.virtual_time
+        before, ahead = flow.meter, flow.meter > self.virtual_time
         if flow.waiting:
             self._enqueue(key, flow)
         elif ahead:
@@ -312,6 +328,7 @@ class FairClock:
         if active != flow.active:
             flow.active = active
             self._count(flow, 1 if active else -1)
+        return (flow.meter - before) * flow.weight
 
     def _enqueue(self, key: Key, flow: Flow) -> None:
         tag = self._meter(flow) + flow.head_work / flow.weight

@@ -17,10 +17,11 @@ import heapq
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import count
 
 from scheduler.core.queue.fair_clock import FairClock, Key, Order
-from scheduler.core.queue.lazy_heap import LazyHeap
+from scheduler.core.queue.front import Front, Turn
+from scheduler.core.queue.ordered import Ordered
 
 Path = tuple[str, ...]
 """Flow keys from the top: (user,) or (group, user)."""
@@ -48,7 +49,7 @@ class Place:
 class WaitingJob:
     """The waiting gangs of one job, oldest first; `work` is theirs in sum."""
 
-    gangs: LazyHeap[str] = field(default_factory=LazyHeap)
+    gangs: Ordered[str] = field(default_factory=Ordered)
     work: float = 0.0
     last: Order = (-math.inf, "")
 
@@ -60,10 +61,7 @@ class WaitingJob:
 
     def uids(self) -> Iterable[str]:
         """The gangs, oldest first."""
-        if len(self.gangs) == 1:
-            first = self.gangs.first()
-            return (first[1],) if first is not None else ()
-        return (uid for _, uid in self.gangs.in_order())
+        return self.gangs.items()
 
     def rank(self, order: Order) -> int:
         """How many of the job's gangs go before one; mostly it is the youngest."""
@@ -86,15 +84,31 @@ class Level:
     owed: float = 0.0
     counted_s: float = -math.inf
     gangs: int = 0
+    turns: TurnsSoFar | None = None
 
 
-class Turn(NamedTuple):
-    """A job in the order: its tag at the top, its waiting work, its gangs oldest first."""
+JobTurn = Turn[WaitingJob]
 
-    tag: float
-    order: Order
-    work: float
-    job: WaitingJob
+
+class TurnsSoFar:
+    """The jobs of one level in order, as far as anybody asked; holds until the level's clock changes."""
+
+    def __init__(self, level: Level) -> None:
+        self.changes = level.clock.changes
+        self._known: list[JobTurn] = []
+        self._more = (
+            Turn(tag, order, level.jobs[key].work, level.jobs[key], key)
+            for tag, order, key in level.clock.in_order()
+        )
+
+    def __iter__(self) -> Iterator[JobTurn]:
+        for index in count():
+            if index == len(self._known):
+                turn = next(self._more, None)
+                if turn is None:
+                    return
+                self._known.append(turn)
+            yield self._known[index]
 
 
 class FairOrder:
@@ -113,6 +127,7 @@ class FairOrder:
         self._weight_of = weight_of
         self._clock = clock
         self.top = Level(clock(lag_limit))
+        self._front = Front(self.top.clock, self.turns_anew, self._loose)
 
     def advance(self, now_s: float) -> None:
         """Tell the top clock what was delivered until now; inner clocks follow when they are next used."""
@@ -183,9 +198,22 @@ class FairOrder:
             levels[len(path) - 1].clock.reweigh(path[-1], weight)
         self._prune(path, levels)
 
-    def turns(self, barred: Container[Path] = ()) -> Iterator[Turn]:
+    def turns(self, barred: Container[Path] = ()) -> Iterator[JobTurn]:
         """Waiting jobs in order of release, without those of barred flows; nothing may change meanwhile."""
+        if self._moves_with_time():
+            self._front.forget()
+        elif not barred:
+            return self._front.turns()
+        return self.turns_anew(barred)
+
+    def turns_anew(self, barred: Container[Path] = ()) -> Iterator[JobTurn]:
+        """The same, worked out without what is kept of it."""
         return self._turns(self.top, (), barred)
+
+    def _moves_with_time(self) -> bool:
+        """True while the lag limit draws a flow along: then its place among the others changes with V."""
+        inner = self.top.below.values() if self.depth > 1 else ()
+        return self.top.clock.draws or any(level.clock.draws for level in inner)
 
     def find(self, place: Place, depth: int) -> tuple[int, float]:
         """Position (1 is the head) and tag of a waiting gang; beyond `depth` gangs 0 and a bound."""
@@ -257,30 +285,44 @@ class FairOrder:
             if path and not level.gangs:
                 self._forget(path)
 
-    def _turns(self, level: Level, path: Path, barred: Container[Path]) -> Iterator[Turn]:
+    def _turns(self, level: Level, path: Path, barred: Container[Path]) -> Iterator[JobTurn]:
         if not level.below:
-            jobs = level.jobs
-            for tag, order, key in level.clock.in_order():
-                job = jobs[key]
-                yield Turn(tag, order, job.work, job)
+            if level.turns is None or level.turns.changes != level.clock.changes:
+                level.turns = TurnsSoFar(level)
+            yield from level.turns
             return
         flows = level.clock.in_order()
         upcoming = next(flows, None)
-        begun: list[tuple[float, Order, str, Turn, Iterator[Turn]]] = []
+        begun: list[tuple[float, Order, str, JobTurn, Iterator[JobTurn]]] = []
         while begun or upcoming is not None:
             if upcoming is not None and (not begun or upcoming[:2] <= begun[0][:2]):
-                tag, key, upcoming = upcoming[0], str(upcoming[2]), next(flows, None)
-                inner = self._turns(level.below[key], (*path, key), barred)
-                turn = None if (*path, key) in barred else next(inner, None)
+                more = self._of_flow(level, path, upcoming[2], upcoming[0], barred)
+                turn, upcoming = next(more, None), next(flows, None)
                 if turn is None:
                     continue
             else:
-                tag, _, key, turn, inner = heapq.heappop(begun)
-            yield Turn(tag, turn.order, turn.work, turn.job)
-            following = next(inner, None)
+                _, _, _, turn, more = heapq.heappop(begun)
+            yield turn
+            following = next(more, None)
             if following is not None:
-                tag += following.work / level.clock.flows[key].weight
-                heapq.heappush(begun, (tag, following.order, key, following, inner))
+                heapq.heappush(begun, (following.tag, following.order, str(turn.flow), following, more))
+
+    def _of_flow(
+        self, level: Level, path: Path, key: Key, tag: float, barred: Container[Path] = ()
+    ) -> Iterator[JobTurn]:
+        """A waiting flow's jobs in order, each tagged behind the one before; `tag` is that of the first."""
+        below = (*path, str(key))
+        if below in barred:
+            return
+        weight = level.clock.flows[key].weight
+        for number, turn in enumerate(self._turns(level.below[str(key)], below, barred)):
+            tag += turn.work / weight if number else 0.0
+            yield Turn(tag, turn.order, turn.work, turn.job, key)
+
+    def _loose(self, key: Key) -> Iterator[JobTurn]:
+        """The jobs of a flow of the top level; none when it does not wait."""
+        tag = self.top.clock.place(key)
+        return iter(()) if tag is None else self._of_flow(self.top, (), key, tag)
 
     def _forget(self, path: Path) -> None:
         above = self.level(path[:-1])

@@ -2,6 +2,7 @@
 
     incomplete --all pods there--> waiting --released--> opening --first pod bound--> running --> (settled)
         waiting <-> infeasible (would not fit the empty queue)      opening --release failed--> waiting
+        turned away (its flow has as many waiting as it may) --one of them left--> waiting
 
 A released gang holds room for every pod from its release on, and work is
 counted from binding to end by the share that its bound pods hold together.
@@ -25,6 +26,7 @@ class Phase(StrEnum):
 
     INCOMPLETE = "incomplete"
     INFEASIBLE = "infeasible"
+    TURNED_AWAY = "turned away"
     WAITING = "waiting"
     OPENING = "opening"
     RUNNING = "running"

@@ -36,8 +36,9 @@ from scheduler.core.queue.events import (
 )
 from scheduler.core.queue.fair_clock import FairClock
 from scheduler.core.queue.fluid import FluidJob
+from scheduler.core.queue.overtaking import let_others_ahead
 from scheduler.core.queue.receipts import GangReceipt
-from scheduler.core.queue.releasing import release_what_fits
+from scheduler.core.queue.releasing import Overtake, release_what_fits
 from scheduler.core.queue.settings import QueueSettings
 from scheduler.core.queue.timeouts import pass_time
 
@@ -49,11 +50,18 @@ class Gatekeeper:
     """Opens the gates of gangs in fair order while the cluster has room.
 
     `handle` is the only way in; everything else only reads. `clock` makes the
-    clock of a level from its lag limit; tests put broken ones in its place.
+    clock of a level from its lag limit, `overtake` lets gangs go ahead of the
+    reserved one; tests put broken or plain ones in their place.
     """
 
-    def __init__(self, settings: QueueSettings, clock: Callable[[float], FairClock] = FairClock) -> None:
+    def __init__(
+        self,
+        settings: QueueSettings,
+        clock: Callable[[float], FairClock] = FairClock,
+        overtake: Overtake = let_others_ahead,
+    ) -> None:
         self._book = Book(settings, clock)
+        self._overtake = overtake
         self._gains_seen = -1
         self._events = 0
 
@@ -72,7 +80,7 @@ class Gatekeeper:
         for event in events:
             actions += _HANDLERS[type(event)](book, event)
         actions += pass_time(book)
-        actions += release_what_fits(book, self._gains_seen)
+        actions += release_what_fits(book, self._gains_seen, self._overtake)
         self._gains_seen = book.capacity.gains
         checked = self._events
         self._events += len(events)

@@ -9,6 +9,7 @@ from scheduler.core.queue.actions import Trouble
 from scheduler.core.queue.book import Book
 from scheduler.core.queue.fair_clock import Flow
 from scheduler.core.queue.fair_order import Level, Path
+from scheduler.core.queue.gangs import Phase
 from scheduler.core.queue.resources import TOLERANCE, take
 
 CLOSE = 1e-6
@@ -26,7 +27,9 @@ def check(book: Book) -> None:
     _room_is_added_up(book)
     _one_charge_per_uid(book)
     _waiting_is_added_up(book)
+    _nobody_is_turned_away_for_nothing(book)
     _fifo_among_equal_tags(book)
+    _kept_front_is_the_line(book)
     _no_gang_half_open_too_long(book)
     _virtual_time_never_decreases(book)
     _ledger_is_work_received(book)
@@ -103,6 +106,16 @@ def _waiting_is_added_up(book: Book) -> None:
         _fail("every waiting gang is in the order once", f"{sorted(waiting ^ set(queued))}")
 
 
+def _nobody_is_turned_away_for_nothing(book: Book) -> None:
+    away = {uid for uid, record in book.gangs.items() if record.phase is Phase.TURNED_AWAY}
+    kept = {uid for uids in book.turned_away.values() for uid in uids.items()}
+    if away != kept:
+        _fail("who is turned away is remembered", f"{sorted(away ^ kept)}")
+    for path in book.turned_away:
+        if book.has_place(path):
+            _fail("nobody is turned away for nothing", f"{path} has {book.waiting_of.get(path, 0)} waiting")
+
+
 def _check_weights(level: Level) -> None:
     flows = level.clock.flows.values()
     active = [flow for flow in flows if (flow.waiting and not flow.drawn) or _ahead(level, flow)]
@@ -131,6 +144,15 @@ def _fifo_among_equal_tags(book: Book) -> None:
         keys = [key for key, _ in turn.job.gangs.in_order()]
         if keys != sorted(keys) or turn.order != keys[0]:
             _fail("FIFO among equal tags", f"gangs of a job out of order: {keys}")
+
+
+def _kept_front_is_the_line(book: Book) -> None:
+    kept, anew = (
+        [(turn.tag, turn.order, turn.flow, turn.work) for turn in turns]
+        for turns in (book.order.turns(), book.order.turns_anew())
+    )
+    if kept != anew:
+        _fail("the front that is kept is the line", f"{kept}, not {anew}")
 
 
 def _tiers(book: Book) -> Iterable[tuple[int, str]]:

@@ -12,6 +12,7 @@ from scheduler.core.queue.events import Estimate
 from scheduler.core.queue.fair_order import Path
 from scheduler.core.queue.fluid import FluidJob
 from scheduler.core.queue.gangs import GangRecord, Phase
+from scheduler.core.queue.waiting import too_many
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class QueueView:
     held: float
     usable: float
     reserved: tuple[str, float] | None
+    turned_away: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ def view(book: Book) -> QueueView:
         book.order.top.held,
         book.capacity.share_of(book.settings.reference),
         reserved,
+        counts[Phase.TURNED_AWAY],
     )
 
 
@@ -203,6 +206,8 @@ def why(book: Book, record: GangRecord, position: int) -> str:
         return f"{len(record.gang.pods)} of its {max(record.gang.size, 1)} pods are there"
     if record.phase is Phase.INFEASIBLE:
         return "it does not fit the queue's nodes even when nothing else runs"
+    if record.phase is Phase.TURNED_AWAY:
+        return too_many(book.settings.max_waiting_per_flow)
     return _why_waiting(book, record, position)
 
 

@@ -15,7 +15,8 @@ class QueueSettings:
     1.0 = all of it); fixed, whatever nodes come and go. `weights` by path of
     the flow: (user,), in a grouped queue (group,) and (group, user).
     `lag_limit_share_s`: the credit a waiting flow can have at most, in
-    share-seconds. `shortest_first`: the shortest job goes first as long as
+    share-seconds. `max_waiting_per_flow`: gangs of a flow beyond it are turned
+    away until there is a place again. `shortest_first`: the shortest job goes first as long as
     every earlier deadline stays feasible; `stretch` makes those deadlines
     longer by that fraction. `invariants_every`: full checks after every n-th
     event, 0 for never.

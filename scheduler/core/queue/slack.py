@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Iterator
 from itertools import islice
 
 from scheduler.core.queue.fair_clock import FairClock
-from scheduler.core.queue.fair_order import Path, Turn
+from scheduler.core.queue.fair_order import JobTurn, Path
 from scheduler.core.queue.gangs import GangRecord
 from scheduler.core.queue.waiting import WaitingRoom
 
@@ -33,20 +33,24 @@ def shortest_inside_slack(
         if gang is not None and (best is None or (turn.work <= slack and turn.work < best[0])):
             best = (turn.work, gang, turn.tag)
         done += turn.work
-        given_s = until_s + book.settings.stretch * (until_s + book.now_s - turn.order[0])
+        given_s = until_s + book.settings.stretch * max(0.0, until_s + book.now_s - turn.order[0])
         slack = min(slack, speed * given_s - done)
     return (best[1], best[2]) if best is not None else None
 
 
 def time_until(clock: FairClock, tags: list[float], speed: float) -> Iterator[float]:
-    """Seconds until V reaches each of the rising tags when nothing more arrives and `speed` is delivered."""
+    """Seconds until V reaches each of the rising tags when nothing more arrives and `speed` is delivered.
+
+    Below 0 where V has passed the tag: the job is overdue, and whatever is
+    allowed beyond its deadline was allowed since then and not from now on.
+    """
     leaving = sorted(
         (clock.meter(key) + flow.waiting_work / flow.weight, flow.weight)
         for key, flow in clock.flows.items()
         if flow.active
     )
-    virtual, weight, passed_s = clock.virtual_time, sum(weight for _, weight in leaving), 0.0
-    gone = 0
+    now, all_active = clock.virtual_time, sum(weight for _, weight in leaving)
+    virtual, weight, passed_s, gone = now, all_active, 0.0, 0
     for tag in tags:
         while gone < len(leaving) - 1 and leaving[gone][0] < tag:
             passed_s += max(0.0, leaving[gone][0] - virtual) * weight / speed
@@ -55,9 +59,9 @@ def time_until(clock: FairClock, tags: list[float], speed: float) -> Iterator[fl
             gone += 1
         passed_s += max(0.0, tag - virtual) * weight / speed
         virtual = max(virtual, tag)
-        yield passed_s
+        yield passed_s - max(0.0, now - tag) * all_active / speed
 
 
-def _first(book: WaitingRoom, turn: Turn, held_back: Callable[[GangRecord], bool]) -> GangRecord | None:
+def _first(book: WaitingRoom, turn: JobTurn, held_back: Callable[[GangRecord], bool]) -> GangRecord | None:
     gangs = (book.gangs[uid] for _, uid in turn.job.gangs.in_order())
     return next((record for record in gangs if not held_back(record)), None)

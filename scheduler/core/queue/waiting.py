@@ -20,7 +20,7 @@ from scheduler.core.queue.events import Estimate, Gang, Shape
 from scheduler.core.queue.fair_clock import FairClock
 from scheduler.core.queue.fair_order import FairOrder, Path, Place
 from scheduler.core.queue.gangs import GangRecord, Phase, complete, promised_pods, share_of
-from scheduler.core.queue.lazy_heap import LazyHeap
+from scheduler.core.queue.ordered import Ordered
 from scheduler.core.queue.settings import QueueSettings
 
 ENDED_KEPT = 50_000
@@ -57,15 +57,17 @@ class WaitingRoom:
         self.received: dict[Path, float] = {}
         self.occupied: dict[Path, float] = {}
         self.waiting_of: dict[Path, int] = {}
-        self.ends: LazyHeap[str] = LazyHeap()
-        self.overruns: LazyHeap[str] = LazyHeap()
-        self.deadlines: LazyHeap[str] = LazyHeap()
+        self.ends: Ordered[str] = Ordered()
+        self.overruns: Ordered[str] = Ordered()
+        self.deadlines: Ordered[str] = Ordered()
         self.infeasible: dict[str, None] = {}
+        self.turned_away: dict[Path, Ordered[str]] = {}
+        """Gangs beyond their flow's `max_waiting_per_flow`, oldest first: they count nothing."""
         self.missing: dict[str, None] = {}
         self.promoted: dict[str, None] = {}
         self.holds: dict[object, Hold] = {}
         self.watched_s = -math.inf
-        self.waiting_forms: dict[int, int] = {}
+        self.waiting_forms: dict[int, Ordered[str]] = {}
         self.form_pods: dict[int, Form] = {}
         self.reservation: Reservation | None = None
         self.paused = False
@@ -111,8 +113,11 @@ class WaitingRoom:
         again.reported, again.failures = record.reported, record.failures
         return again
 
-    def join(self, record: GangRecord) -> list[Report]:
-        """Let a gang wait if it is complete and would fit the empty queue; otherwise say why not."""
+    def join(self, record: GangRecord, *, again: bool = False) -> list[Report]:
+        """Let a gang wait if it is complete, would fit the empty queue and its flow has room for it.
+
+        Otherwise say why not. `again`: it waited before, and is not turned away.
+        """
         if not complete(record.gang):
             record.phase = Phase.INCOMPLETE
             self.set_deadline(record)
@@ -122,6 +127,11 @@ class WaitingRoom:
             record.phase = Phase.INFEASIBLE
             self.infeasible[record.gang.uid] = None
             return self.tell(record, Trouble.INFEASIBLE, _infeasible(record))
+        path = record.place.path
+        if not again and not self.has_place(path):
+            record.phase = Phase.TURNED_AWAY
+            self.turned_away.setdefault(path, Ordered()).put(record.gang.uid, record.place.order)
+            return self.tell(record, Trouble.REFUSED, too_many(self.settings.max_waiting_per_flow))
         record.phase = Phase.WAITING
         self.order.arrive(record.place, self.now_s)
         self._count_waiting(record, 1)
@@ -132,12 +142,38 @@ class WaitingRoom:
 
     def part(self, record: GangRecord) -> None:
         """Take a gang that is not released out of wherever it waits; its record stays."""
-        self.infeasible.pop(record.gang.uid, None)
+        self.leave_aside(record)
         self.deadlines.remove(record.gang.uid)
         if record.waits:
             self.order.withdraw(record.place, self.now_s)
             self._count_waiting(record, -1)
             record.phase = Phase.INCOMPLETE
+
+    def leave_aside(self, record: GangRecord) -> None:
+        """A gang that was infeasible or turned away is that no longer."""
+        self.infeasible.pop(record.gang.uid, None)
+        away = self.turned_away.get(record.place.path)
+        if away is not None:
+            away.remove(record.gang.uid)
+            if not away:
+                del self.turned_away[record.place.path]
+
+    def has_place(self, path: Path) -> bool:
+        """True while one more gang of this flow may wait."""
+        return self.waiting_of.get(path, 0) < self.settings.max_waiting_per_flow
+
+    def take_turned_away(self) -> list[Report]:
+        """Let those wait that there is a place for now."""
+        reports: list[Report] = []
+        for path in [path for path in self.turned_away if self.has_place(path)]:
+            while self.has_place(path) and (first := self._oldest_away(path)) is not None:
+                self.leave_aside(first)
+                reports += self.join(first)
+        return reports
+
+    def _oldest_away(self, path: Path) -> GangRecord | None:
+        first = self.turned_away[path].first() if path in self.turned_away else None
+        return self.gangs[first[1]] if first is not None else None
 
     def forget(self, record: GangRecord) -> None:
         """A gang that was not released is gone."""
@@ -204,7 +240,13 @@ class WaitingRoom:
 
     def _count_waiting(self, record: GangRecord, change: int) -> None:
         _add(self.waiting_of, record.place.path, change)
-        _add(self.waiting_forms, record.form, change)
+        of_form = self.waiting_forms.setdefault(record.form, Ordered())
+        if change > 0:
+            of_form.put(record.gang.uid, (record.estimate.p90_s,))
+        else:
+            of_form.remove(record.gang.uid)
+        if not of_form:
+            del self.waiting_forms[record.form]
 
     def _form(self, gang: Gang) -> int:
         counts: dict[Shape, int] = {}
@@ -226,6 +268,14 @@ def _add(counts: dict[_Key, int], key: _Key, change: int) -> None:
     counts[key] = counts.get(key, 0) + change
     if not counts[key]:
         del counts[key]
+
+
+def too_many(limit: int) -> str:
+    """What a gang is told that is turned away."""
+    return (
+        f"its user has {limit} gangs waiting, as many as the queue takes of one: it is taken as soon as one "
+        "of them has started or is withdrawn; submit fewer at once, or have max_waiting_per_flow raised"
+    )
 
 
 def _infeasible(record: GangRecord) -> str:
