@@ -49,6 +49,7 @@ class Real:
     heard_over_s: float | None = None
     maker: Callable[[], None] | None = None
     ours: bool = True
+    fails: bool = False
     when_bound: Callable[[], None] | None = None
 
     @property
@@ -247,10 +248,8 @@ class World:
             "creationTimestamp": stamp(self.now_s),
         }
         real = Real(meta, cpu, self.dice.choice([1.0, 5.0, 20.0]), gated=ours, maker=maker, ours=ours)
-        real.phase = "Pending"
+        real.fails = self.dice.random() < failing
         self.pods[real.uid] = real
-        self._fails = getattr(self, "_fails", {})
-        self._fails[real.uid] = self.dice.random() < failing
         self._word(real)
         return real
 
@@ -258,7 +257,7 @@ class World:
         """kube-scheduler, and pods that end after they have run for their time."""
         for real in list(self.pods.values()):
             if real.holds and self.now_s >= real.bound_s + real.duration_s:
-                self._end(real, well=not self._fails[real.uid])
+                self._end(real, well=not real.fails)
         for real in list(self.pods.values()):
             if real.gated or real.node or real.dead:
                 continue
