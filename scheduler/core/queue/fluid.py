@@ -101,7 +101,7 @@ class FluidReference:
             self._share_out()
 
     def _is_done(self, one: _Active) -> bool:
-        """Nothing is left, or so little that its end is no later than now: floats of unix times are coarse."""
+        """Nothing is left, or so little that its end is not later than now: unix times are coarse floats."""
         return one.left <= _DONE * max(1.0, one.job.work) or self._end_s(one) <= self.now_s
 
     def _share_out(self) -> None:
