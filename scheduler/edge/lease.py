@@ -33,6 +33,8 @@ from scheduler.edge.kube import KubeClient, KubeError
 
 URL_ANNOTATION = "fairlane.dev/url"
 """Where the leader answers, so that other replicas can tell."""
+STUCK_S = 60.0
+"""A replica whose own loop has not turned for so long does not keep the lease."""
 _COLLECTION = "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 _NEVER_S = float("-inf")
 
@@ -207,6 +209,7 @@ class Campaign(threading.Thread):
         self._leads, self._not_leading = asyncio.Event(), asyncio.Event()
         self._not_leading.set()
         self._ended = threading.Event()
+        self._heard_s = steady_s()
         self._end: Callable[[], object] = self._ended.set
         self.lease: LeaderLease | None = None
 
@@ -244,7 +247,7 @@ class Campaign(threading.Thread):
         async with KubeClient.connect(self._kubeconfig, parallel=1) as kube:
             self.lease, led = self._lease_of(kube), False
             while not (ended.is_set() or self._ended.is_set()):
-                leads = await self.lease.try_once()
+                leads = await self._try(self.lease)
                 if leads != led:
                     led = leads
                     log.info("this replica %s", "leads" if leads else "does not lead any more")
@@ -252,6 +255,19 @@ class Campaign(threading.Thread):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(ended.wait(), self._every_s * random.uniform(0.8, 1.0))
             await self.lease.give_up()
+
+    async def _try(self, lease: LeaderLease) -> bool:
+        """Renew or take the lease, unless the caller's loop has been stuck: then another may do better."""
+        self._owner.call_soon_threadsafe(self._hear)
+        if steady_s() - self._heard_s < STUCK_S:
+            return await lease.try_once()
+        if lease.holds():
+            log.error("the queue has been stuck for %.0f s: the lease is given up", STUCK_S)
+            await lease.give_up()
+        return False
+
+    def _hear(self) -> None:
+        self._heard_s = steady_s()
 
     def _tell(self, leads: bool) -> None:
         for event in (self._leads, self._not_leading):

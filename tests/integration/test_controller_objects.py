@@ -59,7 +59,7 @@ async def test_the_fair_queue_object_is_obeyed_and_told_how_it_goes(jobs: Jobs, 
     await jobs.until(lambda: bool((ask(cluster, "/v1/queue") or {}).get("paused")))
     name = await jobs.submit("bob", run_s=0.3)
     await jobs.until(lambda: ask(cluster, "/v1/queue")["waiting"] == 1)
-    assert ask(cluster, "/v1/queue")["flows"][0]["weight"] == 3.0
+    assert ask(cluster, "/v1/queue?user=bob")["flows"][0]["weight"] == 3.0
     assert any("flowKey" in one for one in ask(cluster, "/v1/queue")["complaints"])
     status = await _status(jobs.kube, lambda told: told.get("waiting") == 1)
     assert status["users"] == 1

@@ -16,6 +16,7 @@ from queueing import GATE, PATH, RECEIPT, SeenPod
 from scheduler.core.queue.actions import DeletePods, ReleaseGang, ReleaseReceipt
 from scheduler.core.queue.events import Estimate, Event, ReleaseDone, ReleaseFailed, ReleaseHalfFailed
 from scheduler.edge import checkpoints as checkpoints_module
+from scheduler.edge import lease as lease_module
 from scheduler.edge.checkpoints import CheckpointError, Checkpoints, Superseded
 from scheduler.edge.kube import KubeClient
 from scheduler.edge.lease import Campaign, LeaderLease, Timing
@@ -106,6 +107,18 @@ async def test_a_campaign_leads_and_hands_over_at_its_end(cluster: Cluster, name
             await second.won()
         assert second.holds()
         assert not first.holds()
+
+
+async def test_a_replica_whose_loop_is_stuck_does_not_keep_the_lease(
+    cluster: Cluster, kube: KubeClient, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "STUCK_S", 1.0)
+    async with Campaign(str(cluster.kubeconfig), lambda own: _lease(own, name, "stuck"), 0.3) as stuck:
+        await asyncio.wait_for(stuck.won(), 10)
+        time.sleep(2.5)  # noqa: ASYNC251  this is what it is about
+        assert not stuck.holds()
+        assert await _lease(kube, name, "other").try_once()
+        await asyncio.wait_for(stuck.lost(), 10)
 
 
 async def test_a_checkpoint_is_read_back_as_written_small_or_in_pieces(

@@ -77,3 +77,14 @@ def test_unknown_unseen_and_too_many_are_not_judged(monkeypatch: pytest.MonkeyPa
     record.arrived(FluidJob("c", "c", 0.0, 1.0, 1.0))
     assert record.unjudged == 1
     assert record.ended(ended("c", 0.0, 1.0), 1.0) is None
+
+
+def test_times_of_this_century_are_as_good_as_small_ones() -> None:
+    """Their floats are a quarter of a microsecond apart: what is left of a gang may be shorter than that."""
+    record, now_s = LatenessRecord(), 1.8e9
+    for number in range(200):
+        arrived_s = now_s + 0.0137 * number
+        record.arrived(FluidJob(f"g{number}", "ab"[number % 2], arrived_s, 0.01 + 1e-7 * number, 0.3))
+    for number in range(200):
+        verdict = record.ended(ended(f"g{number}", now_s, now_s + 10.0 + 0.01 * number), now_s + 20.0)
+        assert verdict is not None

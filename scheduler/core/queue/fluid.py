@@ -93,12 +93,16 @@ class FluidReference:
         return self.now_s + max(0.0, active.left) / rate if rate > 0 else math.inf
 
     def _take_out_done(self) -> None:
-        done = [uid for uid, one in self._active.items() if one.left <= _DONE * max(1.0, one.job.work)]
+        done = [uid for uid, one in self._active.items() if self._is_done(one)]
         for uid in done:
             del self._active[uid]
             self.finished_s[uid] = self.now_s
         if done:
             self._share_out()
+
+    def _is_done(self, one: _Active) -> bool:
+        """Nothing is left, or so little that its end is not later than now: unix times are coarse floats."""
+        return one.left <= _DONE * max(1.0, one.job.work) or self._end_s(one) <= self.now_s
 
     def _share_out(self) -> None:
         flows: dict[str, list[FluidJob]] = {}
