@@ -1,10 +1,10 @@
 """An independent, slow model of the settled fair clock (fair queue, one level of users), to try rules in.
 
 It follows the mathematics line by line with plain loops over users and jobs,
-knows nothing of gangs, reservations or overruns during a run, and shares no
-code with the core. It serves twice: rules for who may go first are cheap to
+knows nothing of gangs, reservations, lag limits or voided refunds, and shares
+no code with the core. It serves twice: rules for who may go first are cheap to
 try here before the core has them, and where both should agree (slots, lone
-pods, exact estimates) the core is held against it in tests.
+pods) the core is held against it in tests.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import NamedTuple
 from simulator.state import Submission
 
 _SPECK = 1e-15
+OVERRUN_EVERY_S = 30.0
+"""Who outlives his estimate pays when that is first noticed, and again this often."""
 
 
 @dataclass(slots=True)
@@ -24,12 +26,23 @@ class _Flow:
     weight: float
     waiting: int = 0
     waiting_work: float = 0.0
+    running: int = 0
+
+
+@dataclass(slots=True)
+class _Run:
+    """Pods that run since `start_s` at this share, what is charged for them, when that is used up."""
+
+    start_s: float
+    share: float
+    charged: float
+    due_s: float
 
 
 class _Clock:
     """Virtual time and meters, as in the design: active is who waits or is charged ahead of V.
 
-    A flow that is neither is forgotten; so one that comes back is lifted to V.
+    A flow that is neither, and runs nothing, is forgotten; one that comes back is lifted to V.
     """
 
     def __init__(self) -> None:
@@ -38,12 +51,15 @@ class _Clock:
 
     def arrive(self, key: Hashable, weight: float, pods: int, work: float) -> None:
         flow = self.flows.setdefault(key, _Flow(self.virtual_time, weight))
+        if not flow.waiting:
+            flow.meter = max(flow.meter, self.virtual_time)
         flow.waiting += pods
         flow.waiting_work += work
 
     def charge(self, key: Hashable, pods: int, work: float) -> None:
         flow = self.flows[key]
         flow.meter += work / flow.weight
+        flow.running += pods
         flow.waiting -= pods
         flow.waiting_work = flow.waiting_work - work if flow.waiting else 0.0
         if not flow.waiting and flow.meter < self.virtual_time:
@@ -52,10 +68,14 @@ class _Clock:
             flow.meter = self.virtual_time
             self.advance(unused)
 
-    def settle(self, key: Hashable, weight: float, change: float) -> None:
-        if change:
-            flow = self.flows.setdefault(key, _Flow(self.virtual_time, weight))
-            flow.meter += change / flow.weight
+    def correct(self, key: Hashable, change: float, ended: int = 0) -> None:
+        """What is charged for a run changes; so many of its pods ended."""
+        flow = self.flows[key]
+        before = min(flow.meter, self.virtual_time)
+        flow.meter += change / flow.weight
+        flow.running -= ended
+        if ended and not flow.waiting:
+            self.advance((before - flow.meter) * flow.weight)
 
     def active(self) -> list[_Flow]:
         return [
@@ -69,7 +89,7 @@ class _Clock:
             step = max(0.0, min(delivered / weight, ends - self.virtual_time))
             self.virtual_time += step
             delivered -= max(step * weight, _SPECK)
-        idle = [key for key, flow in self.flows.items() if not flow.waiting]
+        idle = [key for key, flow in self.flows.items() if not (flow.waiting or flow.running)]
         for key in idle:
             if self.flows[key].meter <= self.virtual_time + _SPECK:
                 del self.flows[key]
@@ -112,6 +132,7 @@ class SettledModel:
         self._inner: dict[str, _Clock] = {}
         self._waiting: dict[str, list[Submission]] = {}
         self._held: dict[str, float] = {}
+        self._runs: dict[Submission, list[_Run]] = {}
         self._now_s = 0.0
 
     def submitted(self, submission: Submission, now_s: float) -> None:
@@ -131,6 +152,7 @@ class SettledModel:
 
     def head(self) -> Submission | None:
         """The job to go next."""
+        self._charge_overruns()
         turns = sorted(turn for user, jobs in self._waiting.items() for turn in self._turns(user, jobs))
         return self.choose(turns) if turns else None
 
@@ -145,20 +167,35 @@ class SettledModel:
         work = submission.estimated_work * pods / submission.job.pods
         self._top.charge(submission.user, pods, work)
         self._inner[submission.user].charge(submission, pods, work)
-        self._held[submission.user] += pods * submission.share
+        share = pods * submission.share
+        self._held[submission.user] += share
+        run = _Run(now_s, share, work, now_s + work / share)
+        self._runs.setdefault(submission, []).append(run)
         if not submission.waiting:
             self._waiting[submission.user].remove(submission)
 
     def ended(self, submission: Submission, now_s: float) -> None:
-        """Settled by what it used."""
+        """Settled by what it used; of pods that last equally long the first started ends first."""
         self._advance(now_s)
+        run = self._runs[submission].pop(0)
+        self._held[submission.user] -= run.share
+        change = run.share * submission.job.durations_s[0] - run.charged
         pods = submission.job.pods if submission.job.gang else 1
-        self._held[submission.user] -= pods * submission.share
-        used = pods * submission.share * submission.job.durations_s[0]
-        change = used - submission.estimated_work * pods / submission.job.pods
-        if abs(change) > _SPECK:
-            self._top.settle(submission.user, submission.weight, change)
-            self._inner[submission.user].settle(submission, 1.0, change)
+        self._correct(submission, change if abs(change) > _SPECK else 0.0, pods)
+        if not self._runs[submission]:
+            del self._runs[submission]
+
+    def _charge_overruns(self) -> None:
+        for submission, runs in self._runs.items():
+            for run in runs:
+                used = run.share * (self._now_s - run.start_s)
+                if run.due_s <= self._now_s and used > run.charged:
+                    self._correct(submission, used - run.charged)
+                    run.charged, run.due_s = used, self._now_s + OVERRUN_EVERY_S
+
+    def _correct(self, submission: Submission, change: float, ended: int = 0) -> None:
+        self._top.correct(submission.user, change, ended)
+        self._inner[submission.user].correct(submission, change, ended)
 
     def _advance(self, now_s: float) -> None:
         passed_s, self._now_s = now_s - self._now_s, now_s

@@ -98,6 +98,16 @@ def test_a_refund_beyond_the_lag_limit_goes_to_the_others() -> None:
     assert pair.fast.virtual_time > before
 
 
+def test_an_overrun_that_is_none_leaves_a_flow_at_its_limit_where_it_is() -> None:
+    """b is drawn along by the limit, is told that a gang has used just what was charged, and is drawn on."""
+    pair = Pair(0.5)
+    before = [(1, "b", 16.0), (1, "a", 0.5), (0, "b", 16.0), (1, "b", 0.125), (3, "a", 1.0), (0, "a", 1.0)]
+    for what, key, amount in [*before, (1, "a", 3.5), (3, "b", 1.0), (0, "a", 1.0), (5, "b", 16.0)]:
+        pair.step(what, key, amount)
+    pair.step(0, "a", 3.5)
+    pair.compare()
+
+
 jobs = st.lists(
     st.tuples(
         st.sampled_from(FLOWS),

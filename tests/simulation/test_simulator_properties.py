@@ -106,13 +106,10 @@ def test_core_and_independent_model_agree_on_every_job(made: Sequence[Job], slot
     assert_agreement(apart, slots, "exact")
 
 
-@given(made=jobs(gangs=False), error=st.sampled_from([1.5, 3.0, 10.0]))
+@given(made=jobs(gangs=False), error=st.sampled_from([0.1, 0.5, 3.0, 10.0]))
 @settings(max_examples=75)
 def test_core_and_independent_model_agree_while_one_user_lies(made: Sequence[Job], error: float) -> None:
-    """One slot: of ends at one instant the core acts on the first before it hears of the second.
-
-    Nobody outlives his estimate: the model charges that at the end only.
-    """
+    """One slot: of ends at one instant the core acts on the first before it hears of the second."""
     apart = [replace(each, submitted_s=each.submitted_s + 0.0137 * at) for at, each in enumerate(made)]
     assert_agreement(apart, 1, f"bias:{apart[0].user}={error}")
 

@@ -73,3 +73,13 @@ def test_a_reserved_gang_whose_pods_changed_is_looked_at_anew() -> None:
     queue.at(2, arrive("wide", "v", width=2))
     assert queue.reserved == "wide"
     assert released(queue.at(3, GangEnded("first"))) == ["wide", "w"]
+
+
+def test_an_end_that_changes_who_is_first_inside_a_user_changes_his_tag() -> None:
+    """b's long job ran 9 s instead of 1: now his other job is first, and with it he comes behind a."""
+    queue = Queue()
+    queue.at(0, arrive("l0", "b", job="long", lasts_s=1), GangStarted("l0"))
+    queue.at(0, arrive("l1", "b", job="long", lasts_s=1), arrive("s", "b", job="short", lasts_s=2.5))
+    queue.at(0, arrive("a", "a", lasts_s=10.5))
+    assert queue.reserved == "l1"
+    assert released(queue.at(9, GangEnded("l0"))) == ["a"]

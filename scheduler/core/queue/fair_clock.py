@@ -172,7 +172,10 @@ class FairClock:
 
     def set_head(self, key: Key, work: float, order: Order) -> None:
         """Tell where the flow's first job ends (estimated work up to there) and who comes first at a tie."""
-        flow = self._touch(self.flows[key])
+        flow = self.flows[key]
+        if (flow.head_work, flow.head_order) == (work, order):
+            return
+        self._touch(flow)
         flow.head_work, flow.head_order = work, order
         self.advance(self._refresh(key))
 

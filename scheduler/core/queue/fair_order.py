@@ -172,14 +172,17 @@ class FairOrder:
 
     def overrun(self, place: Place, so_far: float, now_s: float) -> None:
         """A running gang has used so much work."""
-        for level, key in zip(self._levels(place.path, now_s), self._keys(place), strict=True):
+        levels = self._levels(place.path, now_s)
+        for level, key in zip(levels, self._keys(place), strict=True):
             level.clock.overrun(key, place.uid, so_far)
+        self._tell_heads(place, levels)
 
     def settle(self, place: Place, actual: float, now_s: float) -> None:
         """A charged gang is done with, having used so much work."""
         levels = self._levels(place.path, now_s)
         for level, key in zip(levels, self._keys(place), strict=True):
             level.clock.settle(key, place.uid, actual)
+        self._tell_heads(place, levels)
         self._leave(place, levels)
 
     def hold(self, path: Path, change: float, holders: int, late_work: float, now_s: float) -> None:
@@ -196,6 +199,7 @@ class FairOrder:
         levels = self._levels(path, now_s)
         if path[-1] in levels[len(path) - 1].clock.flows:
             levels[len(path) - 1].clock.reweigh(path[-1], weight)
+            self._tell_first(path[:-1], levels[: len(path)])
         self._prune(path, levels)
 
     def turns(self, barred: Container[Path] = ()) -> Iterator[JobTurn]:
@@ -361,15 +365,17 @@ class FairOrder:
             del jobs[place.job]
 
     def _tell_heads(self, place: Place, levels: list[Level]) -> None:
-        """After a change of waiting gangs: each clock learns anew where its flow's first job ends."""
-        keys = self._keys(place)
+        """After a change of waiting gangs or charges: where each flow's first job ends, told to its clock."""
         job = levels[-1].jobs.get(place.job)
         if job is not None:
             levels[-1].clock.set_head(place.job, job.work, job.head())
+        self._tell_first(place.path, levels)
+
+    def _tell_first(self, path: Path, levels: list[Level]) -> None:
         for depth in range(len(levels) - 2, -1, -1):
             turn = next(self._turns(levels[depth + 1], (), ()), None)
             if turn is not None:
-                levels[depth].clock.set_head(keys[depth], turn.work, turn.order)
+                levels[depth].clock.set_head(path[depth], turn.work, turn.order)
 
     def _count(self, levels: list[Level], change: int) -> None:
         for level in levels:

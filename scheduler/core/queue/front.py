@@ -36,6 +36,10 @@ class Turn(NamedTuple, Generic[Job]):
     flow: Key
 
 
+_Begun = list[tuple[float, Order, int, Turn[Job], Iterator[Turn[Job]]]]
+"""A heap of loose flows: the next turn of each, and those that follow."""
+
+
 class Front(Generic[Job]):
     """The first turns of a clock's flows. `every` gives all turns in order, `of_flow` those of one flow."""
 
@@ -102,7 +106,7 @@ class Front(Generic[Job]):
     def _merged(self) -> Iterator[Turn[Job]]:
         """What is listed with what is loose, as far as the list goes."""
         loose = self._loose
-        begun: list[tuple[float, Order, int, Turn[Job], Iterator[Turn[Job]]]] = []
+        begun: _Begun[Job] = []
         for number, key in enumerate(loose):
             _begin(begun, number, self._of_flow(key))
         for turn in self._listed:
@@ -118,17 +122,13 @@ def _place(turn: Turn[Job]) -> tuple[float, Order]:
     return turn[:2]
 
 
-def _begin(
-    begun: list[tuple[float, Order, int, Turn[Job], Iterator[Turn[Job]]]],
-    number: int,
-    more: Iterator[Turn[Job]],
-) -> None:
+def _begin(begun: _Begun[Job], number: int, more: Iterator[Turn[Job]]) -> None:
     turn = next(more, None)
     if turn is not None:
         heapq.heappush(begun, (turn.tag, turn.order, number, turn, more))
 
 
-def _next(begun: list[tuple[float, Order, int, Turn[Job], Iterator[Turn[Job]]]]) -> Turn[Job]:
+def _next(begun: _Begun[Job]) -> Turn[Job]:
     _, _, number, turn, more = heapq.heappop(begun)
     _begin(begun, number, more)
     return turn

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable
 from scheduler.core.queue.actions import Trouble
 from scheduler.core.queue.book import Book
 from scheduler.core.queue.fair_clock import Flow
-from scheduler.core.queue.fair_order import Level, Path
+from scheduler.core.queue.fair_order import JobTurn, Level, Path
 from scheduler.core.queue.gangs import Phase
 from scheduler.core.queue.resources import TOLERANCE, take
 
@@ -28,6 +28,7 @@ def check(book: Book) -> None:
     _one_charge_per_uid(book)
     _waiting_is_added_up(book)
     _nobody_is_turned_away_for_nothing(book)
+    _heads_are_known(book)
     _fifo_among_equal_tags(book)
     _kept_front_is_the_line(book)
     _no_gang_half_open_too_long(book)
@@ -114,6 +115,18 @@ def _nobody_is_turned_away_for_nothing(book: Book) -> None:
     for path in book.turned_away:
         if book.has_place(path):
             _fail("nobody is turned away for nothing", f"{path} has {book.waiting_of.get(path, 0)} waiting")
+
+
+def _heads_are_known(book: Book) -> None:
+    """Where the lag limit draws a flow inside a group along, the group's head may change with time alone."""
+    first: dict[object, JobTurn] = {}
+    for turn in book.order.turns_anew():
+        first.setdefault(turn.flow, turn)
+    for key, turn in first.items():
+        flow = book.order.top.clock.flows[key]
+        below = book.order.top.below[str(key)].clock
+        if not below.draws and not (_close(flow.head_work, turn.work) and flow.head_order == turn.order):
+            _fail("a flow's tag is its first job's", f"{key}: {flow.head_work}, not {turn.work}")
 
 
 def _check_weights(level: Level) -> None:
