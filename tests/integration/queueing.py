@@ -195,6 +195,14 @@ class Jobs:
         """A pod as it is now."""
         return msgspec.json.decode(await self.kube.get(f"{PATH}/{name}"), type=SeenPod)
 
+    async def delete_ended(self) -> None:
+        """Delete the pods that are over, once the controller has had time to take note of their ends."""
+        over = [name for name, life in self.lives.items() if life.ended_s is not None]
+        await asyncio.sleep(2.0)
+        for name in over:
+            with contextlib.suppress(KubeError):
+                await self.kube.delete(f"{PATH}/{name}")
+
     async def delete_all(self) -> None:
         """Delete all pods made here."""
         await self.kube.delete(PATH)
