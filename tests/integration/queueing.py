@@ -73,13 +73,13 @@ class SeenPod(msgspec.Struct, frozen=True):
 
 @dataclass
 class Life:
-    """When a pod was first seen open, running and ended, in monotonic seconds."""
+    """When a pod was first seen open, bound, running and ended, in monotonic seconds."""
 
     user: str
     released_s: float | None = None
+    bound_s: float | None = None
     running_s: float | None = None
     ended_s: float | None = None
-    node: str = ""
 
 
 def small_cluster(**settings: Any) -> Cluster:
@@ -161,7 +161,8 @@ class Jobs:
         if life.released_s is None and not pod.gated:
             life.released_s = now_s
             self.order.append(name)
-        life.node = pod.spec.nodeName or life.node
+        if life.bound_s is None and pod.spec.nodeName:
+            life.bound_s = now_s
         if life.running_s is None and pod.status.phase == "Running":
             life.running_s = now_s
             ending = asyncio.create_task(self._end(name, float(pod.metadata.annotations[RUN_S])))
@@ -194,6 +195,14 @@ class Jobs:
     async def pod(self, name: str) -> SeenPod:
         """A pod as it is now."""
         return msgspec.json.decode(await self.kube.get(f"{PATH}/{name}"), type=SeenPod)
+
+    async def delete_ended(self) -> None:
+        """Delete the pods that are over, once the controller has had time to take note of their ends."""
+        over = [name for name, life in self.lives.items() if life.ended_s is not None]
+        await asyncio.sleep(2.0)
+        for name in over:
+            with contextlib.suppress(KubeError):
+                await self.kube.delete(f"{PATH}/{name}")
 
     async def delete_all(self) -> None:
         """Delete all pods made here."""
