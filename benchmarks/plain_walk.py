@@ -32,6 +32,6 @@ def whole_line(book: Book) -> list[Candidate]:
     every = (
         Candidate(book.gangs[uid], turn.tag)
         for turn in book.order.turns_anew(barred(book))
-        for uid in turn.job.uids()
+        for uid in turn.job.gangs.items()
     )
     return [one for one in islice(every, book.settings.depth) if not held_back(book, one.record)]

@@ -59,10 +59,6 @@ class WaitingJob:
         assert first is not None
         return first[0]
 
-    def uids(self) -> Iterable[str]:
-        """The gangs, oldest first."""
-        return self.gangs.items()
-
     def rank(self, order: Order) -> int:
         """How many of the job's gangs go before one; mostly it is the youngest."""
         return (

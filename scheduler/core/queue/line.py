@@ -26,11 +26,11 @@ def upcoming(book: Book) -> Iterator[Candidate]:
 
 def in_line(book: Book) -> Iterator[tuple[GangRecord, float]]:
     """The same as plain pairs, for whoever looks at many and takes few."""
-    left, gangs = book.settings.depth, book.gangs
+    left, gangs, now_s, holds = book.settings.depth, book.gangs, book.now_s, book.holds
     for turn in book.order.turns(barred(book)):
-        for uid in turn.job.uids():
+        for uid in turn.job.gangs.items():
             record = gangs[uid]
-            if not held_back(book, record):
+            if record.retry_s <= now_s and not (holds and held_back(book, record)):
                 yield record, turn.tag
             left -= 1
             if not left:

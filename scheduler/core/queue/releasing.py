@@ -139,9 +139,7 @@ def _displaced(book: Book, arrived: list[str]) -> bool:
 
 def _displaces(book: Book, newcomer: GangRecord, reservation: Reservation) -> bool:
     """True for one that goes before the reserved gang, or puts it behind others by enlarging its job."""
-    reserved = book.gangs.get(reservation.uid)
-    if reserved is None or newcomer is reserved:
-        return True
+    reserved = book.gangs[reservation.uid]
     if newcomer.place.path[0] == reserved.place.path[0]:
         look_up_tag(book, reservation)
     if newcomer.place.path == reserved.place.path and newcomer.place.job == reserved.place.job:

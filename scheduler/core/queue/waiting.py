@@ -148,6 +148,7 @@ class WaitingRoom:
             self.order.withdraw(record.place, self.now_s)
             self._count_waiting(record, -1)
             record.phase = Phase.INCOMPLETE
+            self._give_up_reservation(record.gang.uid)
 
     def leave_aside(self, record: GangRecord) -> None:
         """A gang that was infeasible or turned away is that no longer."""
@@ -232,11 +233,14 @@ class WaitingRoom:
             group.pop(uid, None)
         for heap in (self.ends, self.overruns, self.deadlines):
             heap.remove(uid)
-        if self.reservation is not None and self.reservation.uid == uid:
-            self.reservation, self.look_again = None, True
+        self._give_up_reservation(uid)
         for key in [key for key, hold in self.holds.items() if hold.uid == uid]:
             del self.holds[key]
             self.look_again = True
+
+    def _give_up_reservation(self, uid: str) -> None:
+        if self.reservation is not None and self.reservation.uid == uid:
+            self.reservation, self.look_again = None, True
 
     def _count_waiting(self, record: GangRecord, change: int) -> None:
         _add(self.waiting_of, record.place.path, change)
