@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from queue_harness import SlotCluster, Work
 
 from scheduler.core.queue.actions import ReleaseGang
-from scheduler.core.queue.events import Estimate, GangArrived, GangStarted, NodeSet, ReleaseHalfFailed, Tick
+from scheduler.core.queue.events import (
+    Estimate,
+    GangArrived,
+    GangPod,
+    GangStarted,
+    NodeSet,
+    ReleaseHalfFailed,
+    Tick,
+)
 from scheduler.core.queue.fair_clock import FairClock
 from scheduler.core.queue.gatekeeper import Gatekeeper
 from scheduler.core.queue.invariants import InvariantBroken
@@ -153,7 +161,8 @@ def test_a_broken_clock_is_noticed_by_the_invariants(broken: type[FairClock], na
 def test_a_release_beyond_the_room_is_noticed_by_the_invariants() -> None:
     keeper = Gatekeeper(slots_settings(1))
     keeper.handle(NodeSet(slots_node(1)), 0.0)
-    keeper.handle(GangArrived(slots_gang("a", "u", 0.0, None)), 0.0)
-    keeper._book.capacity.put("smuggled", "slots", (("slot", 1.0),))
+    gang = slots_gang("a", "u", 0.0, None)
+    keeper.handle(GangArrived(gang), 0.0)
+    keeper._book.capacity.plan(GangPod("smuggled", gang.pods[0].shape), "slots")
     with pytest.raises(InvariantBroken, match="never over capacity"):
         keeper.handle(GangStarted("a"), 1.0)
