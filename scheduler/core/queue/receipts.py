@@ -136,7 +136,7 @@ def listing(book: Book, flow: str | None, limit: int) -> list[GangReceipt]:
     found: list[GangReceipt] = []
     position = 0
     for turn in book.order.turns():
-        for uid in turn.job.uids():
+        for (_, uid), _ in turn.job.gangs.in_order():
             position += 1
             record = book.gangs[uid]
             if flow in (None, record.place.path[-1]):
