@@ -104,12 +104,13 @@ def test_ours_reaches_the_prototype(estimates: str, policy: str, mean_s: float, 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_core_and_independent_model_of_the_settled_clock_agree() -> None:
-    """They share no code; the core may differ by the gang that holds a reservation."""
-    found = figures("homo", ["fairlane", "settled"])
+@pytest.mark.parametrize("estimates", ["exact", EVERY_FIFTH])
+def test_core_and_independent_model_of_the_settled_clock_agree(estimates: str) -> None:
+    """They share no code; of ends at one instant the core acts on the first before it hears of the second."""
+    found = figures("homo", ["fairlane", "settled"], estimates)
     core, model = found["fairlane"], found["settled"]
-    assert core.response_s.mean == pytest.approx(model.response_s.mean, abs=0.02)
-    assert core.late_uncapped.mean == pytest.approx(model.late_uncapped.mean, abs=0.001)
+    assert core.response_s.mean == pytest.approx(model.response_s.mean, abs=0.002)
+    assert core.late_uncapped.mean == pytest.approx(model.late_uncapped.mean, abs=0.0002)
     assert core.late_uncapped.largest == pytest.approx(model.late_uncapped.largest)
 
 
