@@ -130,11 +130,14 @@ async def test_prometheus_reads_the_schedulers(cluster: Cluster, eventually: Eve
     await eventually(both)
 
 
-async def test_our_processes_may_read_pods_but_not_delete_them(cluster: Cluster) -> None:
+@pytest.mark.parametrize(
+    "others", ["/api/v1/namespaces/default/secrets", "/api/v1/nodes", "/api/v1/namespaces"]
+)
+async def test_our_processes_may_read_pods_but_touch_nothing_of_others(cluster: Cluster, others: str) -> None:
     async with KubeClient.connect(str(cluster.layout.file("fairlane.kubeconfig"))) as ours:
         await ours.get(PODS)
         with pytest.raises(KubeError, match="403"):
-            await ours.delete(f"{PODS}/any")
+            await ours.delete(f"{others}/any")
 
 
 async def test_placement_goes_on_without_the_extender(

@@ -40,8 +40,6 @@ class Reservation:
     node_changes: int
     favour: float = 0.0
     beside: dict[Shape, Counts] = field(default_factory=dict)
-    refused: dict[tuple[int, bool], int] = field(default_factory=dict)
-    """By kind of gang and whether it would end in time: the capacity's gains when it was refused last."""
 
     def pass_to(self, uid: str, tag: float, order: tuple[object, ...]) -> None:
         """Another gang of the same kind has it now."""

@@ -71,17 +71,14 @@ def _leave(book: Book, form: int, reservation: Reservation) -> Leave:
 
 
 def _ahead(book: Book, candidate: Candidate, reservation: Reservation) -> ReleaseGang | None:
-    record, gains = candidate.record, book.capacity.gains
+    record = candidate.record
     end_s = book.now_s + record.estimate.p90_s
-    kind = (record.form, end_s <= reservation.start_s)
-    if record.gang.uid == reservation.uid or reservation.refused.get(kind) == gains:
+    if record.gang.uid == reservation.uid:
         return None
     placement = None
     if _may(book, _leave(book, record.form, reservation), record.estimate.p90_s, reservation):
         placement = may_go_ahead(book.capacity, record.wanted(), end_s, reservation)
     if placement is None:
-        # Nothing was freed since and releases only take room: its like would be refused as well.
-        reservation.refused[kind] = gains
         return None
     return release_ahead(book, candidate, placement, reservation)
 
