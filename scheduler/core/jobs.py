@@ -153,7 +153,7 @@ def job_class(pod: Pod) -> str:
     the image.
     """
     meta = pod.metadata
-    given = (meta.annotations or {}).get(PREFIX + "job-class", "").strip()
+    given = (meta.annotations or {}).get(PREFIX + "job-class", "").strip(" \t\r\n")
     if given:
         return given[:MAX_TEXT]
     kind, name = _owner(meta)
