@@ -31,6 +31,8 @@ LEAST_ALPHA = 0.05
 RARELY_UNKNOWN = 0.02
 """An input unknown in fewer of the examples than this share is taken as typical where it is unknown."""
 PATIENCE = 40
+CLEARLY = 1.0
+"""Standard errors by which an alternative must be better before it is taken."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,15 @@ class Sample:
 class Settings:
     """What is the same for every fit: trees, step, constraints and categories by input position.
 
-    `computed` are the positions of the parts of a mixture that a node's own processor does.
+    `expected` are weights of the parts of a mixture before anything is learnt (empty: none known),
+    `computed` the positions of those that a node's own processor does.
     """
 
     trees: int
     learning_rate: float
     monotone: Sequence[int] = ()
     categorical: Sequence[int] = ()
+    expected: Sequence[float] = ()
     computed: Sequence[int] = ()
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -165,7 +169,7 @@ def fit_central(sample: Sample, settings: Settings, recipe: Recipe, held: Sample
     inputs, weight = sample.inputs, sample.weight
     mixture = None
     if recipe.mixture:
-        mixture = fit_mixture(inputs.parts, sample.target, weight, settings.computed)
+        mixture = fit_mixture(inputs.parts, sample.target, weight, settings.expected, settings.computed)
     start = Central(
         recipe, 0.0, _typical(inputs.matrix), mixture, None, None, settings.options.get("num_threads", 1)
     )
@@ -203,8 +207,14 @@ def _grown(
     booster = lgb.train(
         parameters, data, settings.trees, valid_sets=[check], valid_names=["held"], callbacks=[stop]
     )
-    without_trees = float(np.average(np.abs(left), weights=held.weight))
-    return booster if booster.best_score["held"]["l1"] < without_trees else None
+    grown = np.abs(left - booster.predict(start.completed(held.inputs.matrix)))
+    return booster if clearly_smaller(grown, np.abs(left), held.weight) else None
+
+
+def clearly_smaller(errors: Floats, others: Floats, weight: Floats) -> bool:
+    """Whether these errors are smaller than the others of the same rows by more than chance would have it."""
+    gain = (others - errors) * weight
+    return bool(gain.mean() > CLEARLY * gain.std() / np.sqrt(len(gain)))
 
 
 def _parameters(residual: Floats, settings: Settings, recipe: Recipe) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from model.dataset import Examples
 from model.estimator import CompletionTimeEstimator
 from model.history import COLUMNS as HISTORY
 from model.history import history_before, mean_outside
-from model.mechanism import COMPUTING, SECONDS, seconds_of
+from model.mechanism import COMPUTING, EXPECTED, SECONDS, seconds_of
 from model.prior import PARTS, log_prior_parts
 from model.schema import FEATURES, NAMES, columns_of, without
 from model.snapshot import Floats, Indices
@@ -200,6 +200,7 @@ def estimator_for(design: Design, **options: Any) -> CompletionTimeEstimator:
         roles = {
             "prior_columns": tuple(position[name] for name, _ in PARTS),
             "seconds_columns": tuple(position[name] for name, _ in SECONDS),
+            "expected_weights": EXPECTED,
             "computing_columns": tuple(position[name] for name in COMPUTING),
             "node_column": position["example_node"],
             "half_life_s": HALF_LIFE_S,

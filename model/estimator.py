@@ -18,7 +18,16 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from model.boosting import Central, Inputs, Recipe, Sample, Settings, fit_central, term_weights
+from model.boosting import (
+    Central,
+    Inputs,
+    Recipe,
+    Sample,
+    Settings,
+    clearly_smaller,
+    fit_central,
+    term_weights,
+)
 from model.intervals import Z_HIGH, Intervals, fit_intervals
 from model.mixture import Parts
 from model.prior import PRIOR_SIGMA
@@ -32,8 +41,6 @@ LEAST_FOR_FOLDS = 40
 """With fewer examples nothing is decided and no tree is grown: the prior, a little shifted."""
 ENOUGH_FOR_ONE_FOLD = 400
 GROUP_FOLDS = 4
-CLEARLY = 1.0
-"""Standard errors by which an alternative must be better before it is taken."""
 ERROR_AT_MOST = 1.0
 """A held-out error in log s counts at most this much when recipes are compared."""
 
@@ -43,8 +50,8 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
 
     Column indices refer to X. `prior_columns` hold terms of the prior in log
     s: first the level, then the terms of placement; `seconds_columns` hold
-    parts of the run in s, of which it may be a mixture, and `computing_columns`
-    are those of them that the node's own processor does: with `node_column`
+    parts of the run in s, of which it may be a mixture (of `expected_weights`
+    before anything is learnt), and `computing_columns` are those of them that the node's own processor does: with `node_column`
     each node has a slowness. `time_column` (unix s)
     orders the rows, which otherwise are taken to be oldest first;
     `group_column` (unknown everywhere: as if not given) makes held-out rows
@@ -65,6 +72,7 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         learning_rate: float = 0.1,
         prior_columns: Sequence[int] = (),
         seconds_columns: Sequence[int] = (),
+        expected_weights: Sequence[float] = (),
         computing_columns: Sequence[int] = (),
         prior_sigma: float = PRIOR_SIGMA,
         categorical_columns: Sequence[int] = (),
@@ -85,6 +93,7 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         self.learning_rate = learning_rate
         self.prior_columns = prior_columns
         self.seconds_columns = seconds_columns
+        self.expected_weights = expected_weights
         self.computing_columns = computing_columns
         self.prior_sigma = prior_sigma
         self.categorical_columns = categorical_columns
@@ -229,6 +238,7 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
             learning_rate=self.learning_rate,
             monotone=[signs[int(column)] for column in self.inputs_],
             categorical=[position[c] for c in self.categorical_columns if c in position],
+            expected=self.expected_weights,
             computed=[list(self.seconds_columns).index(c) for c in self.computing_columns],
             options=options,
         )
@@ -295,8 +305,7 @@ class _Trial:
     def clearly_better_than(self, other: _Trial) -> bool:
         """Smaller held-out errors, by more than chance would have it."""
         ours, theirs = (np.minimum(np.abs(trial.residual), ERROR_AT_MOST) for trial in (self, other))
-        gain = (theirs - ours) * self._weight
-        return bool(gain.mean() > CLEARLY * gain.std() / np.sqrt(len(gain)))
+        return clearly_smaller(ours, theirs, self._weight)
 
 
 def group_folds(groups: Floats, count: int, seed: int) -> Iterator[Fold]:

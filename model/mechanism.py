@@ -43,6 +43,9 @@ SECONDS: tuple[tuple[str, str], ...] = (
     ("seconds_chatter", "rtt_data_mean"),
 )
 """Names of the parts, and the feature that an explanation names for each."""
+EXPECTED: tuple[float, ...] = (0.0, 0.0, 0.0, 0.35, 0.35, 0.5, 0.25, 0.25, 0.5, 0.0, 0.0)
+"""Weights of the parts before anything is learnt: transfers as hinted, shared for half of the time, and the
+usual rest stretched as on a processor at rest against one of typical use."""
 
 COMPUTING: tuple[str, ...] = (
     "seconds_waiting",

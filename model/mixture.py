@@ -27,6 +27,8 @@ ROBUST = 0.1
 """Relative errors (log) beyond this count as absolute, below it as squared."""
 POOLED = 2.0
 """Rows that what all classes have in common counts for in a class, and what all nodes have in a node."""
+EXPECTED_ROWS = 8.0
+"""Rows that the weights expected before anything was learnt count for."""
 OWN_FROM = 8
 """A class with fewer rows takes the weights of all."""
 STEP_AT_MOST = 0.7
@@ -123,24 +125,32 @@ class Mixture:
         )
 
 
-def fit_mixture(parts: Parts, target: Floats, weight: Floats, computed: Sequence[int] = ()) -> Mixture:
+def fit_mixture(
+    parts: Parts,
+    target: Floats,
+    weight: Floats,
+    expected: Sequence[float] = (),
+    computed: Sequence[int] = (),
+) -> Mixture:
     """Fit to `target` in log s; targets and weights have shape (rows,).
 
-    `computed` are the positions of the parts that a node's own processor does.
+    `expected` are weights that count as `EXPECTED_ROWS` rows; `computed` are the
+    positions of the parts that a node's own processor does.
     """
     typical = np.array([_median(column) for column in parts.seconds.T])
-    mixture = Mixture(np.zeros(len(typical)), typical, computed=tuple(computed))
-    mixture = _weighed(mixture, parts, target, weight)
+    pull = np.array(expected, dtype=np.float64) if len(expected) else np.zeros(len(typical))
+    mixture = Mixture(pull, typical, computed=tuple(computed))
+    mixture = _weighed(mixture, parts, target, weight, pull)
     for _ in range(TURNS if computed else 0):
         mixture = replace(mixture, slowness=_slowness(mixture, parts, target, weight))
-        mixture = _weighed(mixture, parts, target, weight)
+        mixture = _weighed(mixture, parts, target, weight, pull)
     return mixture
 
 
-def _weighed(mixture: Mixture, parts: Parts, target: Floats, weight: Floats) -> Mixture:
+def _weighed(mixture: Mixture, parts: Parts, target: Floats, weight: Floats, pull: Floats) -> Mixture:
     """With weights of all classes together, and of each that has enough rows."""
     seconds = mixture.on_nodes(parts)
-    common = _fitted(seconds, target, weight, np.zeros(seconds.shape[1]), 0.0)
+    common = _fitted(seconds, target, weight / weight.mean(), pull, EXPECTED_ROWS if pull.any() else 0.0)
     own = {}
     codes, count = np.unique(parts.classes[np.isfinite(parts.classes)], return_counts=True)
     for code in codes[count >= OWN_FROM].astype(int).tolist():

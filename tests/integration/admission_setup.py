@@ -50,6 +50,8 @@ COLLECTIONS = {
     "RoleBinding": "rolebindings",
 }
 """Of the manifests all but what needs a real kubelet: the webhook runs here as a process."""
+IN_A_ROW = 4
+"""Times that admission is found in force before a test relies on it."""
 GIVEN: Object = {
     "submitters": [SUBMITTER],
     "kinds": ["jobsets", "sparkapplications", "pytorchjobs"],
@@ -215,12 +217,18 @@ async def _is_gone(kube: KubeClient) -> bool:
 
 
 async def _until_in_force(state: Installed) -> None:
-    """Every policy or hook does its work; the API server takes a moment to learn of each."""
+    """Every policy or hook does its work, and goes on doing it.
+
+    The API server learns of each on its own: for a moment a new policy may
+    work by the binding of a removed one of the same name.
+    """
+    in_a_row = 0
     async with state.user("probe") as kube:
         for _attempt in range(300):
-            if await _is_in_force(kube):
+            in_a_row = in_a_row + 1 if await _is_in_force(kube) else 0
+            if in_a_row == IN_A_ROW:
                 return
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.3 if in_a_row else 0.1)
     told = state.process.log_tail() if state.process else ""
     raise AssertionError(f"admission by {state.by} is not in force after 30 s: {told}")
 

@@ -96,7 +96,7 @@ def _is_supervisor(pid: int) -> bool:
     return b"testbed.supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-def _until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
+def _until(condition: Callable[[], bool], within_s: float = 180.0) -> None:
     deadline_s = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline_s, f"not true within {within_s:.0f} s"
