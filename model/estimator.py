@@ -51,8 +51,9 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
     Column indices refer to X. `prior_columns` hold terms of the prior in log
     s: first the level, then the terms of placement; `seconds_columns` hold
     parts of the run in s, of which it may be a mixture (of `expected_weights`
-    before anything is learnt), and `computing_columns` are those of them that the node's own processor does: with `node_column`
-    each node has a slowness. `time_column` (unix s)
+    before anything is learnt). `computing_columns` are those of them that the
+    processor of the node does, which `node_column` names by a code: each node
+    then has a slowness of its own. `time_column` (unix s)
     orders the rows, which otherwise are taken to be oldest first;
     `group_column` (unknown everywhere: as if not given) makes held-out rows
     those of unseen groups. `class_column`
