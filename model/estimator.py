@@ -41,6 +41,7 @@ LEAST_FOR_FOLDS = 40
 """With fewer examples nothing is decided and no tree is grown: the prior, a little shifted."""
 ENOUGH_FOR_ONE_FOLD = 400
 GROUP_FOLDS = 4
+FEW_LEAVES = 4
 ERROR_AT_MOST = 1.0
 """A held-out error in log s counts at most this much when recipes are compared."""
 
@@ -273,7 +274,8 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
 
     def _questions(self, sample: Sample, settings: Settings) -> Iterator[list[dict[str, Any]]]:
         if sample.inputs.parts.seconds.shape[1] > 0:
-            yield [{"mixture": True}]
+            # what a mixture leaves over is small, and large trees would learn its noise
+            yield [{"mixture": True, "leaves": FEW_LEAVES}, {"mixture": True}]
         if sample.inputs.terms.shape[1] > 1:
             yield [{"placement_weight": 0.5}, {"placement_weight": 0.0}]
         if sample.inputs.terms.shape[1] > 0:
