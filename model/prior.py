@@ -23,11 +23,12 @@ as typical: a node that says nothing is neither the best nor the worst.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from model.schema import POSITION
-from model.snapshot import Floats
+from model.snapshot import Floats, Indices
 
 PRIOR_SIGMA = 0.8
 """Standard deviation of log(run_s) about the prior before anything was learnt: a factor of 2.2."""
@@ -73,7 +74,7 @@ def log_prior_parts(features: Floats) -> Floats:
     """
     read = reader_of(features)
     level = log_level(read)
-    return np.stack([level, _network(read, level), _load(read)], axis=1)
+    return np.stack([level, *placement_of(read, level).terms(_heavy(read))], axis=1)
 
 
 def log_prior(features: Floats) -> Floats:
@@ -89,7 +90,53 @@ def log_prior(features: Floats) -> Floats:
 
 def log_placement(read: Reader, level: Floats | float) -> Floats:
     """What the candidate itself adds to `level`: the terms network and load."""
-    return np.asarray(_network(read, level) + _load(read), dtype=np.float64)
+    network, load = placement_of(read, level).terms(_heavy(read))
+    return network + load
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Placement:
+    """The terms network and load, taken apart so that other residents cost no second look at the features.
+
+    `still` is the share of the run that is no transfer, `moving` the rest times the candidate's transfer
+    ratio, `use` the cpu use (NaN: unknown), `wanted` the share of the cores that the job asks for: the rows
+    of `parts`, shape (4, candidates).
+    """
+
+    parts: Floats
+
+    def of(self, rows: Indices) -> Placement:
+        """The same of these candidates."""
+        return Placement(self.parts[:, rows])
+
+    def terms(self, heavy: Floats | float, more_use: Floats | None = None) -> tuple[Floats, Floats]:
+        """Network and load with `heavy` network-heavy residents and `more_use` of the cpu in use (0 at least)."""
+        still, moving, use, wanted = self.parts
+        if more_use is not None:
+            use = np.maximum(use + more_use, 0.0)
+        use = np.where(np.isfinite(use), use, TYPICAL_USE)
+        network = np.log(still + moving * (1.0 + MOVING * heavy))
+        return network, USE_WEIGHT * (use - TYPICAL_USE) + np.log(np.maximum(use + wanted, 1.0))
+
+    def log_s(self, heavy: Floats | float, more_use: Floats | None = None) -> Floats:
+        """Both terms together, in log s."""
+        network, load = self.terms(heavy, more_use)
+        return network + load
+
+
+def placement_of(read: Reader, level: Floats | float) -> Placement:
+    """What of network and load depends on the features of job and candidate."""
+    base_s = np.maximum(np.exp(np.minimum(level, 50.0)), LEAST_S)
+    hinted = read("transfer_median_s") / base_s
+    share = np.clip(known(hinted, otherwise=SHARE_BY_DEFAULT), 0.0, SHARE_AT_MOST)
+    ratio = np.clip(known(read("transfer_ratio"), otherwise=1.0), 0.0, RATIO_AT_MOST)
+    use = known(read("cpu_use_forecast"), read("cpu_use_mean_1m"), read("cpu_use"), otherwise=np.nan)
+    wanted = known(np.divide(read("job_cpu"), read("cpu_cores")), otherwise=0.0)
+    return Placement(np.stack(np.broadcast_arrays(1.0 - share, share * ratio, use, wanted)))
+
+
+def _heavy(read: Reader) -> Floats:
+    return known(read("residents_network_heavy"), otherwise=0.0)
 
 
 def known(*choices: Floats | float, otherwise: Floats | float) -> Floats:
@@ -117,19 +164,3 @@ def _formula(read: Reader) -> Floats:
     transfer = known(read("transfer_median_s"), otherwise=0.0)
     rtt = known(read("rtt_all"), otherwise=0.0)
     return np.asarray(np.log(CPU_S + transfer + ROUNDS * rtt), dtype=np.float64)
-
-
-def _network(read: Reader, level: Floats | float) -> Floats:
-    base_s = np.maximum(np.exp(np.minimum(level, 50.0)), LEAST_S)
-    hinted = read("transfer_median_s") / base_s
-    share = np.clip(known(hinted, otherwise=SHARE_BY_DEFAULT), 0.0, SHARE_AT_MOST)
-    ratio = np.clip(known(read("transfer_ratio"), otherwise=1.0), 0.0, RATIO_AT_MOST)
-    sharing = 1.0 + MOVING * known(read("residents_network_heavy"), otherwise=0.0)
-    return np.asarray(np.log(1.0 - share + share * ratio * sharing), dtype=np.float64)
-
-
-def _load(read: Reader) -> Floats:
-    use = known(read("cpu_use_forecast"), read("cpu_use_mean_1m"), read("cpu_use"), otherwise=TYPICAL_USE)
-    wanted = known(np.divide(read("job_cpu"), read("cpu_cores")), otherwise=0.0)
-    crowding = np.log(np.maximum(use + wanted, 1.0))
-    return np.asarray(USE_WEIGHT * (use - TYPICAL_USE) + crowding, dtype=np.float64)

@@ -82,21 +82,27 @@ def rank(
     same. `draws` are two independent uniform numbers in [0, 1): the first
     decides whether to explore, the second which node.
     """
-    known = np.flatnonzero(np.isfinite(log_s))
-    alike = len(known) > 1 and float(np.ptp(log_s[known])) < SAME
-    if len(known) == 0 or (alike and not (exploration.everywhere and exploration.rate > 0)):
+    known: Indices = np.isfinite(log_s).nonzero()[0]
+    if not len(known):
         return None
-    best = _first(log_s, tie_break, known)
+    times = log_s if len(known) == len(log_s) else log_s[known]
+    least = float(times.min())
+    alike = len(known) > 1 and float(times.max()) - least < SAME
+    if alike and not (exploration.everywhere and exploration.rate > 0):
+        return None
+    best = _first(tie_break, known[times <= least + SAME])
     width = tie_width(float(sigma[best]))
     explorable, propensity = _propensities(log_s, known, best, exploration)
     drawing = draws[0] < exploration.rate
     top = _drawn(explorable, propensity, best, exploration.rate, draws[1]) if drawing else best
-    others = _best_others(log_s, tie_break, known, top, max_listed - 1)
-    scores = score(log_s[others] - log_s[best], width)
-    listed = scores > 0
+    listed, scores = [top], [BEST]
+    for other in _best_others(times, tie_break, known, top, max_listed - 1):
+        if (points := score(float(log_s[other] - log_s[best]), width)) > 0:
+            listed.append(other)
+            scores.append(points)
     return Ranking(
-        order=np.concatenate([np.array([top], dtype=np.intp), others[listed]]),
-        scores=(BEST, *scores[listed].tolist()),
+        order=np.array(listed, dtype=np.intp),
+        scores=tuple(scores),
         explored=top != best,
         explorable=explorable,
         propensity=propensity,
@@ -104,29 +110,27 @@ def rank(
     )
 
 
-def score(slower: Floats, width: float) -> Indices:
-    """Integers 0..9 from how much slower than the best (difference of log times, >= 0) each node is."""
-    beyond = np.maximum(slower - width, 0.0) / math.log(HOPELESS)
-    integers: Indices = np.rint(np.clip(NEAR_TIE * (1.0 - beyond), 0.0, NEAR_TIE)).astype(np.intp)
-    return integers
+def score(slower: float, width: float) -> int:
+    """0..9 from how much slower than the best (difference of log times, >= 0) a node is."""
+    beyond = max(slower - width, 0.0) / math.log(HOPELESS)
+    return round(min(max(NEAR_TIE * (1.0 - beyond), 0.0), NEAR_TIE))
 
 
-def _first(log_s: Floats, tie_break: Floats, known: Indices) -> int:
-    tied = known[log_s[known] <= log_s[known].min() + SAME]
-    return int(tied[int(np.argmin(tie_break[tied]))])
+def _first(tie_break: Floats, tied: Indices) -> int:
+    return int(tied[0] if len(tied) == 1 else tied[int(tie_break[tied].argmin())])
 
 
-def _best_others(log_s: Floats, tie_break: Floats, known: Indices, top: int, count: int) -> Indices:
-    """The `count` best besides `top`, best first."""
-    others: Indices = known[known != top]
-    if count <= 0 or not len(others):
-        return others[:0]
-    if len(others) > 4 * count:
-        edge = np.partition(log_s[others], count - 1)[count - 1]
-        others = others[log_s[others] <= edge]
-    order = np.lexsort((tie_break[others], log_s[others]))
-    chosen: Indices = others[order[:count]]
-    return chosen
+def _best_others(times: Floats, tie_break: Floats, known: Indices, top: int, count: int) -> list[int]:
+    """The `count` best of `known`, whose log times are `times`, besides `top`; best first."""
+    if count <= 0:
+        return []
+    near = known
+    if len(known) > 4 * count:
+        edge = np.partition(times, count)[count]  # one more, in case `top` is among them
+        within = times <= edge
+        near, times = known[within], times[within]
+    order = np.lexsort((tie_break[near], times))
+    return [other for other in near[order].tolist() if other != top][:count]
 
 
 def _propensities(
