@@ -22,7 +22,7 @@ import lightgbm as lgb
 import numpy as np
 
 from model.linear import LogLinear, fit_log_linear
-from model.mixture import Mixture, fit_mixture
+from model.mixture import Mixture, Parts, fit_mixture
 from model.snapshot import Floats, Indices
 
 SHIFT_WEIGHT = 10.0
@@ -48,19 +48,15 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What is known of rows: inputs of the trees, terms of the prior in log s, parts of a mixture in s.
-
-    `classes` are codes of the job classes, NaN where unknown, shape (rows,).
-    """
+    """What is known of rows: inputs of the trees, terms of the prior in log s, parts of a mixture in s."""
 
     matrix: Floats
     terms: Floats
-    seconds: Floats
-    classes: Floats
+    parts: Parts
 
     def rows(self, chosen: Indices) -> Inputs:
         """Only these rows."""
-        return Inputs(self.matrix[chosen], self.terms[chosen], self.seconds[chosen], self.classes[chosen])
+        return Inputs(self.matrix[chosen], self.terms[chosen], self.parts.rows(chosen))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,12 +74,16 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Settings:
-    """What is the same for every fit: trees, step, constraints and categories by input position."""
+    """What is the same for every fit: trees, step, constraints and categories by input position.
+
+    `computed` are the positions of the parts of a mixture that a node's own processor does.
+    """
 
     trees: int
     learning_rate: float
     monotone: Sequence[int] = ()
     categorical: Sequence[int] = ()
+    computed: Sequence[int] = ()
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -118,7 +118,7 @@ class Central:
     def predict(self, inputs: Inputs) -> Floats:
         """log p50, shape (rows,)."""
         if self.mixture is not None:
-            start = self.mixture.log_s(inputs.seconds, inputs.classes)
+            start = self.mixture.log_s(inputs.parts)
         else:
             start = inputs.terms @ term_weights(self.recipe, inputs.terms.shape[1])
         predicted = start + self.shift
@@ -163,8 +163,9 @@ def term_weights(recipe: Recipe, terms: int) -> Floats:
 def fit_central(sample: Sample, settings: Settings, recipe: Recipe, held: Sample | None = None) -> Central:
     """Fit to `sample`; with `held`, stop adding trees when those rows no longer gain."""
     inputs, weight = sample.inputs, sample.weight
-    parts = (inputs.seconds, inputs.classes, sample.target, weight)
-    mixture = fit_mixture(*parts) if recipe.mixture else None
+    mixture = None
+    if recipe.mixture:
+        mixture = fit_mixture(inputs.parts, sample.target, weight, settings.computed)
     start = Central(
         recipe, 0.0, _typical(inputs.matrix), mixture, None, None, settings.options.get("num_threads", 1)
     )

@@ -19,12 +19,14 @@ from model.dataset import Examples
 from model.estimator import CompletionTimeEstimator
 from model.history import COLUMNS as HISTORY
 from model.history import history_before, mean_outside
-from model.mechanism import SECONDS, seconds_of
+from model.mechanism import COMPUTING, SECONDS, seconds_of
 from model.prior import PARTS, log_prior_parts
 from model.schema import FEATURES, NAMES, columns_of, without
 from model.snapshot import Floats, Indices
 from model.splits import Split, group_codes
 
+ROLES = ("example_class", "example_node", "example_ended_at", "example_group")
+"""Columns that tell of what an example is; no inputs of the trees."""
 CLASS_TEMPER = 0.25
 HALF_LIFE_S = 30 * 86400.0
 HISTORY_WEIGHT = 1.0
@@ -37,7 +39,7 @@ class Design:
 
     `features` are table columns in order, `levels` the names of each
     categorical one. `dropped` are the feature groups left out on purpose.
-    `classes` are the job classes of the rows fitted on, by code.
+    `classes` are the job classes and `nodes` the nodes of the rows fitted on, by code.
     """
 
     of_fairlane: bool
@@ -46,6 +48,7 @@ class Design:
     dropped: tuple[str, ...] = ()
     mean_log_s: float = 0.0
     classes: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -54,25 +57,21 @@ class Design:
             return (
                 *NAMES,
                 *(name for name, _ in (*PARTS, *SECONDS)),
-                "example_class",
-                "example_ended_at",
-                "example_group",
+                *ROLES,
             )
         return (
-            *self.features, "job_class", *HISTORY, "prior_level",
-            "example_class", "example_ended_at", "example_group",
+            *self.features, "job_class", *HISTORY, "prior_level", *ROLES,
         )  # fmt: skip
 
-    def class_codes(self, names: Iterable[str]) -> Floats:
-        """Codes of these job classes, NaN for those that the rows fitted on did not have."""
-        code = {name: float(i) for i, name in enumerate(self.classes)}
-        return np.array([code.get(name, np.nan) for name in names], dtype=np.float64)
+    def serving_matrix(self, features: Floats, classes: Iterable[str], nodes: Iterable[str]) -> Floats:
+        """The estimator's matrix from the feature table, shape (rows, len(columns)).
 
-    def serving_matrix(self, features: Floats, classes: Floats) -> Floats:
-        """The estimator's matrix from the feature table and class codes, shape (rows, len(columns))."""
+        `classes` and `nodes` are names, one per row or one for all rows; those
+        that the rows fitted on did not have are unknown.
+        """
         visible = without(features, self.dropped) if self.dropped else features
-        roles = np.full((len(visible), 3), np.nan)
-        roles[:, 0] = classes
+        roles = np.full((len(visible), len(ROLES)), np.nan)
+        roles[:, 0], roles[:, 1] = _codes_of(classes, self.classes), _codes_of(nodes, self.nodes)
         return np.concatenate([visible, log_prior_parts(visible), seconds_of(visible), roles], axis=1)
 
     def feature_contributions(self, parts: Floats) -> Floats:
@@ -84,6 +83,17 @@ class Design:
         for position, (_, feature) in enumerate((*PARTS, *SECONDS)):
             told[:, NAMES.index(feature)] += parts[:, len(NAMES) + position]
         return told
+
+
+def _names(rows: pd.DataFrame, column: str) -> tuple[str, ...]:
+    """The names in a column, without the empty one; none without the column."""
+    return tuple(sorted(set(rows[column].dropna()) - {""})) if column in rows else ()
+
+
+def _codes_of(names: Iterable[str], fitted: Sequence[str]) -> Floats:
+    """Positions among the names `fitted` on, NaN for others."""
+    code = {name: float(i) for i, name in enumerate(fitted)}
+    return np.array([code.get(name, np.nan) for name in names], dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +113,8 @@ def design_for(examples: Examples, fitted: Indices, split: Split, dropped: Seque
     """
     columns_of(dropped)
     if examples.of_fairlane:
-        classes = tuple(sorted(examples.frame["job_class"].iloc[fitted].dropna().unique()))
-        return Design(True, tuple(NAMES), dropped=tuple(dropped), classes=classes)
+        classes, nodes = (_names(examples.frame.iloc[fitted], name) for name in ("job_class", "node"))
+        return Design(True, tuple(NAMES), dropped=tuple(dropped), classes=classes, nodes=nodes)
     rows = examples.frame.iloc[fitted]
     hidden = _told_by_group(examples, split) if split.kind == "group" else set()
     features = tuple(name for name in examples.features if name not in hidden)
@@ -131,15 +141,17 @@ def matrix_of(design: Design, examples: Examples, known: Known) -> Floats:
     frame = examples.frame
     moments = np.column_stack([frame["ended_at"], _groups(examples, known.split)])
     if design.of_fairlane:
-        codes = design.class_codes(frame["job_class"])
-        matrix = design.serving_matrix(frame[list(NAMES)].to_numpy(dtype=np.float64), codes)
+        nodes = frame.get("node", [""])
+        features = frame[list(NAMES)].to_numpy(dtype=np.float64)
+        matrix = design.serving_matrix(features, frame["job_class"], nodes)
         matrix[:, -moments.shape[1] :] = moments
         return matrix
     classes = _codes(frame["job_class"])
     history = _history(examples, classes, known, design.mean_log_s)
     columns = [_column(design, frame, name) for name in design.features]
     named = _column(design, frame, "job_class")
-    return np.column_stack([*columns, named, history, classes, moments])
+    unknown = np.full(len(frame), np.nan)
+    return np.column_stack([*columns, named, history, classes, unknown, moments])
 
 
 def _codes(names: pd.Series) -> Indices:
@@ -188,6 +200,8 @@ def estimator_for(design: Design, **options: Any) -> CompletionTimeEstimator:
         roles = {
             "prior_columns": tuple(position[name] for name, _ in PARTS),
             "seconds_columns": tuple(position[name] for name, _ in SECONDS),
+            "computing_columns": tuple(position[name] for name in COMPUTING),
+            "node_column": position["example_node"],
             "half_life_s": HALF_LIFE_S,
         }
     else:

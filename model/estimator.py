@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from model.boosting import Central, Inputs, Recipe, Sample, Settings, fit_central, term_weights
 from model.intervals import Z_HIGH, Intervals, fit_intervals
+from model.mixture import Parts
 from model.prior import PRIOR_SIGMA
 from model.snapshot import Floats, Indices
 from model.weights import example_weights
@@ -42,7 +43,9 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
 
     Column indices refer to X. `prior_columns` hold terms of the prior in log
     s: first the level, then the terms of placement; `seconds_columns` hold
-    parts of the run in s, of which it may be a mixture. `time_column` (unix s)
+    parts of the run in s, of which it may be a mixture, and `computing_columns`
+    are those of them that the node's own processor does: with `node_column`
+    each node has a slowness. `time_column` (unix s)
     orders the rows, which otherwise are taken to be oldest first;
     `group_column` (unknown everywhere: as if not given) makes held-out rows
     those of unseen groups. `class_column`
@@ -62,11 +65,13 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         learning_rate: float = 0.1,
         prior_columns: Sequence[int] = (),
         seconds_columns: Sequence[int] = (),
+        computing_columns: Sequence[int] = (),
         prior_sigma: float = PRIOR_SIGMA,
         categorical_columns: Sequence[int] = (),
         monotone: Sequence[int] | None = None,
         linear: bool = True,
         class_column: int | None = None,
+        node_column: int | None = None,
         class_temper: float = 0.0,
         time_column: int | None = None,
         half_life_s: float | None = None,
@@ -80,11 +85,13 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         self.learning_rate = learning_rate
         self.prior_columns = prior_columns
         self.seconds_columns = seconds_columns
+        self.computing_columns = computing_columns
         self.prior_sigma = prior_sigma
         self.categorical_columns = categorical_columns
         self.monotone = monotone
         self.linear = linear
         self.class_column = class_column
+        self.node_column = node_column
         self.class_temper = class_temper
         self.time_column = time_column
         self.half_life_s = half_life_s
@@ -153,9 +160,7 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         parts[:, -1] = by_input[:, -1]
         if self.central_.mixture is not None:
             inputs = self._inputs(X)
-            parts[:, self.seconds_], usual = self.central_.mixture.contributions(
-                inputs.seconds, inputs.classes
-            )
+            parts[:, self.seconds_], usual = self.central_.mixture.contributions(inputs.parts)
             parts[:, -1] += usual
         else:
             parts[:, self.terms_] = X[:, self.terms_] * term_weights(self.recipe_, len(self.terms_))
@@ -184,7 +189,7 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         return np.argsort(X[:, self.time_column], kind="stable")
 
     def _split_columns(self) -> None:
-        roles = {self.class_column, self.time_column, self.group_column}
+        roles = {self.class_column, self.node_column, self.time_column, self.group_column}
         roles |= {*self.prior_columns, *self.seconds_columns}
         self.inputs_: Indices = np.array(
             [c for c in range(self.n_features_in_) if c not in roles], dtype=np.intp
@@ -193,8 +198,11 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         self.seconds_: Indices = np.array(self.seconds_columns, dtype=np.intp)
 
     def _inputs(self, X: Floats) -> Inputs:
-        classes = np.full(len(X), np.nan) if self.class_column is None else X[:, self.class_column]
-        return Inputs(X[:, self.inputs_], X[:, self.terms_], X[:, self.seconds_], classes)
+        classes, nodes = (
+            np.full(len(X), np.nan) if column is None else X[:, column]
+            for column in (self.class_column, self.node_column)
+        )
+        return Inputs(X[:, self.inputs_], X[:, self.terms_], Parts(X[:, self.seconds_], classes, nodes))
 
     def _sample(self, X: Floats, target: Floats) -> Sample:
         classes = X[:, self.class_column] if self.class_column is not None else None
@@ -221,6 +229,7 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
             learning_rate=self.learning_rate,
             monotone=[signs[int(column)] for column in self.inputs_],
             categorical=[position[c] for c in self.categorical_columns if c in position],
+            computed=[list(self.seconds_columns).index(c) for c in self.computing_columns],
             options=options,
         )
 
@@ -252,7 +261,7 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         return best.recipe, best.residual, best.matrix, best.trees
 
     def _questions(self, sample: Sample, settings: Settings) -> Iterator[list[dict[str, Any]]]:
-        if sample.inputs.seconds.shape[1] > 0:
+        if sample.inputs.parts.seconds.shape[1] > 0:
             yield [{"mixture": True}]
         if sample.inputs.terms.shape[1] > 1:
             yield [{"placement_weight": 0.5}, {"placement_weight": 0.0}]

@@ -4,6 +4,7 @@
     waiting       1 s x stretch
     compute       the job's usual time beyond its transfers
     computing     the same x stretch
+    computing_1m  the same x stretch over the last minute
     transfer      hinted bytes / throughput of a lone transfer (model.transfer)
     transfer_now  hinted bytes / throughput measured last
     transfer_1m   hinted bytes / throughput of the last minute
@@ -12,7 +13,8 @@
     chatter       round-trip time x the job's usual time beyond its transfers
 
 `stretch` is 1 / (1 - CPU use of the candidate), how much longer computing takes
-on a shared processor (processor sharing, Kleinrock 1976).
+on a shared processor (processor sharing, Kleinrock 1976). A use that is not
+known counts as the prior's typical one: unknown is not idle.
 
 A job's time is some of each (`model.mixture` learns how much). The parts have
 the signs of the feature table, so a mixture has them too. A path that was not
@@ -24,7 +26,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.prior import Reader, known, log_level, reader_of
+from model.prior import TYPICAL_USE, Reader, known, log_level, reader_of
 from model.snapshot import Floats
 
 SECONDS: tuple[tuple[str, str], ...] = (
@@ -32,6 +34,7 @@ SECONDS: tuple[tuple[str, str], ...] = (
     ("seconds_waiting", "cpu_use"),
     ("seconds_compute", "class_mean_log_s"),
     ("seconds_computing", "cpu_use"),
+    ("seconds_computing_1m", "cpu_use_mean_1m"),
     ("seconds_transfer", "throughput_data_best"),
     ("seconds_transfer_now", "throughput_data_mean"),
     ("seconds_transfer_1m", "throughput_data_mean_1m"),
@@ -40,6 +43,14 @@ SECONDS: tuple[tuple[str, str], ...] = (
     ("seconds_chatter", "rtt_data_mean"),
 )
 """Names of the parts, and the feature that an explanation names for each."""
+
+COMPUTING: tuple[str, ...] = (
+    "seconds_waiting",
+    "seconds_compute",
+    "seconds_computing",
+    "seconds_computing_1m",
+)
+"""The parts that the candidate's own processor does."""
 
 LEAST_SHARE = 0.05
 """At least this share of the usual time is taken to be no transfer."""
@@ -58,13 +69,15 @@ def seconds_of(features: Floats) -> Floats:
     compute = np.maximum(usual - median, LEAST_SHARE * usual)
     transfer = _transfer(read, median)
     rtt = known(*(read(f"rtt_{to}") for to in ("data_mean", "peers_mean", "driver", "all")), otherwise=np.nan)
-    use = known(read("cpu_use_mean_1m"), read("cpu_use"), otherwise=np.nan)
-    stretch = 1.0 / (1.0 - np.minimum(use, USE_AT_MOST))
+    now, minute = read("cpu_use"), read("cpu_use_mean_1m")
+    stretch = _stretch(known(now, minute, otherwise=TYPICAL_USE))
+    stretch_1m = _stretch(known(minute, now, otherwise=TYPICAL_USE))
     parts = (
         np.ones(len(features)),
         stretch,
         compute,
         compute * stretch,
+        compute * stretch_1m,
         transfer,
         _transfer_at(read, "throughput_data_mean", transfer),
         _transfer_at(read, "throughput_data_mean_1m", transfer),
@@ -73,6 +86,10 @@ def seconds_of(features: Floats) -> Floats:
         compute * rtt,
     )
     return np.stack(np.broadcast_arrays(*parts), axis=1).astype(np.float64)
+
+
+def _stretch(use: Floats) -> Floats:
+    return np.asarray(1.0 / (1.0 - np.minimum(use, USE_AT_MOST)), dtype=np.float64)
 
 
 def _transfer(read: Reader, median: Floats) -> Floats:

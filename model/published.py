@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
@@ -22,7 +22,7 @@ from model.mixture import Mixture
 from model.schema import FEATURES, NAMES, SCHEMA_VERSION
 from model.snapshot import Floats
 
-FORMAT = 3
+FORMAT = 4
 INFO, STATE, CENTRAL, SIZE = "info.json", "state.json", "central.txt", "size.txt"
 
 
@@ -73,26 +73,31 @@ class PublishedModel:
         )
         return cls(info, design, estimator)
 
-    def predict_quantiles(self, features: Floats, job_class: str = "") -> Floats:
-        """p10, p50, p90 in s, shape (rows, 3), for one job, from features of shape (rows, features)."""
-        return self.estimator.predict_quantiles(self._matrix(features, [job_class]))
+    def predict_quantiles(self, features: Floats, job_class: str = "", nodes: Sequence[str] = ()) -> Floats:
+        """p10, p50, p90 in s, shape (rows, 3), for one job, from features of shape (rows, features).
 
-    def medians(self, features: Floats, job_class: str = "") -> Floats:
+        `nodes` names the candidate of each row; without names, and for one that
+        the model never saw, it is a node like all others.
+        """
+        return self.estimator.predict_quantiles(self._matrix(features, [job_class], nodes))
+
+    def medians(self, features: Floats, job_class: str = "", nodes: Sequence[str] = ()) -> Floats:
         """p50 in s, shape (rows,)."""
-        return self.predict_quantiles(features, job_class)[:, 1]
+        return self.predict_quantiles(features, job_class, nodes)[:, 1]
 
-    def contributions(self, features: Floats, job_class: str = "") -> Floats:
+    def contributions(self, features: Floats, job_class: str = "", nodes: Sequence[str] = ()) -> Floats:
         """What each feature adds to log(p50_s), shape (rows, number of features + 1), last the base."""
-        parts = self.estimator.contributions(self._matrix(features, [job_class]))
+        parts = self.estimator.contributions(self._matrix(features, [job_class], nodes))
         return self.design.feature_contributions(parts)
 
     def predict_table(self, frame: pd.DataFrame) -> Floats:
         """Quantiles for the rows of an example table with the feature columns."""
         features = frame[list(NAMES)].to_numpy(dtype=np.float64)
-        return self.estimator.predict_quantiles(self._matrix(features, frame["job_class"]))
+        nodes = frame.get("node", ())
+        return self.estimator.predict_quantiles(self._matrix(features, frame["job_class"], nodes))
 
-    def _matrix(self, features: Floats, classes: Iterable[str]) -> Floats:
-        return self.design.serving_matrix(features, self.design.class_codes(classes))
+    def _matrix(self, features: Floats, classes: Iterable[str], nodes: Iterable[str]) -> Floats:
+        return self.design.serving_matrix(features, classes, list(nodes) or [""])
 
     def named(self, version: str) -> PublishedModel:
         """The same model with its version."""
@@ -103,7 +108,7 @@ class PublishedModel:
         central, intervals = self.estimator.central_, self.estimator.intervals_
         files = {
             INFO: _json({"format": FORMAT, "features": _feature_table(), **asdict(self.info)}),
-            STATE: _json(_state(self.estimator) | {"classes": list(self.design.classes)}),
+            STATE: _json(_state(self.estimator) | _names(self.design)),
         }
         if central.booster is not None:
             files[CENTRAL] = central.booster.model_to_string().encode()
@@ -117,7 +122,8 @@ class PublishedModel:
         try:
             info = _info(json.loads(files[INFO]))
             state = json.loads(files[STATE])
-            design = Design(True, tuple(NAMES), dropped=info.dropped, classes=tuple(state["classes"]))
+            classes, nodes = (tuple(state[kind]) for kind in ("classes", "nodes"))
+            design = Design(True, tuple(NAMES), dropped=info.dropped, classes=classes, nodes=nodes)
             estimator = _revived(design, state, files, threads)
             model = cls(info, design, estimator)
             _try_out(model)
@@ -126,6 +132,10 @@ class PublishedModel:
         except (ValueError, TypeError, AttributeError, lgb.basic.LightGBMError) as error:
             raise BrokenModelError(f"the model is not readable: {error}") from error
         return model
+
+
+def _names(design: Design) -> dict[str, list[str]]:
+    return {"classes": list(design.classes), "nodes": list(design.nodes)}
 
 
 def _json(values: Any) -> bytes:

@@ -142,9 +142,9 @@ async def _features(request: Any, context: Context) -> Floats:
 def _answer(model: PublishedModel, features: Floats, request: Any) -> Any:
     quantiles, told = np.zeros((0, 3)), b""
     if len(features):
-        quantiles = model.predict_quantiles(features, request.job_class)
+        quantiles = model.predict_quantiles(features, request.job_class, request.nodes)
     if len(features) and request.contributions:
-        told = model.contributions(features, request.job_class).astype("<f8").tobytes()
+        told = model.contributions(features, request.job_class, request.nodes).astype("<f8").tobytes()
     return pb.PredictReply(
         model_version=model.info.version,
         p10_s=quantiles[:, 0],

@@ -302,6 +302,8 @@ class Settings(Section):
     """Time between two telemetry snapshots."""
     stale_after_scrapes: Annotated[float, Field(ge=1.0)] = 3.0
     """Measurement intervals without a new value after which a reading is unknown."""
+    stale_at_least_s: NonNegativeFloat = 30.0
+    """A reading is not unknown before this age, however short its interval: networks change over minutes."""
     missing_nodes_ratio: Ratio = 0.05
     """`fairlane doctor` fails when an essential reading is missing for more than this share of the nodes."""
     predictor_address: str = ""

@@ -12,7 +12,7 @@ FAIRLANE_SCHEDULER = "fairlane"
 EXTENDER_PREFIX = "/scheduler"
 CONTROLLER_NAMESPACE = "kube-system"
 """Of the controller's Lease and checkpoint; it is there from the start."""
-RATE_SCRAPES = 5
+RATE_SCRAPES = 3
 """Rates are taken over so many scrapes, so that one lost scrape does not make a gap."""
 
 Config = dict[str, Any]
@@ -97,7 +97,7 @@ def fairlane_settings(options: Options, layout: Layout, token: str) -> Config:
             "url": layout.url("prometheus") if options.wants("prometheus") else "",
             "rate_range_s": max(RATE_SCRAPES * options.scrape_interval_s, 1.0),
         },
-        "epoch_s": 2.5,
+        "epoch_s": 2.0,
         "predictor_address": f"127.0.0.1:{layout.ports['predictor']}",
         "extender_url": layout.url("extender"),
         "recorder_url": layout.url("recorder"),

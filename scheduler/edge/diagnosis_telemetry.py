@@ -173,10 +173,11 @@ def _range_too_short(facts: Facts, report: ReadingReport, source: Source) -> str
 def _stale(facts: Facts, report: ReadingReport, source: Source) -> str:
     if not report.stale:
         return ""
-    scrapes = facts.settings.stale_after_scrapes
+    scrapes, least_s = facts.settings.stale_after_scrapes, facts.settings.stale_at_least_s
     return (
         f"{report.stale} series of {source.name} are older than {scrapes:g} intervals of"
-        f" {report.interval_s:.0f} s: its exporter hangs or is not scraped, or the node's clock is wrong."
+        f" {report.interval_s:.0f} s (and than {least_s:g} s): its exporter hangs or is not scraped,"
+        " or the node's clock is wrong."
     )
 
 

@@ -23,8 +23,6 @@ INTERVAL_UNKNOWN_S = 60.0
 """Assumed between two measurements until it is learned: Prometheus' own default."""
 CLOCK_AHEAD_S = 2.0
 """A measurement later than this after Prometheus' now comes from a clock that is ahead."""
-_POINTS = 4
-
 Ask = Callable[[GridQuery], Answer | PrometheusError]
 
 
@@ -44,12 +42,15 @@ class DatingQueries:
     interval: GridQuery
 
 
-def dating_queries(freshness: Freshness, step_s: int) -> tuple[DatingQueries, ...]:
-    """Ways to date a reading, the preferred first; `freshness` names at least one selector."""
+def dating_queries(freshness: Freshness, step_s: int, steps: int) -> tuple[DatingQueries, ...]:
+    """Ways to date a reading, the preferred first; `freshness` names at least one selector.
+
+    What was last measured before the grid of `steps` columns is not dated.
+    """
     ways = []
     if freshness.measured_at:
-        ways.append(_by_value(freshness, step_s))
-    ways.append(_by_sample(freshness, freshness.newest or freshness.measured_at, step_s))
+        ways.append(_by_value(freshness, step_s, steps))
+    ways.append(_by_sample(freshness, freshness.newest or freshness.measured_at, step_s, steps))
     return tuple(ways)
 
 
@@ -60,20 +61,20 @@ def merged(reading: Freshness, source: Freshness) -> Freshness:
     return Freshness(newest=selectors.newest, measured_at=selectors.measured_at, interval=interval)
 
 
-def _by_value(freshness: Freshness, step_s: int) -> DatingQueries:
+def _by_value(freshness: Freshness, step_s: int, steps: int) -> DatingQueries:
     series = freshness.measured_at
     learned = f"(max_over_time({series}[5m]) - min_over_time({series}[5m])) / changes({series}[5m])"
     return DatingQueries(
-        GridQuery(series, step_s, _POINTS), GridQuery(_interval(freshness, learned), step_s, 1)
+        GridQuery(series, step_s, steps), GridQuery(_interval(freshness, learned), step_s, 1)
     )
 
 
-def _by_sample(freshness: Freshness, series: str, step_s: int) -> DatingQueries:
+def _by_sample(freshness: Freshness, series: str, step_s: int, steps: int) -> DatingQueries:
     # a series that did not exist five minutes ago would seem to be scraped seldom
     grown = f"300 / count_over_time({series}[5m]) and ({series} offset 5m)"
     learned = f"({grown}) or 60 / count_over_time({series}[1m])"
     return DatingQueries(
-        GridQuery(f"timestamp({series})", step_s, _POINTS),
+        GridQuery(f"timestamp({series})", step_s, steps),
         GridQuery(_interval(freshness, learned), step_s, 1),
     )
 

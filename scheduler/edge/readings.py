@@ -100,14 +100,22 @@ class _Rows:
 class PollAnswers:
     """The answers of one poll at Prometheus' time `now_s`, and how they are dated and mapped.
 
-    `scrapes` is the number of measurement intervals after which a value is stale.
+    A value is stale `scrapes` measurement intervals after it was measured, but not before `least_s`.
     """
 
-    def __init__(self, ask: Ask, mappers: Mapping[str, SeriesMapper], now_s: float, scrapes: float) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        mappers: Mapping[str, SeriesMapper],
+        now_s: float,
+        scrapes: float,
+        least_s: float = 0.0,
+    ) -> None:
         self.ask = ask
         self.mappers = mappers
         self.now_s = now_s
         self.scrapes = scrapes
+        self.least_s = least_s
         self._datings: dict[tuple[str, bool, tuple[DatingQueries, ...]], Datings] = {}
 
     def datings(self, queries: ReadingQueries) -> Datings:
@@ -159,7 +167,9 @@ def _judged(queries: ReadingQueries, rows: _Rows, poll: PollAnswers, report: Rea
     clean = Block(raw.times_s, possible(raw.values, queries.reading))
     value, at_s = last_known(clean)
     age_s, interval_s = _ages(rows, datings, at_s, poll.now_s)
-    limit_s = poll.scrapes * np.where(np.isnan(interval_s), INTERVAL_UNKNOWN_S, interval_s)
+    limit_s = np.fmax(
+        poll.scrapes * np.where(np.isnan(interval_s), INTERVAL_UNKNOWN_S, interval_s), poll.least_s
+    )
     known, fresh = np.isfinite(value), age_s <= limit_s
     kept = _once_each(rows, np.flatnonzero(known & fresh), age_s)
     dated = np.isfinite(age_s)

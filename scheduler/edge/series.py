@@ -25,7 +25,7 @@ _TREND_MEMORY_S = 120.0
 _DAMPING_S = 120.0
 """In these times level, trend and the trend's force forget 63 %. Of seven triples tried on ramps, noise,
 drifts, steps and slow waves, this one was at or below the error of the last value in most."""
-BEST_OF = 2
+BEST_OF = 3
 """Newest columns among which the best is looked for. A probe that met a short transfer tells too little of
 the path; one of several meets none (the windowed maximum of BBR: Cardwell et al. 2016)."""
 _SLOPE_POINTS_MIN = 3

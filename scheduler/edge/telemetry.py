@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 NODENAMES = "node_uname_info"
 PODS = "kube_pod_info"
 _READINGS = {reading.name: reading for reading in (*NODE_READINGS, *PAIR_READINGS)}
-_WINDOW_STEP_S = (5, 60)
-_SHORT_STEP_S = (1, 60)
-_SHORT_STEPS = 4
+_WINDOW_STEP_S = (2, 60)
+_SHORT_STEP_S = (5, 60)
+_SHORT_STEPS_MIN = 4
 _CLOCK_DIFFERENCE_S_MAX = 30.0
 
 Nodes = Callable[[], Sequence[NodeIdentity]]
@@ -164,11 +164,13 @@ class TelemetryPoller:
         plan = []
         for source in self._sources:
             step_s = _clamped(self._intervals_s.get(source.name, self._settings.epoch_s), _SHORT_STEP_S)
+            # as far back as a value may be old; one that is measured often enough is dated by its last column
+            steps = max(_SHORT_STEPS_MIN, math.ceil(self._settings.stale_at_least_s / step_s) + 1)
             for name, query in source.readings.items():
                 reading = _READINGS[name]
                 expr = promql(query.expr, self._settings.prometheus.rate_range_s)
-                grid = (window_step_s, window_steps) if reading.windowed else (step_s, _SHORT_STEPS)
-                datings = dating_queries(merged(query, source), step_s)
+                grid = (window_step_s, window_steps) if reading.windowed else (step_s, steps)
+                datings = dating_queries(merged(query, source), step_s, steps)
                 plan.append(ReadingQueries(source, reading, query, GridQuery(expr, *grid), datings))
         return plan
 
@@ -181,7 +183,8 @@ class TelemetryPoller:
     ) -> list[Measured]:
         joins = Joins.read(_labels(ask(_JOIN_QUERIES[0])), _labels(ask(_JOIN_QUERIES[1])))
         mappers = {source.name: SeriesMapper(source, directory, joins) for source in self._sources}
-        poll = PollAnswers(ask, mappers, now_s, self._settings.stale_after_scrapes)
+        limits = (self._settings.stale_after_scrapes, self._settings.stale_at_least_s)
+        poll = PollAnswers(ask, mappers, now_s, *limits)
         return [measure(queries, poll) for queries in plan]
 
     def _learn_intervals(self) -> None:

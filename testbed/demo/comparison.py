@@ -11,7 +11,8 @@ from model.snapshot import Floats
 from testbed.demo.evidence import Evidence
 from testbed.judgement import Choice, Judgement, judge, pick_lowest, random_choices
 
-Predict = Callable[[Floats, str], Floats]
+Predict = Callable[[Floats, str, Sequence[str]], Floats]
+"""Medians of the run time in s, from features, job class and names of the nodes."""
 """Feature rows and job class to the median run time in s (or anything that orders alike)."""
 
 OURS, DEFAULT = "Fairlane", "default scheduler"
@@ -34,7 +35,7 @@ def compare(
         "least RTT to the data": lambda one: one.reading("rtt_data_mean"),
         "least CPU load": lambda one: one.reading("cpu_use"),
         "analytic prior only": lambda one: log_prior(_features(one)),
-        "model without network features": lambda one: blind(one.without_network(), one.job_class),
+        "model without network features": lambda one: blind(one.without_network(), one.job_class, one.nodes),
     }
     return [
         judge(OURS, placed, rng),

@@ -23,7 +23,8 @@ OURS, DEFAULT = "Fairlane", "default scheduler"
 
 Choice = tuple[str, ...]
 """The nodes of a job, sorted: one for a transfer, a pair for a gang."""
-Predict = Callable[[Floats, str], Floats]
+Predict = Callable[[Floats, str, Sequence[str]], Floats]
+"""Medians of the run time in s, from features, job class and names of the nodes."""
 """Feature rows and job class to the median run time (or anything that orders alike)."""
 
 
@@ -101,7 +102,7 @@ def _keys(blind: Predict | None) -> dict[str, Callable[[Decision], Floats]]:
     }
     if blind is not None:
         keys["model without network features"] = lambda one: blind(
-            without(one.features, ["network"]), one.job_class
+            without(one.features, ["network"]), one.job_class, [choice[0] for choice in one.choices]
         )
     return keys
 

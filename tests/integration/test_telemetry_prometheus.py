@@ -85,7 +85,12 @@ class Cluster:
 
     def poller(self, *sources: str) -> TelemetryPoller:
         wanted = sources or ("node_exporter", "fairlane_probe", "ping_exporter")
-        values = {"prometheus": {"url": self.prometheus.url, **SETTINGS}, "sources": wanted, "epoch_s": 1}
+        values = {
+            "prometheus": {"url": self.prometheus.url, **SETTINGS},
+            "sources": wanted,
+            "epoch_s": 1,
+            "stale_at_least_s": 0,
+        }
         return TelemetryPoller(Settings.model_validate(values), lambda: NODES)
 
 

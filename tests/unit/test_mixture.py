@@ -7,7 +7,7 @@ import pytest
 
 from model.estimator import CompletionTimeEstimator
 from model.mechanism import SECONDS, seconds_of
-from model.mixture import Mixture, fit_mixture
+from model.mixture import Mixture, Parts, fit_mixture
 from model.schema import FEATURES, POSITION
 from model.snapshot import Floats
 
@@ -62,13 +62,21 @@ def test_a_path_that_was_not_measured_counts_as_the_median_one() -> None:
 
 
 def test_a_node_that_says_nothing_is_unknown_and_not_idle() -> None:
-    parts = parts_of(a_row(cpu_use_mean_1m=np.nan, residents_network_heavy=np.nan, rtt_data_mean=np.nan))
-    unknown = ("waiting", "computing", "sharing", "answers", "chatter")
-    assert np.isnan([parts[f"seconds_{name}"] for name in unknown]).all()
+    silent = {"cpu_use": np.nan, "cpu_use_mean_1m": np.nan, "residents_network_heavy": np.nan}
+    parts = parts_of(a_row(**silent, rtt_data_mean=np.nan))
+    assert np.isnan([parts[f"seconds_{name}"] for name in ("sharing", "answers", "chatter")]).all()
+    idle = parts_of(a_row(cpu_use=0.05, cpu_use_mean_1m=0.05))
+    for name in ("waiting", "computing", "computing_1m"):
+        assert parts[f"seconds_{name}"] > 1.3 * idle[f"seconds_{name}"]
+
+
+def test_a_processor_that_was_not_read_just_now_counts_as_in_the_last_minute() -> None:
+    parts = parts_of(a_row(cpu_use=np.nan, cpu_use_mean_1m=0.5))
+    assert parts["seconds_computing"] == parts["seconds_computing_1m"]
 
 
 def test_a_full_processor_still_serves() -> None:
-    assert parts_of(a_row(cpu_use_mean_1m=1.0))["seconds_waiting"] == pytest.approx(20.0)
+    assert parts_of(a_row(cpu_use=1.0))["seconds_waiting"] == pytest.approx(20.0)
 
 
 @pytest.mark.parametrize(
@@ -92,9 +100,13 @@ def no_class(rows: int = 1) -> Floats:
     return np.full(rows, np.nan)
 
 
+def parts_in(seconds: Floats, classes: Floats | None = None, nodes: Floats | None = None) -> Parts:
+    unknown = no_class(len(seconds))
+    return Parts(seconds, unknown if classes is None else classes, unknown if nodes is None else nodes)
+
+
 def fit(seconds: Floats, target: Floats, classes: Floats | None = None) -> Mixture:
-    classes = no_class(len(target)) if classes is None else classes
-    return fit_mixture(seconds, classes, target, np.ones(len(target)))
+    return fit_mixture(parts_in(seconds, classes), target, np.ones(len(target)))
 
 
 def test_weights_are_found_again_and_none_is_negative() -> None:
@@ -123,7 +135,10 @@ def test_classes_hold_the_parts_in_proportions_of_their_own() -> None:
     assert mixture.own[1] == pytest.approx([2.0, 0.0, 3.0], abs=0.4)
     long_second, long_third = np.array([[1.0, 40.0, 1.0]]), np.array([[1.0, 1.0, 40.0]])
     for code, longer, shorter in ((0.0, long_second, long_third), (1.0, long_third, long_second)):
-        assert mixture.log_s(longer, np.array([code])) > mixture.log_s(shorter, np.array([code])) + 1.0
+        assert (
+            mixture.log_s(parts_in(longer, np.array([code])))
+            > mixture.log_s(parts_in(shorter, np.array([code]))) + 1.0
+        )
 
 
 def test_the_fewer_runs_a_class_has_the_nearer_it_stays_to_all() -> None:
@@ -138,8 +153,44 @@ def test_a_class_of_very_few_runs_and_an_unknown_one_take_the_weights_of_all() -
     mixture = fit(*two_classes(of_second=7))
     assert set(mixture.own) == {0}
     row = np.array([[1.0, 10.0, 10.0]])
-    of_all = Mixture(mixture.weights, mixture.typical).log_s(row, no_class())
-    assert mixture.log_s(row, np.array([1.0])) == mixture.log_s(row, no_class()) == of_all
+    of_all = Mixture(mixture.weights, mixture.typical).log_s(parts_in(row))
+    assert mixture.log_s(parts_in(row, np.array([1.0]))) == mixture.log_s(parts_in(row)) == of_all
+
+
+def on_four_nodes(rows: int = 400, seed: int = 0) -> tuple[Floats, Floats, Floats]:
+    """Part 0 takes half again as long on node 1 and two thirds on node 2; part 1 is the same on all."""
+    rng = np.random.default_rng(seed)
+    seconds = np.column_stack([rng.gamma(4.0, 2.0, rows), rng.gamma(4.0, 2.0, rows)])
+    nodes = rng.integers(0, 4, rows).astype(float)
+    slowness = np.array([1.0, 1.5, 2 / 3, 1.0])[nodes.astype(int)]
+    taken = slowness * seconds[:, 0] + seconds[:, 1]
+    return seconds, nodes, np.log(taken) + rng.normal(0, 0.1, rows)
+
+
+def test_a_slow_machine_is_known_by_its_runs() -> None:
+    seconds, nodes, target = on_four_nodes()
+    mixture = fit_mixture(parts_in(seconds, nodes=nodes), target, np.ones(len(target)), computed=(0,))
+    slowness = np.array([mixture.slowness[code] for code in range(4)])
+    assert slowness / slowness[0] == pytest.approx([1.0, 1.5, 2 / 3, 1.0], rel=0.08)
+    computes, moves = np.array([[9.0, 1.0]]), np.array([[1.0, 9.0]])
+    for seconds_of_run, least in ((computes, 0.3), (moves, 0.0)):
+        slow, fast = (mixture.log_s(parts_in(seconds_of_run, nodes=np.array([code]))) for code in (1.0, 2.0))
+        assert slow > fast + least
+    assert mixture.log_s(parts_in(computes)) == mixture.log_s(parts_in(computes, nodes=np.array([99.0])))
+
+
+def test_a_node_with_few_runs_counts_nearly_like_all() -> None:
+    seconds, nodes, target = on_four_nodes()
+    few = np.flatnonzero((nodes != 1) | (np.cumsum(nodes == 1) <= 2))
+    mixture = fit_mixture(
+        parts_in(seconds[few], nodes=nodes[few]), target[few], np.ones(len(few)), computed=(0,)
+    )
+    assert 1.0 < mixture.slowness[1] < 1.3
+
+
+def test_without_parts_of_the_processor_no_node_is_slow() -> None:
+    seconds, nodes, target = on_four_nodes()
+    assert not fit_mixture(parts_in(seconds, nodes=nodes), target, np.ones(len(target))).slowness
 
 
 def test_it_survives_being_written() -> None:
@@ -147,7 +198,7 @@ def test_it_survives_being_written() -> None:
     again = Mixture.from_json(json.loads(json.dumps(mixture.to_json())))
     row = np.array([[1.0, 10.0, np.nan]])
     for code in (0.0, 1.0, np.nan):
-        assert again.log_s(row, np.array([code])) == mixture.log_s(row, np.array([code]))
+        assert again.log_s(parts_in(row, np.array([code]))) == mixture.log_s(parts_in(row, np.array([code])))
 
 
 def test_an_unknown_part_counts_as_typical() -> None:
@@ -155,15 +206,15 @@ def test_an_unknown_part_counts_as_typical() -> None:
     mixture = fit(seconds, target)
     row = np.array([[1.0, np.nan, 2.0]])
     typical = np.array([[1.0, np.median(seconds[:, 1]), 2.0]])
-    assert mixture.log_s(row, no_class()) == pytest.approx(mixture.log_s(typical, no_class()))
+    assert mixture.log_s(parts_in(row)) == pytest.approx(mixture.log_s(parts_in(typical)))
 
 
 def test_what_each_part_adds_sums_to_the_prediction() -> None:
     mixture = Mixture(np.array([1.0, 0.5]), np.array([4.0, 2.0]), {3: np.array([0.0, 2.0])})
     seconds = np.array([[4.0, 2.0], [8.0, 2.0], [1.0, 60.0], [np.nan, 3.0], [8.0, 4.0]])
     classes = np.array([np.nan, 0.0, 0.0, 0.0, 3.0])
-    parts, usual = mixture.contributions(seconds, classes)
-    assert parts.sum(axis=1) + usual == pytest.approx(mixture.log_s(seconds, classes))
+    parts, usual = mixture.contributions(parts_in(seconds, classes))
+    assert parts.sum(axis=1) + usual == pytest.approx(mixture.log_s(parts_in(seconds, classes)))
     assert parts[1].tolist() == [pytest.approx(np.log(9 / 5)), 0.0]
     assert parts[4].tolist() == [0.0, pytest.approx(np.log(2.0))]
 

@@ -78,7 +78,7 @@ def test_the_model_without_network_features_is_not_told_any() -> None:
     seen = []
     compare(
         [decided("a", "a", {"a": 0.03})],
-        blind=lambda rows, _: seen.append(rows) or np.zeros(len(rows)),
+        blind=lambda rows, *_: seen.append(rows) or np.zeros(len(rows)),
     )
     assert np.isnan(seen[0]).all()
 

@@ -117,12 +117,16 @@ def test_noise_of_rate_around_the_bound_of_a_ratio_is_no_error(prometheus: Canne
     )
 
 
-def test_a_reading_is_stale_after_three_intervals_of_its_own(prometheus: CannedPrometheus) -> None:
-    ages = {"n0": 14.0, "n1": 16.5, "n2": 1.0}
+@pytest.mark.parametrize(("interval_s", "limit_s"), [(20.0, 60.0), (5.0, 30.0)])
+def test_a_reading_is_stale_after_three_intervals_of_its_own_but_not_within_half_a_minute(
+    prometheus: CannedPrometheus, interval_s: float, limit_s: float
+) -> None:
+    ages = {"n0": limit_s - 2.0, "n1": limit_s + 2.0, "n2": 1.0}
     prometheus.series["measured"] = [
         ({"node": n}, lambda _, a=a: prometheus.now() - a) for n, a in ages.items()
     ]
-    snapshot = polled(prometheus)
+    prometheus.series[f"vector({interval_s:g})"] = [({}, interval_s)]
+    snapshot = polled(prometheus, {**LOAD, "interval": interval_s})
     assert loads(snapshot) == pytest.approx([0.5, math.nan, 0.5], nan_ok=True)
     assert any("1 of 3 series are stale" in problem for problem in snapshot.problems)
 
