@@ -110,7 +110,7 @@ class Placement:
         return Placement(self.parts[:, rows])
 
     def terms(self, heavy: Floats | float, more_use: Floats | None = None) -> tuple[Floats, Floats]:
-        """Network and load with `heavy` network-heavy residents and `more_use` of the cpu in use (0 at least)."""
+        """Network and load with so many network-heavy residents, and so much more cpu in use."""
         still, moving, use, wanted = self.parts
         if more_use is not None:
             use = np.maximum(use + more_use, 0.0)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 import numpy as np
@@ -229,7 +230,7 @@ def _positions(values: ArrayLike) -> bytes:
     return np.ascontiguousarray(values, dtype="<u4").tobytes()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class ReadTable:
     """A table read back; `quantiles` are logarithms of seconds, shape (3, nodes)."""
 
@@ -238,9 +239,13 @@ class ReadTable:
     features: Floats
     quantiles: Floats
 
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.nodes)}
+
     def row(self, node: str) -> int | None:
         """The node's row; None if the table does not have it."""
-        return self.nodes.index(node) if node in self.nodes else None
+        return self._index.get(node)
 
 
 def read_table(nodes: bytes, features: bytes, quantiles: bytes, feature_names: Sequence[str]) -> ReadTable:
@@ -327,8 +332,8 @@ def _read_corrected(record: DecisionRecord, width: int) -> tuple[NDArray[np.intp
 
 def _at(positions: bytes, values: bytes, row: int) -> float:
     """The value given for `row`; 0 when none is."""
-    found = np.flatnonzero(_read_positions(positions) == row)
-    return float(_read_floats(values)[found[0]]) if len(found) else 0.0
+    found = (np.frombuffer(positions, dtype="<u4") == row).nonzero()[0]
+    return float(np.frombuffer(values, dtype="<f4")[found[0]]) if len(found) else 0.0
 
 
 def read_rows(raw: Sequence[bytes], width: int) -> Floats:

@@ -101,14 +101,14 @@ class _Rows:
 
 
 class KnownSeries:
-    """Whose the series of each reading are, remembered from poll to poll while neither they nor nodes change."""
+    """Whose the series of each reading are: remembered while neither they nor the nodes change."""
 
     def __init__(self) -> None:
         self._world: object = None
         self._kept: dict[tuple[str, str], tuple[Sequence[Labels], _Rows]] = {}
 
     def begin(self, world: object) -> None:
-        """A poll begins; what is remembered holds as long as `world`, all that mapping depends on, is equal."""
+        """A poll begins; what is remembered holds while `world`, all that mapping depends on, is equal."""
         if world != self._world:
             self._world = world
             self._kept.clear()

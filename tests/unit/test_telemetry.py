@@ -192,6 +192,20 @@ def test_a_renamed_node_is_unknown_until_its_new_name_reports(prometheus: Canned
     assert loads(polled(prometheus, nodes=renamed)) == [0.5, 0.5, 0.5]
 
 
+def test_whose_a_series_is_follows_series_and_nodes_from_poll_to_poll(prometheus: CannedPrometheus) -> None:
+    nodes = list(NODES)
+    prometheus.series["load"] = [({"node": "n0"}, 0.1), ({"node": "n1"}, 0.2)]
+    made = poller(prometheus, LOAD, nodes=nodes)
+    assert made.poll()
+    prometheus.series["load"] = [({"node": "n1"}, 0.2), ({"node": "n0"}, 0.1)]
+    assert made.poll()
+    assert loads(made.snapshot)[:2] == [0.1, 0.2]
+    nodes.insert(0, NodeIdentity("a-new-one"))  # the others move on by one position
+    assert made.poll()
+    assert loads(made.snapshot)[1:3] == [0.1, 0.2]
+    made.stop()
+
+
 def test_of_two_series_for_one_node_the_fresher_wins(prometheus: CannedPrometheus) -> None:
     both = [{"node": "n0", "instance": "a"}, {"node": "n0", "instance": "b"}]
     prometheus.series["load"] = [(both[0], 7.0), (both[1], 9.0)]
