@@ -22,7 +22,8 @@ as typical: a node that says nothing is neither the best nor the worst.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,30 +99,38 @@ def log_placement(read: Reader, level: Floats | float) -> Floats:
 class Placement:
     """The terms network and load, taken apart so that other residents cost no second look at the features.
 
-    `still` is the share of the run that is no transfer, `moving` the rest times the candidate's transfer
-    ratio, `use` the cpu use (NaN: unknown), `wanted` the share of the cores that the job asks for: the rows
-    of `parts`, shape (4, candidates).
+    The rows of `parts`, shape (5, candidates): `still`, the share of the run that is no transfer; `moving`,
+    the rest times the candidate's transfer ratio; `use` of the cpu, with `measured` 1, or the typical one,
+    with 0; `wanted`, the share of the cores that the job asks for.
     """
 
     parts: Floats
 
-    def of(self, rows: Indices) -> Placement:
-        """The same of these candidates."""
-        return Placement(self.parts[:, rows])
-
-    def terms(self, heavy: Floats | float, more_use: Floats | None = None) -> tuple[Floats, Floats]:
-        """Network and load with so many network-heavy residents, and so much more cpu in use."""
-        still, moving, use, wanted = self.parts
-        if more_use is not None:
-            use = np.maximum(use + more_use, 0.0)
-        use = np.where(np.isfinite(use), use, TYPICAL_USE)
+    def terms(self, heavy: Floats) -> tuple[Floats, Floats]:
+        """Network and load with so many network-heavy residents."""
+        still, moving, use, _, wanted = self.parts
         network = np.log(still + moving * (1.0 + MOVING * heavy))
         return network, USE_WEIGHT * (use - TYPICAL_USE) + np.log(np.maximum(use + wanted, 1.0))
 
-    def log_s(self, heavy: Floats | float, more_use: Floats | None = None) -> Floats:
+    def log_s(self, heavy: Floats) -> Floats:
         """Both terms together, in log s."""
-        network, load = self.terms(heavy, more_use)
+        network, load = self.terms(heavy)
         return network + load
+
+    def changed(self, rows: Indices, heavy: Sequence[float], more_use: Sequence[float]) -> list[float]:
+        """`log_s` of these candidates with other residents and so much more cpu in use (never below 0).
+
+        The same formulas for one candidate after the other: for the few that change at a time, arrays cost
+        several times as much.
+        """
+        log, log_s = math.log, []
+        for part, count, more in zip(self.parts[:, rows].T.tolist(), heavy, more_use, strict=True):
+            still, moving, use, measured, wanted = part
+            if measured:
+                use = max(use + more, 0.0)
+            network = log(still + moving * (1.0 + MOVING * count))
+            log_s.append(network + (USE_WEIGHT * (use - TYPICAL_USE) + log(max(use + wanted, 1.0))))
+        return log_s
 
 
 def placement_of(read: Reader, level: Floats | float) -> Placement:
@@ -131,8 +140,10 @@ def placement_of(read: Reader, level: Floats | float) -> Placement:
     share = np.clip(known(hinted, otherwise=SHARE_BY_DEFAULT), 0.0, SHARE_AT_MOST)
     ratio = np.clip(known(read("transfer_ratio"), otherwise=1.0), 0.0, RATIO_AT_MOST)
     use = known(read("cpu_use_forecast"), read("cpu_use_mean_1m"), read("cpu_use"), otherwise=np.nan)
+    measured = np.isfinite(use)
     wanted = known(np.divide(read("job_cpu"), read("cpu_cores")), otherwise=0.0)
-    return Placement(np.stack(np.broadcast_arrays(1.0 - share, share * ratio, use, wanted)))
+    parts = (1.0 - share, share * ratio, np.where(measured, use, TYPICAL_USE), measured, wanted)
+    return Placement(np.stack(np.broadcast_arrays(*parts)))
 
 
 def _heavy(read: Reader) -> Floats:

@@ -23,7 +23,6 @@ from numpy.typing import ArrayLike, NDArray
 from model.features import NEIGHBOURS
 from model.schema import NAMES, POSITION, SCHEMA_VERSION
 from model.snapshot import Floats
-from scheduler.core.scoring import residents_then
 from scheduler.core.types import Corrections, Fallback, Mask, PodFacts, Ranking, ScoreTable
 
 COMPRESSION = 1
@@ -151,12 +150,9 @@ def decision_record(
     `residents` are the values of `NEIGHBOURS` of the listed nodes as of now, best first.
     """
     order, explorable = positions[ranking.order], positions[ranking.explorable]
-    offered = np.zeros(len(table.nodes), dtype=bool)
-    offered[positions] = True
+    offered = np.zeros(len(table.nodes), dtype=np.uint8)
+    offered[positions] = 1
     shifted = corrections.shift.nonzero()[0]
-    then = residents_then(table, order)
-    same = (residents == then) | (np.isnan(residents) & np.isnan(then))
-    corrected = (~same.all(axis=1)).nonzero()[0]
     return _record(
         pod,
         moment,
@@ -169,9 +165,9 @@ def decision_record(
         offered=np.packbits(offered).tobytes(),
         shifted=_positions(shifted),
         shift=_floats(corrections.shift[shifted]),
-        corrected=_positions(order[corrected]),
-        corrected_rows=_floats(residents[corrected]),
-        corrected_columns=_RESIDENTS if len(corrected) else b"",
+        corrected=_positions(order),
+        corrected_rows=_floats(residents),
+        corrected_columns=_RESIDENTS,
         explorable=_positions(explorable),
         propensity=_floats(ranking.propensity),
     )

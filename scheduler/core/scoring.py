@@ -14,6 +14,7 @@ the share of the cores requested since.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from model.features import NEIGHBOURS, build, neighbour_rows
+from model.features import build, neighbour_rows
 from model.placement import ClusterView, Job, NodeFacts
 from model.prior import PRIOR_SIGMA, Placement, log_level, placement_of, reader_of
 from model.schema import POSITION
@@ -34,7 +35,6 @@ Z90 = 1.2815515655446004
 CORRECTED_AT_ONCE = 64
 """Changed nodes corrected within one call."""
 
-_RESIDENTS = [POSITION[name] for name in NEIGHBOURS]
 _HEAVY, _REQUESTED = POSITION["residents_network_heavy"], POSITION["requested_cpu_ratio"]
 _NOWHERE = NodeFacts()
 
@@ -166,10 +166,10 @@ def settle_unmeasured(log_s: Floats, measured: Mask) -> Floats:
     return np.where(measured, log_s, np.maximum(log_s, middle))
 
 
-def tie_break_of(table: ScoreTable, pod_uid: str) -> Floats:
-    """A number per node, different for every pod, that orders exact ties and so spreads them."""
-    mixed = (table.tie_seed ^ np.uint64(zlib.crc32(pod_uid.encode()))) * np.uint64(2654435761)
-    return (mixed & np.uint64(0xFFFFFFFF)).astype(np.float64)
+def tie_break_of(table: ScoreTable, rows: Indices, pod_uid: str) -> list[int]:
+    """A number for each position, different for every pod: orders exact ties, and so spreads them."""
+    own = zlib.crc32(pod_uid.encode())
+    return [((seed ^ own) * 2654435761) & 0xFFFFFFFF for seed in table.tie_seed[rows].tolist()]
 
 
 def bring_up_to_date(
@@ -189,19 +189,16 @@ def bring_up_to_date(
 
 def _projected(table: ScoreTable, rows: Indices, names: Sequence[str], cluster: ClusterView) -> Floats:
     """The terms of placement as they would be with the residents of now; shape (rows,)."""
-    facts = [cluster.get(name, _NOWHERE) for name in names]
-    heavy = np.array([fact.network_heavy for fact in facts], dtype=np.float64)
-    asked, cores = np.array([(fact.requested_cpu, fact.allocatable_cpu) for fact in facts]).T
-    cores[~(cores > 0)] = np.nan
-    more_use = (asked + table.job.cpu) / cores - table.requested[rows]
-    return table.placement.of(rows).log_s(heavy, np.where(np.isfinite(more_use), more_use, 0.0))
-
-
-def residents_then(table: ScoreTable, rows: Indices) -> Floats:
-    """What the table says of `NEIGHBOURS` at these positions, shape (rows, len(NEIGHBOURS))."""
-    return table.features[rows[:, None], _RESIDENTS]
+    own, heavy, more_use = table.job.cpu, [], []
+    for name, requested in zip(names, table.requested[rows].tolist(), strict=True):
+        fact = cluster.get(name, _NOWHERE)
+        cores = fact.allocatable_cpu
+        more = (fact.requested_cpu + own) / cores - requested if cores > 0 else 0.0
+        heavy.append(fact.network_heavy)
+        more_use.append(0.0 if math.isnan(more) else more)
+    return np.array(table.placement.changed(rows, heavy, more_use))
 
 
 def residents_now(table: ScoreTable, rows: Indices, cluster: ClusterView) -> Floats:
-    """The same of this moment, for the record."""
-    return neighbour_rows(table.job, [table.nodes[row] for row in rows], cluster)
+    """Values of `NEIGHBOURS` there at this moment, shape (rows, len(NEIGHBOURS)); for the record."""
+    return neighbour_rows(table.job, [table.nodes[row] for row in rows.tolist()], cluster)

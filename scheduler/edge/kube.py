@@ -328,8 +328,9 @@ def _change(line: bytes, decoder: msgspec.json.Decoder[Item]) -> tuple[str, Chan
     if event.type == "ERROR":
         told = _decode(event.object, _Status)
         raise KubeError(told.code, told.reason, told.message)
-    version = _decode(event.object, _Versioned).metadata.resourceVersion
     item = None if event.type == "BOOKMARK" else _item(event.object, decoder)
+    told = getattr(getattr(item, "metadata", None), "resourceVersion", "")  # most items are read with it
+    version = told or _decode(event.object, _Versioned).metadata.resourceVersion
     return version, None if item is None else Changed(event.type, item)
 
 

@@ -230,7 +230,7 @@ class Prioritizer:
         return rank(
             log_s,
             table.sigma[rows],
-            tie_break_of(table, pod.uid)[rows],
+            lambda some: tie_break_of(table, rows[some], pod.uid),
             self._max_listed,
             self._exploration,
             (self._draw(), self._draw()),

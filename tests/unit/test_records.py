@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 import pytest
-from placing_builders import NODES, a_decision, a_pod, a_table
+from placing_builders import NODES, a_decision, a_pod, a_table, a_view
 
 from model.features import NEIGHBOURS
 from model.schema import NAMES, POSITION
@@ -21,7 +21,7 @@ from scheduler.core.records import (
     table_record,
     with_rows,
 )
-from scheduler.core.scoring import residents_then
+from scheduler.core.scoring import residents_now
 from scheduler.core.types import Corrections, Fallback, ScoreTable
 
 
@@ -43,10 +43,10 @@ def test_a_decision_is_read_back_with_its_shifts_and_corrected_rows() -> None:
     corrections = Corrections(np.array([0.0, np.log(2.0), 0.0, 0.0]), 1)
     positions = np.array([1, 3])
     exploring = Exploration(0.2, everywhere=True)
-    ranking = rank(table.ranked[positions], table.sigma[positions], np.zeros(2), 5, exploring)
+    ranking = rank(table.ranked[positions], table.sigma[positions], np.zeros_like, 5, exploring)
     assert ranking is not None
     moment = Moment("d", 1.0, 0.1, 1, 2.0, Fallback.NONE, 2)
-    residents = residents_then(table, positions[ranking.order])
+    residents = residents_now(table, positions[ranking.order], a_view())
     residents[0, 3] = 99.0
     record = decision_record(a_pod(), moment, table, positions, ranking, corrections, residents)
     seen, kept = read_decision(record, stored(table)), stored(table).features[1]
