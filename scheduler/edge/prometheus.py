@@ -89,18 +89,26 @@ class PrometheusReader:
             raise PrometheusError(f"time() was answered by {now_s}")
         return now_s
 
-    def read(self, queries: Sequence[GridQuery], now_s: int) -> Mapping[GridQuery, Answer | PrometheusError]:
-        """The answer, or what went wrong, of every query; one that fails does not touch the others."""
-        answers = self._pool.map(lambda query: self._read_one(query, now_s), queries)
+    def read(
+        self, queries: Sequence[GridQuery], now_s: float
+    ) -> Mapping[GridQuery, Answer | PrometheusError]:
+        """The answer, or what went wrong, of every query; one that fails does not touch the others.
+
+        The last step of every grid is `now_s`, to the millisecond.
+        """
+        last_s = math.floor(now_s * 1000.0) / 1000.0
+        answers = self._pool.map(lambda query: self._read_one(query, last_s), queries)
         return dict(zip(queries, answers, strict=True))
 
-    def _read_one(self, query: GridQuery, now_s: int) -> Answer | PrometheusError:
-        start_s = now_s - (query.steps - 1) * query.step_s
-        start, end = (datetime.fromtimestamp(t, UTC) for t in (start_s, now_s))
+    def _read_one(self, query: GridQuery, last_s: float) -> Answer | PrometheusError:
+        start_s = last_s - (query.steps - 1) * query.step_s
+        start, end = (datetime.fromtimestamp(t, UTC) for t in (start_s, last_s))
+        # the library rounds to whole seconds, which would make every reading half a second older
+        exact = {"start": start_s, "end": last_s, "timeout": self._server_limit()}
         try:
             result = self._ask(
                 lambda client: client.custom_query_range(
-                    query.promql, start, end, str(query.step_s), params={"timeout": self._server_limit()}
+                    query.promql, start, end, str(query.step_s), params=exact
                 )
             )
             return _parsed(result, start_s, query)
@@ -215,7 +223,7 @@ def _envelope(body: bytes) -> dict[str, dict[str, msgspec.Raw]]:
     return {"data": {"result": msgspec.json.decode(body, type=_Reply).data.result}}
 
 
-def _parsed(result: msgspec.Raw, start_s: int, query: GridQuery) -> Answer:
+def _parsed(result: msgspec.Raw, start_s: float, query: GridQuery) -> Answer:
     text = bytes(result).replace(b'"+Inf"', b'"Inf"')  # the one spelling that the decoder does not know
     try:
         series, rejected = _ALL_SERIES.decode(text), 0

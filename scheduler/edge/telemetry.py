@@ -155,7 +155,7 @@ class TelemetryPoller:
         taken_at_s = self._clock()
         now_s = reader.server_time_s()
         plan = self._plan()
-        answers = reader.read(_all_queries(plan), math.floor(now_s))
+        answers = reader.read(_all_queries(plan), now_s)
         directory = NodeDirectory(self._nodes())
         measured = self._measure(plan, answers.__getitem__, directory, now_s)
         self.reports = tuple(each.report for each in measured)

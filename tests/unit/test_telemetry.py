@@ -192,6 +192,15 @@ def test_a_renamed_node_is_unknown_until_its_new_name_reports(prometheus: Canned
     assert loads(polled(prometheus, nodes=renamed)) == [0.5, 0.5, 0.5]
 
 
+def test_a_value_is_read_as_of_now_and_not_of_the_last_whole_second(prometheus: CannedPrometheus) -> None:
+    prometheus.now = lambda: 1_700_000_000.9
+    prometheus.series["load"] = [({"node": "n0"}, lambda t: t - 1_700_000_000)]
+    prometheus.series["measured"] = [({"node": "n0"}, lambda t: t)]
+    snapshot = polled(prometheus, LOAD)
+    assert loads(snapshot)[0] == pytest.approx(0.9, abs=1e-3)
+    assert snapshot.node_age_s["load1_per_core"][0] == pytest.approx(0.0, abs=1e-3)
+
+
 def test_whose_a_series_is_follows_series_and_nodes_from_poll_to_poll(prometheus: CannedPrometheus) -> None:
     nodes = list(NODES)
     prometheus.series["load"] = [({"node": "n0"}, 0.1), ({"node": "n1"}, 0.2)]
