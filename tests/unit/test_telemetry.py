@@ -273,6 +273,27 @@ def test_one_unreadable_series_spoils_no_other(prometheus: CannedPrometheus) -> 
     assert any("4 of 5 series could not be read" in problem for problem in snapshot.problems)
 
 
+@pytest.mark.parametrize(
+    "odd", ['[[T,"1","2"],[T]]', '[[T,"1"],[T,"x"]]', '[["1",T]]', '[[T,"NaN"],[T]]', "[[T]]"]
+)
+def test_samples_of_another_shape_are_not_taken_for_those_of_another_series(
+    prometheus: CannedPrometheus, odd: str
+) -> None:
+    now = math.floor(time.time())
+    series = ['{"metric":{"node":"n0"},"values":[[T,"0.1"]]}', '{"metric":{"node":"n1"},"values":ODD}']
+    result = ",".join(series).replace("ODD", odd).replace("T", str(now))
+    prometheus.raw["load"] = f'{{"data":{{"result":[{result}]}}}}'.encode()
+    prometheus.now = lambda: now
+    snapshot = polled(prometheus)
+    assert loads(snapshot)[0] == 0.1
+    assert np.isnan(loads(snapshot)[1])
+
+
+def test_a_number_that_json_does_not_know_spoils_no_other(prometheus: CannedPrometheus) -> None:
+    prometheus.series["load"] = [({"node": "n0"}, "NaN"), ({"node": "n1"}, 0.4), ({"node": "n2"}, "+Inf")]
+    assert loads(polled(prometheus))[1] == 0.4
+
+
 def test_an_http_error_for_one_reading_is_named(prometheus: CannedPrometheus) -> None:
     prometheus.status["load"] = 500
     prometheus.raw["load"] = b'{"status":"error","error":"out of order"}'
