@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
+import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
@@ -47,6 +49,7 @@ SHORT_WATCH_S = 1.0
 BACKOFF_S_MAX = 30.0
 GATHERED_S = 0.05
 """In a burst a watch is read so seldom: each waking costs more than the event that it brings."""
+MUCH_BYTES = 256 * 1024
 READS_AT_ONCE, READS_PER_S = 50.0, 10.0
 """Reads of a watch before it counts as a burst, and how soon they are granted again."""
 GONE = 410
@@ -345,28 +348,38 @@ def _item(raw: msgspec.Raw, decoder: msgspec.json.Decoder[Item]) -> Item | None:
 
 
 async def _gathered(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Pieces of a watch as they come; in a burst, what comes within `GATHERED_S` at once.
-
-    The socket is left alone meanwhile, so that neither it nor TLS wakes anybody.
-    """
+    """Pieces of a watch as they come; in a burst, what comes within `GATHERED_S` at once."""
     granted, seen_s = READS_AT_ONCE, time.monotonic()
     async for chunk in answer.content.iter_any():
         yield chunk
         now_s = time.monotonic()
         granted = min(READS_AT_ONCE, granted + (now_s - seen_s) * READS_PER_S) - 1.0
         seen_s = now_s
-        if granted <= 0.0 and (transport := _transport(answer)) is not None:
+        if granted <= 0.0:
             granted = 0.0
-            transport.pause_reading()
-            await asyncio.sleep(GATHERED_S)
-            if not transport.is_closing():
-                transport.resume_reading()
+            with _left_alone(answer):
+                await asyncio.sleep(GATHERED_S)
 
 
-def _transport(answer: aiohttp.ClientResponse) -> asyncio.Transport | None:
-    """The open socket below an answer that has not ended."""
+@contextmanager
+def _left_alone(answer: aiohttp.ClientResponse) -> Iterator[None]:
+    """The kernel wakes nobody for what comes meanwhile, unless it is much or the end.
+
+    Pausing the transport would not do: below TLS it goes on reading.
+    """
     transport = answer.connection.transport if answer.connection is not None else None
-    return None if transport is None or transport.is_closing() else transport
+    found = transport.get_extra_info("socket") if transport is not None else None
+    if found is None or transport is None or transport.is_closing():
+        yield
+        return
+    with socket.socket(
+        fileno=os.dup(found.fileno())
+    ) as same:  # its own name for it: it may be closed meanwhile
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, MUCH_BYTES)
+        try:
+            yield
+        finally:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
 
 async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
