@@ -25,7 +25,17 @@ from model.schema import FEATURES, NAMES, SCHEMA_VERSION, Feature
 from model.snapshot import Floats, TelemetrySnapshot
 from model.transfer import attained_throughput, transfer_columns
 
-__all__ = ["FEATURES", "NAMES", "SCHEMA_VERSION", "Feature", "build", "job_columns", "neighbour_columns"]
+__all__ = [
+    "FEATURES",
+    "NAMES",
+    "NEIGHBOURS",
+    "SCHEMA_VERSION",
+    "Feature",
+    "build",
+    "job_columns",
+    "neighbour_columns",
+    "neighbour_rows",
+]
 
 Columns = dict[str, Floats | float]
 NOWHERE = NodeFacts()
@@ -81,20 +91,25 @@ def job_columns(job: Job) -> Columns:
 
 def neighbour_columns(job: Job, candidates: Sequence[str], cluster: ClusterView) -> Columns:
     """The columns of group neighbours, by feature name; shape (len(candidates),) each."""
+    return dict(zip(NEIGHBOURS, neighbour_rows(job, candidates, cluster).T, strict=True))
+
+
+NEIGHBOURS = (
+    "residents",
+    "residents_network_heavy",
+    "residents_same_framework",
+    "requested_cpu_ratio",
+    "image_present",
+)
+"""The features of group neighbours: those that change with every binding."""
+_UNKNOWN_NEIGHBOURS = (math.nan,) * len(NEIGHBOURS)
+
+
+def neighbour_rows(job: Job, candidates: Sequence[str], cluster: ClusterView) -> Floats:
+    """The values of `NEIGHBOURS`, shape (len(candidates), len(NEIGHBOURS))."""
     facts = [cluster.get(name) for name in candidates]
     rows = [_neighbours(job, fact) if fact is not None else _UNKNOWN_NEIGHBOURS for fact in facts]
-    table = np.array(rows, dtype=np.float64).reshape(len(rows), 5).T
-    names = (
-        "residents",
-        "residents_network_heavy",
-        "residents_same_framework",
-        "requested_cpu_ratio",
-        "image_present",
-    )
-    return dict(zip(names, table, strict=True))
-
-
-_UNKNOWN_NEIGHBOURS = (math.nan,) * 5
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(NEIGHBOURS))
 
 
 def _neighbours(job: Job, fact: NodeFacts) -> tuple[float, float, float, float, float]:

@@ -22,12 +22,14 @@ as typical: a node that says nothing is neither the best nor the worst.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from model.schema import POSITION
-from model.snapshot import Floats
+from model.snapshot import Floats, Indices
 
 PRIOR_SIGMA = 0.8
 """Standard deviation of log(run_s) about the prior before anything was learnt: a factor of 2.2."""
@@ -73,7 +75,7 @@ def log_prior_parts(features: Floats) -> Floats:
     """
     read = reader_of(features)
     level = log_level(read)
-    return np.stack([level, _network(read, level), _load(read)], axis=1)
+    return np.stack([level, *placement_of(read, level).terms(_heavy(read))], axis=1)
 
 
 def log_prior(features: Floats) -> Floats:
@@ -89,7 +91,63 @@ def log_prior(features: Floats) -> Floats:
 
 def log_placement(read: Reader, level: Floats | float) -> Floats:
     """What the candidate itself adds to `level`: the terms network and load."""
-    return np.asarray(_network(read, level) + _load(read), dtype=np.float64)
+    network, load = placement_of(read, level).terms(_heavy(read))
+    return network + load
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Placement:
+    """The terms network and load, taken apart so that other residents cost no second look at the features.
+
+    The rows of `parts`, shape (5, candidates): `still`, the share of the run that is no transfer; `moving`,
+    the rest times the candidate's transfer ratio; `use` of the cpu, with `measured` 1, or the typical one,
+    with 0; `wanted`, the share of the cores that the job asks for.
+    """
+
+    parts: Floats
+
+    def terms(self, heavy: Floats) -> tuple[Floats, Floats]:
+        """Network and load with so many network-heavy residents."""
+        still, moving, use, _, wanted = self.parts
+        network = np.log(still + moving * (1.0 + MOVING * heavy))
+        return network, USE_WEIGHT * (use - TYPICAL_USE) + np.log(np.maximum(use + wanted, 1.0))
+
+    def log_s(self, heavy: Floats) -> Floats:
+        """Both terms together, in log s."""
+        network, load = self.terms(heavy)
+        return network + load
+
+    def changed(self, rows: Indices, heavy: Sequence[float], more_use: Sequence[float]) -> list[float]:
+        """`log_s` of these candidates with other residents and so much more cpu in use (never below 0).
+
+        The same formulas for one candidate after the other: for the few that change at a time, arrays cost
+        several times as much.
+        """
+        log, log_s = math.log, []
+        for part, count, more in zip(self.parts[:, rows].T.tolist(), heavy, more_use, strict=True):
+            still, moving, use, measured, wanted = part
+            if measured:
+                use = max(use + more, 0.0)
+            network = log(still + moving * (1.0 + MOVING * count))
+            log_s.append(network + (USE_WEIGHT * (use - TYPICAL_USE) + log(max(use + wanted, 1.0))))
+        return log_s
+
+
+def placement_of(read: Reader, level: Floats | float) -> Placement:
+    """What of network and load depends on the features of job and candidate."""
+    base_s = np.maximum(np.exp(np.minimum(level, 50.0)), LEAST_S)
+    hinted = read("transfer_median_s") / base_s
+    share = np.clip(known(hinted, otherwise=SHARE_BY_DEFAULT), 0.0, SHARE_AT_MOST)
+    ratio = np.clip(known(read("transfer_ratio"), otherwise=1.0), 0.0, RATIO_AT_MOST)
+    use = known(read("cpu_use_forecast"), read("cpu_use_mean_1m"), read("cpu_use"), otherwise=np.nan)
+    measured = np.isfinite(use)
+    wanted = known(np.divide(read("job_cpu"), read("cpu_cores")), otherwise=0.0)
+    parts = (1.0 - share, share * ratio, np.where(measured, use, TYPICAL_USE), measured, wanted)
+    return Placement(np.stack(np.broadcast_arrays(*parts)))
+
+
+def _heavy(read: Reader) -> Floats:
+    return known(read("residents_network_heavy"), otherwise=0.0)
 
 
 def known(*choices: Floats | float, otherwise: Floats | float) -> Floats:
@@ -117,19 +175,3 @@ def _formula(read: Reader) -> Floats:
     transfer = known(read("transfer_median_s"), otherwise=0.0)
     rtt = known(read("rtt_all"), otherwise=0.0)
     return np.asarray(np.log(CPU_S + transfer + ROUNDS * rtt), dtype=np.float64)
-
-
-def _network(read: Reader, level: Floats | float) -> Floats:
-    base_s = np.maximum(np.exp(np.minimum(level, 50.0)), LEAST_S)
-    hinted = read("transfer_median_s") / base_s
-    share = np.clip(known(hinted, otherwise=SHARE_BY_DEFAULT), 0.0, SHARE_AT_MOST)
-    ratio = np.clip(known(read("transfer_ratio"), otherwise=1.0), 0.0, RATIO_AT_MOST)
-    sharing = 1.0 + MOVING * known(read("residents_network_heavy"), otherwise=0.0)
-    return np.asarray(np.log(1.0 - share + share * ratio * sharing), dtype=np.float64)
-
-
-def _load(read: Reader) -> Floats:
-    use = known(read("cpu_use_forecast"), read("cpu_use_mean_1m"), read("cpu_use"), otherwise=TYPICAL_USE)
-    wanted = known(np.divide(read("job_cpu"), read("cpu_cores")), otherwise=0.0)
-    crowding = np.log(np.maximum(use + wanted, 1.0))
-    return np.asarray(USE_WEIGHT * (use - TYPICAL_USE) + crowding, dtype=np.float64)

@@ -13,7 +13,7 @@ from model.snapshot import PairReadings, TelemetrySnapshot
 from scheduler.core.outcomes import EndState, Outcome
 from scheduler.core.ranking import rank
 from scheduler.core.records import Batch, DecisionRecord, Moment, decision_record, table_record
-from scheduler.core.scoring import Basis, basis_of, sigma_of, table_from_model
+from scheduler.core.scoring import Basis, basis_of, residents_now, table_from_model
 from scheduler.core.types import Corrections, Fallback, PodFacts, Prediction, ScoreTable
 from scheduler.core.wire import Node, Pod
 
@@ -75,13 +75,13 @@ def a_decision(
     """A recorded decision that listed the nodes of `table`, best first."""
     table = table or a_table()
     rows = np.arange(len(table.nodes))
-    ranking = rank(table.ranked, sigma_of(table), rows.astype(float), 5)
+    ranking = rank(table.ranked, table.sigma, lambda some: some.tolist(), 5)
     assert ranking is not None
     moment = Moment(
         changes.pop("decision_id", f"d-{uid}-{at_s}"), at_s, 0.5, 1, 2.0, Fallback.NONE, len(rows)
     )
-    listed = table.features[rows[ranking.order]]
-    record = decision_record(a_pod(uid), moment, table, rows, ranking, Corrections.none(table), listed)
+    residents = residents_now(table, rows[ranking.order], a_view(table.nodes))
+    record = decision_record(a_pod(uid), moment, table, rows, ranking, Corrections.none(table), residents)
     return msgspec.structs.replace(record, **changes)
 
 

@@ -145,7 +145,8 @@ class Cluster:
             pod = replace(pod, node=before.node)
         else:
             self._assumed.pop(pod.uid, None)
-        self._put(before, pod)
+        if pod != before:
+            self._put(before, pod)
 
     def remove_pod(self, uid: str) -> None:
         """Forget a pod that is gone."""
@@ -252,12 +253,15 @@ def _with_residents(facts: NodeFacts, residents: Mapping[str, PodFacts]) -> Node
         by_framework[pod.job.framework] = by_framework.get(pod.job.framework, 0) + 1
         requested_cpu += pod.job.cpu
         heavy += _is_network_heavy(pod.job)
-    return replace(
-        facts,
+    return NodeFacts(
+        zone=facts.zone,
+        nic_class=facts.nic_class,
+        allocatable_cpu=facts.allocatable_cpu,
         requested_cpu=requested_cpu,
         residents=len(residents),
         network_heavy=heavy,
         residents_by_framework=MappingProxyType(by_framework),
+        images=facts.images,
     )
 
 

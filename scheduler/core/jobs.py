@@ -107,8 +107,7 @@ class Descriptions:
         if last is None or not _same_job(last[0], pod):
             described = describe(pod)
         else:
-            facts = replace(last[1].pod, **_passing_facts(pod))
-            described = Described(facts, last[1].complaints)
+            described = _passed_on(last[1], _passing_facts(pod))
         self._last[uid] = (pod, described)
         self._last.move_to_end(uid)
         if len(self._last) > self._limit:
@@ -118,6 +117,13 @@ class Descriptions:
     def forget(self, uid: str) -> None:
         """The pod is gone."""
         self._last.pop(uid, None)
+
+
+def _passed_on(before: Described, now: dict[str, Any]) -> Described:
+    """As before, but for what changes in the life of a pod."""
+    if all(getattr(before.pod, name) == value for name, value in now.items()):
+        return before
+    return Described(replace(before.pod, **now), before.complaints)
 
 
 def _same_job(one: Pod, other: Pod) -> bool:

@@ -28,6 +28,7 @@ first; the randomness is the caller's `draws`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,10 @@ SHARED_ERROR = 0.95
 HOPELESS = 2.0
 SAME = 1e-9
 """Logarithms of times closer than this are one time."""
+
+TieBreak = Callable[[Indices], Sequence[float]]
+"""Tells a number for each of these positions."""
+_CERTAIN = np.ones(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,33 +75,34 @@ def tie_width(sigma: float) -> float:
 def rank(
     log_s: Floats,
     sigma: Floats,
-    tie_break: Floats,
+    tie_break: TieBreak,
     max_listed: int,
     exploration: Exploration = NO_EXPLORATION,
     draws: tuple[float, float] = (1.0, 0.0),
 ) -> Ranking | None:
     """The ranking of nodes by predicted log time (shape (n,), s), or None without an opinion.
 
-    `sigma` is the standard deviation of each log time, `tie_break` any
-    number per node. None when fewer than one time is finite or all are the
+    `sigma` is the standard deviation of each log time, `tie_break` tells any
+    numbers of nodes. None when fewer than one time is finite or all are the
     same. `draws` are two independent uniform numbers in [0, 1): the first
     decides whether to explore, the second which node.
     """
-    known = np.flatnonzero(np.isfinite(log_s))
-    alike = len(known) > 1 and float(np.ptp(log_s[known])) < SAME
-    if len(known) == 0 or (alike and not (exploration.everywhere and exploration.rate > 0)):
+    known, least, most = _known(log_s)
+    alike = known > 1 and most - least < SAME
+    if known == 0 or (alike and not (exploration.everywhere and exploration.rate > 0)):
         return None
-    best = _first(log_s, tie_break, known)
+    nearest = _nearest(log_s, tie_break, known, least, max_listed)
+    best = min((tie, place) for time, tie, place in nearest if time <= least + SAME)[1]
     width = tie_width(float(sigma[best]))
-    explorable, propensity = _propensities(log_s, known, best, exploration)
-    drawing = draws[0] < exploration.rate
-    top = _drawn(explorable, propensity, best, exploration.rate, draws[1]) if drawing else best
-    others = _best_others(log_s, tie_break, known, top, max_listed - 1)
-    scores = score(log_s[others] - log_s[best], width)
-    listed = scores > 0
+    top, explorable, propensity = _first(log_s, best, exploration, draws)
+    listed, scores = [top], [BEST]
+    for time, _, other in nearest:
+        if other != top and len(listed) < max_listed and (points := score(time - least, width)) > 0:
+            listed.append(other)
+            scores.append(points)
     return Ranking(
-        order=np.concatenate([np.array([top], dtype=np.intp), others[listed]]),
-        scores=(BEST, *scores[listed].tolist()),
+        order=np.array(listed, dtype=np.intp),
+        scores=tuple(scores),
         explored=top != best,
         explorable=explorable,
         propensity=propensity,
@@ -104,37 +110,57 @@ def rank(
     )
 
 
-def score(slower: Floats, width: float) -> Indices:
-    """Integers 0..9 from how much slower than the best (difference of log times, >= 0) each node is."""
-    beyond = np.maximum(slower - width, 0.0) / math.log(HOPELESS)
-    integers: Indices = np.rint(np.clip(NEAR_TIE * (1.0 - beyond), 0.0, NEAR_TIE)).astype(np.intp)
-    return integers
+def score(slower: float, width: float) -> int:
+    """0..9 from how much slower than the best (difference of log times, >= 0) a node is."""
+    beyond = max(slower - width, 0.0) / math.log(HOPELESS)
+    return round(min(max(NEAR_TIE * (1.0 - beyond), 0.0), NEAR_TIE))
 
 
-def _first(log_s: Floats, tie_break: Floats, known: Indices) -> int:
-    tied = known[log_s[known] <= log_s[known].min() + SAME]
-    return int(tied[int(np.argmin(tie_break[tied]))])
+def _known(log_s: Floats) -> tuple[int, float, float]:
+    """How many times are finite, the least and the greatest of them."""
+    if not len(log_s):
+        return 0, math.nan, math.nan
+    least, most = float(log_s.min()), float(log_s.max())
+    if math.isfinite(least) and math.isfinite(most):
+        return len(log_s), least, most
+    finite = log_s[np.isfinite(log_s)]
+    return (len(finite), float(finite.min()), float(finite.max())) if len(finite) else (0, math.nan, math.nan)
 
 
-def _best_others(log_s: Floats, tie_break: Floats, known: Indices, top: int, count: int) -> Indices:
-    """The `count` best besides `top`, best first."""
-    others: Indices = known[known != top]
-    if count <= 0 or not len(others):
-        return others[:0]
-    if len(others) > 4 * count:
-        edge = np.partition(log_s[others], count - 1)[count - 1]
-        others = others[log_s[others] <= edge]
-    order = np.lexsort((tie_break[others], log_s[others]))
-    chosen: Indices = others[order[:count]]
-    return chosen
+def _nearest(
+    log_s: Floats, tie_break: TieBreak, known: int, least: float, count: int
+) -> list[tuple[float, float, int]]:
+    """Time, tie break and place of the `count + 1` best and of what ties with them; best first.
+
+    One more than are listed, in case the first is none of them.
+    """
+    if known > 4 * count:
+        finite = log_s if known == len(log_s) else np.where(np.isfinite(log_s), log_s, np.inf)
+        edge = max(float(np.partition(finite, count)[count]), least + SAME)
+        places: Indices = ((log_s <= edge) & (log_s >= least)).nonzero()[0]
+    else:
+        places = np.isfinite(log_s).nonzero()[0]
+    ties, times = tie_break(places), log_s[places].tolist()
+    return sorted(zip(times, ties, places.tolist(), strict=True))
+
+
+def _first(
+    log_s: Floats, best: int, exploration: Exploration, draws: tuple[float, float]
+) -> tuple[int, Indices, Floats]:
+    """Who comes first, who could have, and with which probability each."""
+    if exploration.rate <= 0:
+        return best, np.array([best], dtype=np.intp), _CERTAIN
+    known: Indices = np.isfinite(log_s).nonzero()[0]
+    explorable, propensity = _propensities(log_s, known, best, exploration)
+    if draws[0] >= exploration.rate:
+        return best, explorable, propensity
+    return _drawn(explorable, propensity, best, exploration.rate, draws[1]), explorable, propensity
 
 
 def _propensities(
     log_s: Floats, known: Indices, best: int, exploration: Exploration
 ) -> tuple[Indices, Floats]:
     """Nodes that may come first and the probability of each, exploring or not."""
-    if exploration.rate <= 0:
-        return np.array([best], dtype=np.intp), np.ones(1)
     slower = log_s[known] - log_s[best]
     if exploration.everywhere:
         explorable, weight = known, np.ones(len(known))

@@ -14,12 +14,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from model.schema import NAMES, SCHEMA_VERSION
+from model.features import NEIGHBOURS
+from model.schema import NAMES, POSITION, SCHEMA_VERSION
 from model.snapshot import Floats
 from scheduler.core.types import Corrections, Fallback, Mask, PodFacts, Ranking, ScoreTable
 
@@ -48,8 +50,9 @@ class DecisionRecord(msgspec.Struct, frozen=True):
 
     `offered` is a bit per row; `shifted`/`shift` say how far times (log s)
     had moved since the table was made; `corrected`/`corrected_rows` are the
-    feature rows that replace the table's; `explorable`/`propensity` the
-    probabilities with which nodes would have come first.
+    values that replace the table's in those rows, in the columns `corrected_columns`
+    (empty: in all); `explorable`/`propensity` the probabilities with which nodes
+    would have come first.
     """
 
     decision_id: str
@@ -80,6 +83,7 @@ class DecisionRecord(msgspec.Struct, frozen=True):
     corrected_rows: bytes = b""
     explorable: bytes = b""
     propensity: bytes = b""
+    corrected_columns: bytes = b""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -139,33 +143,31 @@ def decision_record(
     positions: NDArray[np.intp],
     ranking: Ranking,
     corrections: Corrections,
-    listed_rows: Floats,
+    residents: Floats,
 ) -> DecisionRecord:
     """A call that was answered with `ranking`, whose positions count in `positions` (rows of the table).
 
-    `listed_rows` are the feature rows of the listed nodes as of now, best first.
+    `residents` are the values of `NEIGHBOURS` of the listed nodes as of now, best first.
     """
     order, explorable = positions[ranking.order], positions[ranking.explorable]
-    offered = np.zeros(len(table.nodes), dtype=bool)
-    offered[positions] = True
-    shifted = np.flatnonzero(corrections.shift)
-    then = table.features[order]
-    same = (listed_rows == then) | (np.isnan(listed_rows) & np.isnan(then))
-    corrected = np.flatnonzero(~same.all(axis=1))
+    offered = np.zeros(len(table.nodes), dtype=np.uint8)
+    offered[positions] = 1
+    shifted = corrections.shift.nonzero()[0]
     return _record(
         pod,
         moment,
         table_id=table.table_id,
         model_version=table.model_version,
-        listed=[(table.nodes[row], score) for row, score in zip(order, ranking.scores, strict=True)],
+        listed=[(table.nodes[row], score) for row, score in zip(order.tolist(), ranking.scores, strict=True)],
         recommended=table.nodes[order[0]],
         explored=ranking.explored,
         tie_width=ranking.tie_width,
         offered=np.packbits(offered).tobytes(),
         shifted=_positions(shifted),
         shift=_floats(corrections.shift[shifted]),
-        corrected=_positions(order[corrected]),
-        corrected_rows=_floats(listed_rows[corrected]),
+        corrected=_positions(order),
+        corrected_rows=_floats(residents),
+        corrected_columns=_RESIDENTS,
         explorable=_positions(explorable),
         propensity=_floats(ranking.propensity),
     )
@@ -173,7 +175,9 @@ def decision_record(
 
 def with_rows(record: DecisionRecord, rows: Sequence[int], features: Floats) -> DecisionRecord:
     """`record` with these feature rows (of positions `rows`) instead of the table's."""
-    return msgspec.structs.replace(record, corrected=_positions(rows), corrected_rows=_floats(features))
+    return msgspec.structs.replace(
+        record, corrected=_positions(rows), corrected_rows=_floats(features), corrected_columns=b""
+    )
 
 
 def _record(
@@ -222,7 +226,7 @@ def _positions(values: ArrayLike) -> bytes:
     return np.ascontiguousarray(values, dtype="<u4").tobytes()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class ReadTable:
     """A table read back; `quantiles` are logarithms of seconds, shape (3, nodes)."""
 
@@ -231,9 +235,13 @@ class ReadTable:
     features: Floats
     quantiles: Floats
 
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.nodes)}
+
     def row(self, node: str) -> int | None:
         """The node's row; None if the table does not have it."""
-        return self.nodes.index(node) if node in self.nodes else None
+        return self._index.get(node)
 
 
 def read_table(nodes: bytes, features: bytes, quantiles: bytes, feature_names: Sequence[str]) -> ReadTable:
@@ -276,8 +284,8 @@ def read_decision(record: DecisionRecord, table: ReadTable) -> ReadDecision:
     count = len(table.nodes)
     logs, features, propensity = table.quantiles.copy(), table.features.copy(), np.zeros(count)
     logs[:, _read_positions(record.shifted)] += _read_floats(record.shift)
-    corrected = _read_positions(record.corrected)
-    features[corrected] = _read_floats(record.corrected_rows).reshape(len(corrected), features.shape[1])
+    corrected, columns, values = _read_corrected(record, features.shape[1])
+    features[corrected[:, None], columns] = values
     propensity[_read_positions(record.explorable)] = _read_floats(record.propensity)
     offered = np.unpackbits(np.frombuffer(record.offered, dtype=np.uint8), count=count).astype(bool)
     return ReadDecision(table.nodes, table.feature_names, features, np.exp(logs), offered, propensity)
@@ -301,19 +309,32 @@ def chosen_row(record: DecisionRecord, table: ReadTable, node: str) -> ChosenRow
         return None
     shift = _at(record.shifted, record.shift, row)
     p10_s, p50_s, p90_s = np.exp(table.quantiles[:, row] + shift).tolist()
-    corrected = np.flatnonzero(_read_positions(record.corrected) == row)
-    width = len(table.feature_names)
-    rows = _read_floats(record.corrected_rows).reshape(-1, width)
-    features = rows[corrected[0]] if len(corrected) else table.features[row]
+    corrected, columns, values = _read_corrected(record, len(table.feature_names))
+    features = table.features[row].copy()
+    for own in values[corrected == row]:
+        features[columns] = own
     return ChosenRow(_floats(features), p10_s, p50_s, p90_s, _at(record.explorable, record.propensity, row))
+
+
+def _read_corrected(record: DecisionRecord, width: int) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+    """Positions, columns, and values (positions x columns) that replace those of the table."""
+    columns = _read_positions(record.corrected_columns) if record.corrected_columns else np.arange(width)
+    return (
+        _read_positions(record.corrected),
+        columns,
+        _read_floats(record.corrected_rows).reshape(-1, len(columns)),
+    )
 
 
 def _at(positions: bytes, values: bytes, row: int) -> float:
     """The value given for `row`; 0 when none is."""
-    found = np.flatnonzero(_read_positions(positions) == row)
-    return float(_read_floats(values)[found[0]]) if len(found) else 0.0
+    found = (np.frombuffer(positions, dtype="<u4") == row).nonzero()[0]
+    return float(np.frombuffer(values, dtype="<f4")[found[0]]) if len(found) else 0.0
 
 
 def read_rows(raw: Sequence[bytes], width: int) -> Floats:
     """Feature rows kept by `chosen_row`, shape (rows, width)."""
     return _read_floats(b"".join(raw)).reshape(len(raw), width)
+
+
+_RESIDENTS = _positions([POSITION[name] for name in NEIGHBOURS])

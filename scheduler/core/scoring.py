@@ -14,6 +14,7 @@ the share of the cores requested since.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +23,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from model.features import NAMES, build, neighbour_columns
-from model.placement import ClusterView, Job
-from model.prior import PRIOR_SIGMA, Reader, log_level, log_placement, reader_of
+from model.features import build, neighbour_rows
+from model.placement import ClusterView, Job, NodeFacts
+from model.prior import PRIOR_SIGMA, Placement, log_level, placement_of, reader_of
 from model.schema import POSITION
 from model.snapshot import Floats, Indices, TelemetrySnapshot
 from scheduler.core.types import Corrections, Fallback, Mask, Prediction, ScoreTable, TableKey, key_of
@@ -34,8 +35,8 @@ Z90 = 1.2815515655446004
 CORRECTED_AT_ONCE = 64
 """Changed nodes corrected within one call."""
 
-_CPU_USE = frozenset(name for name in NAMES if name.startswith("cpu_use") and "slope" not in name)
-_REQUESTED = "requested_cpu_ratio"
+_HEAVY, _REQUESTED = POSITION["residents_network_heavy"], POSITION["requested_cpu_ratio"]
+_NOWHERE = NodeFacts()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,28 +81,28 @@ def table_from_model(basis: Basis, prediction: Prediction, table_id: str, now_s:
     if not all(np.isfinite(quantile).all() and (quantile > 0).all() for quantile in times):
         raise ValueError("the predictor answered times that are not finite and positive")
     p10, p50, p90 = (np.log(quantile) for quantile in times)
-    parts = _prior_of(basis)
-    return _table(basis, (p10, p50, p90), parts, prediction.model_version, Fallback.NONE, table_id, now_s)
+    read = reader_of(basis.features)
+    placement = placement_of(read, log_level(read))
+    return _table(basis, (p10, p50, p90), placement, prediction.model_version, Fallback.NONE, table_id, now_s)
 
 
 def table_from_prior(basis: Basis, reason: Fallback, table_id: str, now_s: float) -> ScoreTable:
     """A table of the analytic prior, with its wide spread; `reason` says why the model did not answer."""
-    parts, spread = _prior_of(basis), Z90 * PRIOR_SIGMA
-    prior = parts[0] + parts[1]
-    return _table(basis, (prior - spread, prior, prior + spread), parts, "", reason, table_id, now_s)
-
-
-def _prior_of(basis: Basis) -> tuple[Floats, Floats]:
-    """The prior's level and its terms of placement, in log s."""
-    read = reader_of(basis.features)
+    read, spread = reader_of(basis.features), Z90 * PRIOR_SIGMA
     level = log_level(read)
-    return level, log_placement(read, level)
+    placement = placement_of(read, level)
+    prior = level + _log_placement(basis, placement)
+    return _table(basis, (prior - spread, prior, prior + spread), placement, "", reason, table_id, now_s)
+
+
+def _log_placement(basis: Basis, placement: Placement) -> Floats:
+    return placement.log_s(np.nan_to_num(basis.features[:, _HEAVY]))
 
 
 def _table(
     basis: Basis,
     quantiles: tuple[Floats, Floats, Floats],
-    prior: tuple[Floats, Floats],
+    placement: Placement,
     model_version: str,
     reason: Fallback,
     table_id: str,
@@ -116,11 +117,13 @@ def _table(
         index=_index_of(basis.nodes),
         in_snapshot=basis.in_snapshot,
         features=basis.features,
-        level=prior[0],
-        placement=prior[1],
+        placement=placement,
+        log_placement=_log_placement(basis, placement),
+        requested=np.ascontiguousarray(basis.features[:, _REQUESTED]),
         p10=quantiles[0],
         p50=quantiles[1],
         p90=quantiles[2],
+        sigma=(quantiles[2] - quantiles[0]) / (2.0 * Z90),
         ranked=settle_unmeasured(quantiles[1], basis.measured),
         tie_seed=_seed_of(basis.nodes),
         measured=basis.measured,
@@ -163,15 +166,10 @@ def settle_unmeasured(log_s: Floats, measured: Mask) -> Floats:
     return np.where(measured, log_s, np.maximum(log_s, middle))
 
 
-def sigma_of(table: ScoreTable) -> Floats:
-    """Standard deviation of each node's log time, from the width of its interval."""
-    return (table.p90 - table.p10) / (2.0 * Z90)
-
-
-def tie_break_of(table: ScoreTable, pod_uid: str) -> Floats:
-    """A number per node, different for every pod, that orders exact ties and so spreads them."""
-    mixed = (table.tie_seed ^ np.uint64(zlib.crc32(pod_uid.encode()))) * np.uint64(2654435761)
-    return (mixed & np.uint64(0xFFFFFFFF)).astype(np.float64)
+def tie_break_of(table: ScoreTable, rows: Indices, pod_uid: str) -> list[int]:
+    """A number for each position, different for every pod: orders exact ties, and so spreads them."""
+    own = zlib.crc32(pod_uid.encode())
+    return [((seed ^ own) * 2654435761) & 0xFFFFFFFF for seed in table.tie_seed[rows].tolist()]
 
 
 def bring_up_to_date(
@@ -185,32 +183,22 @@ def bring_up_to_date(
     known = [name for name in changed if name in table.index][:CORRECTED_AT_ONCE]
     if known:
         rows = np.array([table.index[name] for name in known], dtype=np.intp)
-        placement = log_placement(_projected(table, rows, known, cluster), table.level[rows])
-        corrections.shift[rows] = placement - table.placement[rows]
+        corrections.shift[rows] = _projected(table, rows, known, cluster) - table.log_placement[rows]
     corrections.view_version = version
 
 
-def _projected(table: ScoreTable, rows: Indices, names: Sequence[str], cluster: ClusterView) -> Reader:
-    """Reads what telemetry would read of these rows of the table with their residents of now."""
-    now = neighbour_columns(table.job, names, cluster)
-
-    def then(name: str) -> Floats:
-        return np.asarray(table.features[rows, POSITION[name]], dtype=np.float64)
-
-    added = np.nan_to_num(now[_REQUESTED] - then(_REQUESTED))
-
-    def read(name: str) -> Floats | float:
-        if name in now:
-            return now[name]
-        return np.maximum(then(name) + added, 0.0) if name in _CPU_USE else then(name)
-
-    return read
+def _projected(table: ScoreTable, rows: Indices, names: Sequence[str], cluster: ClusterView) -> Floats:
+    """The terms of placement as they would be with the residents of now; shape (rows,)."""
+    own, heavy, more_use = table.job.cpu, [], []
+    for name, requested in zip(names, table.requested[rows].tolist(), strict=True):
+        fact = cluster.get(name, _NOWHERE)
+        cores = fact.allocatable_cpu
+        more = (fact.requested_cpu + own) / cores - requested if cores > 0 else 0.0
+        heavy.append(fact.network_heavy)
+        more_use.append(0.0 if math.isnan(more) else more)
+    return np.array(table.placement.changed(rows, heavy, more_use))
 
 
-def rows_of_now(table: ScoreTable, rows: Indices, cluster: ClusterView) -> Floats:
-    """Feature rows of these positions of the table, with the residents of now; for the record."""
-    current = table.features[rows]
-    names = [table.nodes[row] for row in rows]
-    for name, values in neighbour_columns(table.job, names, cluster).items():
-        current[:, POSITION[name]] = values
-    return current
+def residents_now(table: ScoreTable, rows: Indices, cluster: ClusterView) -> Floats:
+    """Values of `NEIGHBOURS` there at this moment, shape (rows, len(NEIGHBOURS)); for the record."""
+    return neighbour_rows(table.job, [table.nodes[row] for row in rows.tolist()], cluster)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.placement import Job
+from model.prior import Placement
 from model.snapshot import Floats, Indices, TelemetrySnapshot
 
 PREFIX = "fairlane.dev/"
@@ -161,10 +162,12 @@ class ScoreTable:
     """Predicted run time of one job on every node, within one telemetry epoch.
 
     Arrays have one entry per node of `nodes`, times as logarithms of seconds.
-    `in_snapshot` are the nodes' positions in the snapshot. `level` and
-    `placement` are the terms of the analytic prior. `ranked` is the median used
-    for ranking: that of an unmeasured node is raised to the middle of the
-    measured ones. `view_version` says which bindings it knew.
+    `in_snapshot` are the nodes' positions in the snapshot. `placement` is what
+    the analytic prior says of the nodes, `log_placement` that with the residents
+    the table knew, who requested `requested` of the cores. `sigma` is the standard
+    deviation of each time, `ranked` the median used for ranking: that of an unmeasured
+    node is raised to the middle of the measured ones. `view_version` says which
+    bindings it knew.
     """
 
     table_id: str
@@ -175,11 +178,13 @@ class ScoreTable:
     index: Mapping[str, int]
     in_snapshot: Indices
     features: Floats
-    level: Floats
-    placement: Floats
+    placement: Placement
+    log_placement: Floats
+    requested: Floats
     p10: Floats
     p50: Floats
     p90: Floats
+    sigma: Floats
     ranked: Floats
     measured: Mask
     tie_seed: NDArray[np.uint64]

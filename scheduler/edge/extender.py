@@ -25,6 +25,7 @@ from scheduler.edge.exchange import (
     respond,
 )
 from scheduler.edge.prioritizer import Prioritizer
+from scheduler.edge.short_way import Reply, ShortWay
 
 PLAIN = b"text/plain; charset=utf-8"
 METRICS = b"text/plain; version=0.0.4; charset=utf-8"
@@ -59,6 +60,9 @@ class ExtenderApp:
         self._read_timeout_s = read_timeout_s
         self.refused: Counter[int] = Counter()
         self.last_refusal = ""
+        self.short_way = ShortWay(
+            self._prioritize_path, self._answer, self._incomplete, max_body_bytes, read_timeout_s
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, by the ASGI protocol."""
@@ -70,23 +74,38 @@ class ExtenderApp:
             else:
                 await self._tell(scope, send)
         except Refused as refused:
-            self.refused[refused.status] += 1
-            self.last_refusal = f"{refused.status} for {scope['method']} {scope['path']}: {refused.why}"
+            self._count(refused.status, f"{scope['method']} {scope['path']}: {refused.why}")
             await refuse(send, refused)
         except Disconnected:
             self.refused[499] += 1
 
+    def _count(self, status: int, why: str) -> None:
+        self.refused[status] += 1
+        self.last_refusal = f"{status} for {why}"
+
     async def _prioritize(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
             raise Refused(405, "prioritize is a POST", allow="POST")
-        body = await read_body(receive, self._max_body_bytes, self._read_timeout_s)
+        reply = self._answer(await read_body(receive, self._max_body_bytes, self._read_timeout_s))
+        await respond(send, reply.status, reply.body)
+        if reply.afterwards is not None:
+            # the server writes at the end of this turn of the loop; what is left must not delay that
+            asyncio.get_running_loop().call_soon(reply.afterwards)
+
+    def _answer(self, body: bytes) -> Reply:
+        """The whole answer to a prioritize call."""
         try:
             answer = self._prioritizer.prioritize(body)
         except BadRequest as error:
-            raise Refused(400, str(error)) from error
-        await respond(send, 200, answer.body)
-        # the server writes at the end of this turn of the loop; what is left must not delay that
-        asyncio.get_running_loop().call_soon(answer.afterwards)
+            self._count(400, f"POST {self._prioritize_path}: {error}")
+            return Reply(400, encode_json({"error": str(error)}))
+        return Reply(200, answer.body, answer.afterwards)
+
+    def _incomplete(self, status: int, why: str) -> None:
+        if status == 499:
+            self.refused[status] += 1
+        else:
+            self._count(status, f"POST {self._prioritize_path}: {why}")
 
     async def _tell(self, scope: Scope, send: Send) -> None:
         path, method = scope["path"], scope["method"]

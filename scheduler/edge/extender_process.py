@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from scheduler.edge.predictions import PredictionClient
 from scheduler.edge.prioritizer import LATENCY_BUCKETS_S, Prioritizer
 from scheduler.edge.recorder_client import RecorderClient
 from scheduler.edge.score_tables import ScoreTables
+from scheduler.edge.short_way import ShortWayProtocol
 from scheduler.edge.table_maker import TableMaker
 from scheduler.edge.telemetry_process import IsolatedPoller
 
@@ -252,7 +254,8 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     listening = listen(settings.extender.host, settings.extender.port)
     async with extender(settings) as parts:
-        server = new_server(parts.app, settings.extender.keep_alive_s, port_file)
+        protocol = partial(ShortWayProtocol, parts.app.short_way)
+        server = new_server(parts.app, settings.extender.keep_alive_s, port_file, protocol=protocol)
         background = asyncio.create_task(parts.run())
         background.add_done_callback(lambda _task: setattr(server, "should_exit", True))
         try:

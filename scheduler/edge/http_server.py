@@ -13,7 +13,7 @@ import signal
 import socket
 import ssl
 from asyncio.events import TimerHandle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -180,6 +180,7 @@ def new_server(
     port_file: Path | None = None,
     tls: ssl.SSLContext | None = None,
     connections_max: int = CONNECTIONS_MAX,
+    protocol: Callable[..., BoundedProtocol] = BoundedProtocol,
 ) -> Server:
     """A server for the ASGI `app`: uvloop and httptools, no access log, no chatty headers.
 
@@ -187,7 +188,7 @@ def new_server(
     """
     config = uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=protocol,  # type: ignore[arg-type]  # whatever makes one
         ws="none",
         loop="uvloop",
         lifespan="off",

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
+import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
@@ -45,6 +47,11 @@ SILENCE_S = 130.0
 SHORT_WATCH_S = 1.0
 """A watch that ends sooner without a word counts as an error, or asking again would be a busy loop."""
 BACKOFF_S_MAX = 30.0
+GATHERED_S = 0.05
+"""In a burst a watch is read so seldom: each waking costs more than the event that it brings."""
+MUCH_BYTES = 256 * 1024
+READS_AT_ONCE, READS_PER_S = 50.0, 10.0
+"""Reads of a watch before it counts as a burst, and how soon they are granted again."""
 GONE = 410
 """The resource version is too old to resume from: list again."""
 
@@ -220,7 +227,7 @@ class KubeClient:
                 if answer.status != 200:
                     raise _error(answer.status, await answer.read())
                 line.failure = ""
-                async for text in _lines(answer.content):
+                async for text in _lines(_gathered(answer)):
                     is_silent = False
                     yield _change(text, decoder)
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -299,9 +306,12 @@ def _url(path: str, params: Params | None) -> str:
     return f"{path}?{urlencode(params)}" if params else path
 
 
-def _decode(content: bytes, wanted: type[Any]) -> Any:
+_DECODERS = {wanted: msgspec.json.Decoder(wanted) for wanted in (_Page, _WatchLine, _Versioned, _Status)}
+
+
+def _decode(content: bytes | msgspec.Raw, wanted: type[Any]) -> Any:
     try:
-        return msgspec.json.decode(content, type=wanted)
+        return _DECODERS[wanted].decode(content)
     except msgspec.DecodeError as error:
         raise KubeError(
             0, "BadAnswer", f"API server sent what is not a {wanted.__name__}: {error}"
@@ -319,10 +329,11 @@ def _error(status: int, content: bytes) -> KubeError:
 def _change(line: bytes, decoder: msgspec.json.Decoder[Item]) -> tuple[str, Changed[Item] | None]:
     event = _decode(line, _WatchLine)
     if event.type == "ERROR":
-        told = _decode(bytes(event.object), _Status)
+        told = _decode(event.object, _Status)
         raise KubeError(told.code, told.reason, told.message)
-    version = _decode(bytes(event.object), _Versioned).metadata.resourceVersion
     item = None if event.type == "BOOKMARK" else _item(event.object, decoder)
+    told = getattr(getattr(item, "metadata", None), "resourceVersion", "")  # most items are read with it
+    version = told or _decode(event.object, _Versioned).metadata.resourceVersion
     return version, None if item is None else Changed(event.type, item)
 
 
@@ -331,15 +342,50 @@ def _item(raw: msgspec.Raw, decoder: msgspec.json.Decoder[Item]) -> Item | None:
     try:
         return decoder.decode(raw)
     except msgspec.DecodeError as error:
-        about = _decode(bytes(raw), _Versioned).metadata
+        about = _decode(raw, _Versioned).metadata
         log.error("left out %s/%s, which cannot be read: %s", about.namespace, about.name, error)
         return None
 
 
-async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+async def _gathered(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Pieces of a watch as they come; in a burst, what comes within `GATHERED_S` at once."""
+    granted, seen_s = READS_AT_ONCE, time.monotonic()
+    async for chunk in answer.content.iter_any():
+        yield chunk
+        now_s = time.monotonic()
+        granted = min(READS_AT_ONCE, granted + (now_s - seen_s) * READS_PER_S) - 1.0
+        seen_s = now_s
+        if granted <= 0.0:
+            granted = 0.0
+            with _left_alone(answer):
+                await asyncio.sleep(GATHERED_S)
+
+
+@contextmanager
+def _left_alone(answer: aiohttp.ClientResponse) -> Iterator[None]:
+    """The kernel wakes nobody for what comes meanwhile, unless it is much or the end.
+
+    Pausing the transport would not do: below TLS it goes on reading.
+    """
+    transport = answer.connection.transport if answer.connection is not None else None
+    found = transport.get_extra_info("socket") if transport is not None else None
+    if found is None or transport is None or transport.is_closing():
+        yield
+        return
+    with socket.socket(
+        fileno=os.dup(found.fileno())
+    ) as same:  # its own name for it: it may be closed meanwhile
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, MUCH_BYTES)
+        try:
+            yield
+        finally:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+
+
+async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Lines of any length: the stream's own line reader refuses those beyond its buffer."""
     kept: list[bytes] = []
-    async for chunk in stream.iter_any():
+    async for chunk in pieces:
         head, *tail = chunk.split(b"\n")
         kept.append(head)
         for piece in tail:

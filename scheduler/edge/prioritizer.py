@@ -22,8 +22,17 @@ from scheduler.core.estimate import adapted, compared, exact_rows
 from scheduler.core.jobs import Descriptions
 from scheduler.core.ranking import Exploration, rank
 from scheduler.core.records import Moment, decision_record, silent_record
-from scheduler.core.scoring import bring_up_to_date, rows_of_now, sigma_of, tie_break_of
-from scheduler.core.types import Corrections, Fallback, PodFacts, Positions, Ranking, ScoreTable, key_of
+from scheduler.core.scoring import bring_up_to_date, residents_now, tie_break_of
+from scheduler.core.types import (
+    Corrections,
+    Fallback,
+    PodFacts,
+    Positions,
+    Ranking,
+    ScoreTable,
+    TableKey,
+    key_of,
+)
 from scheduler.core.wire import CandidateNames, decode_extender_args, encode_priorities
 from scheduler.edge.decisions import DecisionLog, RowBuilder
 from scheduler.edge.score_tables import Entry, ScoreTables
@@ -44,10 +53,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opinion:
-    """A ranking of `positions` in `table`, corrected; `reason` says why it is no fresh prediction, if so."""
+    """A ranking of `positions` in `table`, corrected; `reason` says why it is no fresh prediction, if so.
+
+    `estimated`: the table is not that of `job`, or is itself only an estimate.
+    """
 
     reason: Fallback
     job: Job
+    estimated: bool
     table: ScoreTable
     positions: Indices
     ranking: Ranking
@@ -56,7 +69,8 @@ class Opinion:
     def listed(self) -> list[tuple[str, int]]:
         """Nodes with their scores, best first."""
         rows = self.positions[self.ranking.order]
-        return [(self.table.nodes[row], score) for row, score in zip(rows, self.ranking.scores, strict=True)]
+        nodes = self.table.nodes
+        return [(nodes[row], score) for row, score in zip(rows.tolist(), self.ranking.scores, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +177,8 @@ class Prioritizer:
         if self._is_old(snapshot, now_s):
             return Silence(Fallback.STALE_TELEMETRY if snapshot.epoch else Fallback.NO_TELEMETRY)
         job = self._cluster.job_of(pod)
-        found, reason = self._look_up(job, now_s)
+        key = key_of(job)
+        found, reason = self._look_up(job, key, now_s)
         if found is None:
             return Silence(Fallback.NO_TELEMETRY if snapshot.is_empty() else Fallback.MISS)
         rows = self._positions.of(found.table, names)
@@ -172,17 +187,17 @@ class Prioritizer:
         if not found.table.measured[rows].any():
             return Silence(Fallback.NO_TELEMETRY)
         self._bring_up_to_date(found)
-        corrections = found.corrections
-        if found.table.key != key_of(job):
+        corrections, is_own = found.corrections, found.table.key == key
+        if not is_own:
             corrections = adapted(found.table, corrections, job)
         ranking = self._ranking(found.table, rows, corrections, pod)
         if ranking is None:
             return Silence(Fallback.NO_DIFFERENCE)
-        return Opinion(reason, job, found.table, rows, ranking, corrections)
+        estimated = not is_own or reason is Fallback.MISS
+        return Opinion(reason, job, estimated, found.table, rows, ranking, corrections)
 
-    def _look_up(self, job: Job, now_s: float) -> tuple[Entry | None, Fallback]:
+    def _look_up(self, job: Job, key: TableKey, now_s: float) -> tuple[Entry | None, Fallback]:
         """The table to read, and why it is not simply the right one."""
-        key = key_of(job)
         found = self._tables.find(key, now_s)
         if found is not None and not self._is_old(found.table.snapshot, now_s):
             stale = found.table.from_model and self._snapshot().epoch > found.table.snapshot.epoch + 1
@@ -214,8 +229,8 @@ class Prioritizer:
         log_s: Floats = (table.ranked + corrections.shift)[rows]
         return rank(
             log_s,
-            sigma_of(table)[rows],
-            tie_break_of(table, pod.uid)[rows],
+            table.sigma[rows],
+            lambda some: tie_break_of(table, rows[some], pod.uid),
             self._max_listed,
             self._exploration,
             (self._draw(), self._draw()),
@@ -245,9 +260,9 @@ class Prioritizer:
             opinion.positions,
             opinion.ranking,
             opinion.corrections,
-            rows_of_now(opinion.table, listed, self._cluster.facts),
+            residents_now(opinion.table, listed, self._cluster.facts),
         )
-        if opinion.table.key != key_of(opinion.job) or opinion.reason is Fallback.MISS:
+        if opinion.estimated:
             self._decisions.add_later(record, opinion.table, self._exact_rows(opinion))
         else:
             self._decisions.add(record, opinion.table)

@@ -89,18 +89,26 @@ class PrometheusReader:
             raise PrometheusError(f"time() was answered by {now_s}")
         return now_s
 
-    def read(self, queries: Sequence[GridQuery], now_s: int) -> Mapping[GridQuery, Answer | PrometheusError]:
-        """The answer, or what went wrong, of every query; one that fails does not touch the others."""
-        answers = self._pool.map(lambda query: self._read_one(query, now_s), queries)
+    def read(
+        self, queries: Sequence[GridQuery], now_s: float
+    ) -> Mapping[GridQuery, Answer | PrometheusError]:
+        """The answer, or what went wrong, of every query; one that fails does not touch the others.
+
+        The last step of every grid is `now_s`, to the millisecond.
+        """
+        last_s = math.floor(now_s * 1000.0) / 1000.0
+        answers = self._pool.map(lambda query: self._read_one(query, last_s), queries)
         return dict(zip(queries, answers, strict=True))
 
-    def _read_one(self, query: GridQuery, now_s: int) -> Answer | PrometheusError:
-        start_s = now_s - (query.steps - 1) * query.step_s
-        start, end = (datetime.fromtimestamp(t, UTC) for t in (start_s, now_s))
+    def _read_one(self, query: GridQuery, last_s: float) -> Answer | PrometheusError:
+        start_s = last_s - (query.steps - 1) * query.step_s
+        start, end = (datetime.fromtimestamp(t, UTC) for t in (start_s, last_s))
+        # the library rounds to whole seconds, which would make every reading half a second older
+        exact = {"start": start_s, "end": last_s, "timeout": self._server_limit()}
         try:
             result = self._ask(
                 lambda client: client.custom_query_range(
-                    query.promql, start, end, str(query.step_s), params={"timeout": self._server_limit()}
+                    query.promql, start, end, str(query.step_s), params=exact
                 )
             )
             return _parsed(result, start_s, query)
@@ -206,6 +214,13 @@ class _Series(msgspec.Struct, gc=False):
     values: list[tuple[float, float]]
 
 
+class _PlainSeries(msgspec.Struct, gc=False):
+    metric: dict[str, str]
+    values: msgspec.Raw
+
+
+_PLAIN_SERIES = msgspec.json.Decoder(list[_PlainSeries])
+_PLAIN_NUMBERS = msgspec.json.Decoder(list[float])
 _ALL_SERIES = msgspec.json.Decoder(list[_Series], strict=False)
 _EACH_SERIES = msgspec.json.Decoder(list[msgspec.Raw])
 _ONE_SERIES = msgspec.json.Decoder(_Series, strict=False)
@@ -215,14 +230,39 @@ def _envelope(body: bytes) -> dict[str, dict[str, msgspec.Raw]]:
     return {"data": {"result": msgspec.json.decode(body, type=_Reply).data.result}}
 
 
-def _parsed(result: msgspec.Raw, start_s: int, query: GridQuery) -> Answer:
+def _parsed(result: msgspec.Raw, start_s: float, query: GridQuery) -> Answer:
+    times = start_s + query.step_s * np.arange(query.steps, dtype=np.float64)
+    plain = _plain(result)
+    if plain is not None:
+        labels, counts, samples = plain
+        return Answer(labels, Block(times, _on_grid(counts, samples, times, query)))
     text = bytes(result).replace(b'"+Inf"', b'"Inf"')  # the one spelling that the decoder does not know
     try:
         series, rejected = _ALL_SERIES.decode(text), 0
     except msgspec.MsgspecError:
         series, rejected = _readable(text)
-    times = start_s + query.step_s * np.arange(query.steps, dtype=np.float64)
-    return Answer([each.metric for each in series], Block(times, _on_grid(series, times, query)), rejected)
+    counts = [len(each.values) for each in series]
+    samples = np.fromiter(chain.from_iterable(chain.from_iterable(s.values for s in series)), np.float64)
+    grid = _on_grid(counts, samples, times, query)
+    return Answer([each.metric for each in series], Block(times, grid), rejected)
+
+
+def _plain(result: msgspec.Raw) -> tuple[list[dict[str, str]], list[int], Floats] | None:
+    """Labels, numbers of samples, and all times and values in turn; None unless all is just as it should be.
+
+    The samples of all series are decoded as one list of numbers, which takes half the time of a pair each.
+    """
+    try:
+        series = _PLAIN_SERIES.decode(result)
+        written = [bytes(each.values) for each in series]
+        counts = [text.count(b',"') for text in written]
+        regular = all(map(_is_regular, written, counts))
+        if not regular:
+            return None
+        numbers = _PLAIN_NUMBERS.decode(b"[" + b",".join(written).translate(None, b'[]"') + b"]")
+    except msgspec.MsgspecError:
+        return None  # NaN and Inf among them, which JSON does not know
+    return [each.metric for each in series], counts, np.array(numbers, dtype=np.float64)
 
 
 def _readable(text: bytes) -> tuple[list[_Series], int]:
@@ -238,12 +278,25 @@ def _readable(text: bytes) -> tuple[list[_Series], int]:
     return found, len(items) - len(found)
 
 
-def _on_grid(series: Sequence[_Series], times_s: Floats, query: GridQuery) -> Floats:
+def _is_regular(values: bytes, count: int) -> bool:
+    """Whether `count` samples are all pairs of a bare and a quoted value, `[[1,"2"],[3,"4"]]`.
+
+    As many lists as quoted values that follow a comma; none begins with a quote and each ends with one, so
+    each holds at least one of them, and thus exactly one; what commas are left stand between the lists.
+    """
+    return (
+        values.count(b"[") == count + 1
+        and values.count(b'"]') == count
+        and b'["' not in values
+        and values.count(b",") == 2 * count - 1
+    )
+
+
+def _on_grid(counts: Sequence[int], samples: Floats, times_s: Floats, query: GridQuery) -> Floats:
     """All series as rows; the sample of a time off the grid goes to the nearest step."""
-    grid = np.full((len(series), query.steps), np.nan)
-    samples = np.fromiter(chain.from_iterable(chain.from_iterable(s.values for s in series)), np.float64)
+    grid = np.full((len(counts), query.steps), np.nan)
     at_s, values = samples[::2], samples[1::2]
-    rows = np.repeat(np.arange(len(series)), [len(each.values) for each in series])
+    rows = np.repeat(np.arange(len(counts)), counts)
     usable = np.isfinite(at_s) & np.isfinite(values)
     columns = np.full(len(at_s), -1, dtype=np.intp)
     columns[usable] = np.rint((at_s[usable] - times_s[0]) / query.step_s)

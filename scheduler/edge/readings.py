@@ -9,8 +9,8 @@ twice.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from scheduler.edge.freshness import (
     Datings,
 )
 from scheduler.edge.node_mapping import Labels, SeriesMapper
-from scheduler.edge.prometheus import Answer, GridQuery, PrometheusError
+from scheduler.edge.prometheus import GridQuery, PrometheusError
 from scheduler.edge.series import Block, last_known, possible, windows
 
 _PAIR_NAMES = frozenset(reading.name for reading in PAIR_READINGS)
@@ -85,16 +85,41 @@ class Measured:
     report: ReadingReport
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Rows:
-    """The series of one reading that are about nodes of the cluster."""
+    """The series of one answer that are about nodes of the cluster: rows `picked` of it, and whose they are.
 
-    block: Block
-    labels: list[Labels] = field(default_factory=list)
-    source: list[int] = field(default_factory=list)
-    target: list[int] = field(default_factory=list)
-    picked: list[int] = field(default_factory=list)
-    strangers: list[Labels] = field(default_factory=list)
+    `who` tells of each the source, the target and the instance that measured it: what dates it.
+    """
+
+    picked: Indices
+    source: Indices
+    target: Indices
+    who: tuple[tuple[int, int, str], ...]
+    labels: Sequence[Labels]
+    strangers: Sequence[Labels]
+
+
+class KnownSeries:
+    """Whose the series of each reading are: remembered while neither they nor the nodes change."""
+
+    def __init__(self) -> None:
+        self._world: object = None
+        self._kept: dict[tuple[str, str], tuple[Sequence[Labels], _Rows]] = {}
+
+    def begin(self, world: object) -> None:
+        """A poll begins; what is remembered holds while `world`, all that mapping depends on, is equal."""
+        if world != self._world:
+            self._world = world
+            self._kept.clear()
+
+    def rows(self, queries: ReadingQueries, labels: Sequence[Labels], mapper: SeriesMapper) -> _Rows:
+        """Whose the series with these labels are, in their order."""
+        name = (queries.source.name, queries.reading.name)
+        kept = self._kept.get(name)
+        if kept is None or kept[0] != labels:
+            kept = self._kept[name] = (labels, _mapped(labels, mapper, is_pair(queries.reading)))
+        return kept[1]
 
 
 class PollAnswers:
@@ -107,6 +132,7 @@ class PollAnswers:
         self,
         ask: Ask,
         mappers: Mapping[str, SeriesMapper],
+        known: KnownSeries,
         now_s: float,
         scrapes: float,
         least_s: float = 0.0,
@@ -116,7 +142,9 @@ class PollAnswers:
         self.now_s = now_s
         self.scrapes = scrapes
         self.least_s = least_s
+        self.known = known
         self._datings: dict[tuple[str, bool, tuple[DatingQueries, ...]], Datings] = {}
+        self._dated: dict[tuple[Datings, tuple[tuple[int, int, str], ...]], tuple[Floats, Floats]] = {}
 
     def datings(self, queries: ReadingQueries) -> Datings:
         """Datings for a reading; readings that are dated alike share them."""
@@ -126,6 +154,13 @@ class PollAnswers:
             self._datings[key] = Datings(queries.datings, self.ask, self.mappers[source], pair, self.now_s)
         return self._datings[key]
 
+    def dated(self, datings: Datings, rows: _Rows) -> tuple[Floats, Floats]:
+        """Age and measurement interval of each row; computed once for readings of the same series' owners."""
+        key = (datings, rows.who)
+        if key not in self._dated:
+            self._dated[key] = _dated(rows, datings, self.now_s)
+        return self._dated[key]
+
 
 def measure(queries: ReadingQueries, poll: PollAnswers) -> Measured:
     """What one source says about one reading."""
@@ -133,7 +168,7 @@ def measure(queries: ReadingQueries, poll: PollAnswers) -> Measured:
     answer = poll.ask(queries.values)
     if isinstance(answer, PrometheusError):
         return _nothing(replace(report, error=str(answer)))
-    rows = _mapped(answer, poll.mappers[queries.source.name], is_pair(queries.reading))
+    rows = poll.known.rows(queries, answer.labels, poll.mappers[queries.source.name])
     report = replace(
         report,
         series=len(answer.labels) + answer.rejected,
@@ -141,32 +176,36 @@ def measure(queries: ReadingQueries, poll: PollAnswers) -> Measured:
         strangers=len(rows.strangers),
         example=_shown(rows.strangers[0]) if rows.strangers else "",
     )
-    if not rows.picked:
+    if not len(rows.picked):
         return _nothing(report)
-    return _judged(queries, rows, poll, report)
+    return _judged(queries, Block(answer.block.times_s, answer.block.values[rows.picked]), rows, poll, report)
 
 
-def _mapped(answer: Answer, mapper: SeriesMapper, pair: bool) -> _Rows:
-    rows = _Rows(answer.block)
-    for row, labels in enumerate(answer.labels):
+def _mapped(series: Sequence[Labels], mapper: SeriesMapper, pair: bool) -> _Rows:
+    picked, who, of, strangers = [], [], [], []
+    for row, labels in enumerate(series):
         source = mapper.node(labels)
         target = mapper.target(labels) if pair else -1
         if source < 0 or (pair and target < 0):
-            rows.strangers.append(labels)
+            strangers.append(labels)
         elif source != target:
-            rows.picked.append(row)
-            rows.labels.append(labels)
-            rows.source.append(source)
-            rows.target.append(target)
-    return rows
+            picked.append(row)
+            who.append((source, target, labels.get("instance", "")))
+            of.append(labels)
+    ends = np.array([one[:2] for one in who], dtype=np.intp).reshape(len(who), 2)
+    return _Rows(np.array(picked, dtype=np.intp), ends[:, 0], ends[:, 1], tuple(who), of, strangers)
 
 
-def _judged(queries: ReadingQueries, rows: _Rows, poll: PollAnswers, report: ReadingReport) -> Measured:
+def _judged(
+    queries: ReadingQueries, block: Block, rows: _Rows, poll: PollAnswers, report: ReadingReport
+) -> Measured:
     datings = poll.datings(queries)
-    raw = Block(rows.block.times_s, rows.block.values[rows.picked] * queries.query.scale)
+    raw = Block(block.times_s, block.values * queries.query.scale)
     clean = Block(raw.times_s, possible(raw.values, queries.reading))
     value, at_s = last_known(clean)
-    age_s, interval_s = _ages(rows, datings, at_s, poll.now_s)
+    dated_s, interval_s = poll.dated(datings, rows)
+    # a value is at least as old as its place on the grid
+    age_s = np.where(np.isnan(dated_s), np.nan, np.fmax(dated_s, clean.times_s[-1] - at_s))
     limit_s = np.fmax(
         poll.scrapes * np.where(np.isnan(interval_s), INTERVAL_UNKNOWN_S, interval_s), poll.least_s
     )
@@ -186,30 +225,27 @@ def _judged(queries: ReadingQueries, rows: _Rows, poll: PollAnswers, report: Rea
     )
     block = Block(clean.times_s, clean.values[kept])
     views = windows(block, queries.reading) if queries.reading.windowed else {}
-    source, target = (np.array(ends, dtype=np.intp)[kept] for ends in (rows.source, rows.target))
-    return Measured(source, target, value[kept], age_s[kept], views, report)
+    return Measured(rows.source[kept], rows.target[kept], value[kept], age_s[kept], views, report)
 
 
-def _ages(rows: _Rows, datings: Datings, at_s: Floats, now_s: float) -> tuple[Floats, Floats]:
-    """Age and measurement interval of each row; a value is at least as old as its place on the grid."""
+def _dated(rows: _Rows, datings: Datings, now_s: float) -> tuple[Floats, Floats]:
     ages, intervals = np.full(len(rows.picked), np.nan), np.full(len(rows.picked), np.nan)
-    grid_age_s = rows.block.times_s[-1] - at_s
-    for row, (source, target, labels) in enumerate(zip(rows.source, rows.target, rows.labels, strict=True)):
+    for row, ((source, target, _), labels) in enumerate(zip(rows.who, rows.labels, strict=True)):
         dating = datings.of(source, target, labels)
         if dating is not None:
             ages[row] = max(0.0, now_s - dating.at_s)
             intervals[row] = dating.interval_s
-    return np.where(np.isnan(ages), np.nan, np.fmax(ages, grid_age_s)), intervals
+    return ages, intervals
 
 
 def _once_each(rows: _Rows, usable: Indices, age_s: Floats) -> Indices:
     """Of several series about the same node or pair, the freshest; the first of equally fresh ones."""
-    best: dict[tuple[int, int], int] = {}
-    for row in usable.tolist():
-        key = (rows.source[row], rows.target[row])
-        if key not in best or age_s[row] < age_s[best[key]]:
-            best[key] = row
-    return np.array(sorted(best.values()), dtype=np.intp)
+    source, target = rows.source[usable], rows.target[usable]
+    order = np.lexsort((usable, age_s[usable], target, source))
+    source, target = source[order], target[order]
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = (source[1:] != source[:-1]) | (target[1:] != target[:-1])
+    return np.sort(usable[order[first]])
 
 
 def _nothing(report: ReadingReport) -> Measured:

@@ -29,7 +29,9 @@ from scheduler.edge.store import ExperienceStore, StoreError
 from scheduler.edge.store_writer import StoreWriter
 
 COUNT_S = 5.0
-"""How often rows are counted for status and metrics."""
+"""How often rows are counted for status and metrics, but see `COUNT_SHARE`."""
+COUNT_SHARE = 0.02
+"""Counting takes at most this share of the time: it looks through whole tables."""
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +83,11 @@ class Recorder(Collector):
 
     async def _count_rows(self) -> None:
         while True:
+            begun_s = time.monotonic()
             with contextlib.suppress(StoreError):  # a write says the same, and is counted
                 self._rows = await asyncio.to_thread(self._store.counts)
-            await asyncio.sleep(COUNT_S)
+            took_s = time.monotonic() - begun_s
+            await asyncio.sleep(max(COUNT_S, took_s / COUNT_SHARE))
 
     def unready(self) -> str:
         """Why nothing can be recorded; empty when it can."""

@@ -25,6 +25,8 @@ OUTCOMES_OWED = 100_000
 """Pods whose newest state is not stored; beyond it the oldest are given up and counted."""
 AT_ONCE = 500
 FLUSH_S = 0.5
+BURST, BURST_S = 32, 2.0
+"""So many outcomes within one flush are a burst: they wait longer and cost less each."""
 RETRY_S = 0.5
 RETRY_S_MAX = 15.0
 PRUNE_S = 3600.0
@@ -122,6 +124,8 @@ class StoreWriter:
         try:
             await asyncio.wait_for(self._wake.wait(), 4 * FLUSH_S)
             await asyncio.sleep(FLUSH_S)  # what comes together is written together
+            if len(self._owed) >= BURST:
+                await asyncio.sleep(BURST_S - FLUSH_S)
         except TimeoutError:
             return
 

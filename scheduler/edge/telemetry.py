@@ -22,7 +22,14 @@ from scheduler.edge.assembly import assemble
 from scheduler.edge.freshness import dating_queries, merged
 from scheduler.edge.node_mapping import Joins, Labels, NodeDirectory, NodeIdentity, SeriesMapper
 from scheduler.edge.prometheus import Answer, GridQuery, PrometheusError, PrometheusReader
-from scheduler.edge.readings import Measured, PollAnswers, ReadingQueries, ReadingReport, measure
+from scheduler.edge.readings import (
+    KnownSeries,
+    Measured,
+    PollAnswers,
+    ReadingQueries,
+    ReadingReport,
+    measure,
+)
 from scheduler.edge.series import LONGEST_WINDOW_S
 from scheduler.edge.sources import load_sources
 
@@ -74,6 +81,7 @@ class TelemetryPoller:
         self._sources = load_sources(settings)
         self._reader: PrometheusReader | None = None
         self._intervals_s: dict[str, float] = {}
+        self._known = KnownSeries()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.snapshot: TelemetrySnapshot = EMPTY
@@ -147,7 +155,7 @@ class TelemetryPoller:
         taken_at_s = self._clock()
         now_s = reader.server_time_s()
         plan = self._plan()
-        answers = reader.read(_all_queries(plan), math.floor(now_s))
+        answers = reader.read(_all_queries(plan), now_s)
         directory = NodeDirectory(self._nodes())
         measured = self._measure(plan, answers.__getitem__, directory, now_s)
         self.reports = tuple(each.report for each in measured)
@@ -182,9 +190,10 @@ class TelemetryPoller:
         now_s: float,
     ) -> list[Measured]:
         joins = Joins.read(_labels(ask(_JOIN_QUERIES[0])), _labels(ask(_JOIN_QUERIES[1])))
+        self._known.begin((directory.nodes, joins))
         mappers = {source.name: SeriesMapper(source, directory, joins) for source in self._sources}
         limits = (self._settings.stale_after_scrapes, self._settings.stale_at_least_s)
-        poll = PollAnswers(ask, mappers, now_s, *limits)
+        poll = PollAnswers(ask, mappers, self._known, now_s, *limits)
         return [measure(queries, poll) for queries in plan]
 
     def _learn_intervals(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -79,6 +80,28 @@ def test_one_connection_carries_many_calls_and_each_answer_comes_in_one_piece(in
     assert {reply.status for reply in replies} == {200}
     assert {reply.parts for reply in replies} == {1}
     assert all("transfer-encoding" not in reply.headers for reply in replies)
+
+
+def test_calls_in_pieces_calls_in_one_piece_and_other_requests_share_a_connection(informed: int) -> None:
+    body = call(["node-01", "node-02"])
+    whole, other = request("POST", PATH, body), request("GET", "/healthz")
+    head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n{len(body):x}\r\n"
+    chunked = head.encode() + body + b"\r\n0\r\n\r\n"
+    with wire(informed) as connection:
+        for cut in (3, 30, whole.index(b"\r\n\r\n") + 4, len(whole) - 1):
+            connection.send(whole[:cut])
+            time.sleep(0.05)
+            connection.send(whole[cut:])
+            assert len(connection.reply().json()) >= 1
+        for sent, status in ((other, 200), (chunked, 200), (whole, 200), (request("POST", PATH, b"{"), 400)):
+            connection.send(sent)
+            assert connection.reply().status == status
+    with wire(informed) as connection:
+        connection.send(3 * whole)
+        told = b""
+        while told.count(b"HTTP/1.1 200") < 3:
+            told += connection.socket.recv(65536)
+    assert told.count(b'"Score":10') == 3
 
 
 @pytest.mark.parametrize("nodes", [[], ["stranger"], ["stranger", "no-node"]])

@@ -195,6 +195,26 @@ async def test_a_connection_that_is_cut_again_and_again_loses_and_repeats_no_cha
     assert link.connections > 4
 
 
+async def test_a_burst_is_told_whole_and_in_order_also_when_the_connection_ends_while_it_is_gathered(
+    collection: Collection,
+    follower: Follower,
+    link: CuttableLink,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kube_module, "READS_AT_ONCE", 1.0)
+    monkeypatch.setattr(kube_module, "GATHERED_S", 0.3)
+    link.cut()  # the next watch has the new limits
+    link.mend()
+    await collection.count("counter", up_to=60, every_s=0.0)
+    link.cut()
+    await collection.change("counter", 61)
+    link.mend()
+    told = [("ADDED", "counter", 0), *(("MODIFIED", "counter", number) for number in range(1, 62))]
+    await eventually(follower.has_told(*told))
+    assert follower.lists == 1
+
+
 async def test_a_peer_that_says_nothing_any_more_is_given_up(
     collection: Collection,
     follower: Follower,

@@ -22,7 +22,7 @@ def ranking_of(
     log_s: Floats, sigma: float, exploration: Exploration, draws: tuple[float, float], listed: int = 5
 ) -> Ranking | None:
     n = len(log_s)
-    return rank(log_s, np.full(n, sigma), np.arange(n, dtype=np.float64), listed, exploration, draws)
+    return rank(log_s, np.full(n, sigma), lambda some: some.tolist(), listed, exploration, draws)
 
 
 @given(TIMES, SIGMAS, EXPLORATIONS, DRAWS, st.integers(1, 50))

@@ -64,7 +64,8 @@ class CannedPrometheus:
             start, end, step = (float(query[name][0]) for name in ("start", "end", "step"))
             times = [start + i * step for i in range(int((end - start) / step) + 1)]
             result = [_series(labels, value, times) for labels, value in self.series.get(promql, [])]
-        return json.dumps({"status": "success", "data": {"resultType": "", "result": result}}).encode()
+        told = {"status": "success", "data": {"resultType": "", "result": result}}
+        return json.dumps(told, separators=(",", ":")).encode()  # without spaces, as Prometheus writes
 
 
 class _Server(ThreadingHTTPServer):

@@ -10,7 +10,7 @@ from scheduler.core.ranking import HOPELESS, SHARED_ERROR, Exploration, Ranking,
 
 def ranked(times_s: list[float], sigma: float = 0.0, listed: int = 5, **more: object) -> Ranking:
     log_s = np.log(np.array(times_s))
-    ranking = rank(log_s, np.full(len(times_s), sigma), np.arange(len(times_s), dtype=float), listed, **more)  # type: ignore[arg-type]
+    ranking = rank(log_s, np.full(len(times_s), sigma), lambda some: some.tolist(), listed, **more)  # type: ignore[arg-type]
     assert ranking is not None
     return ranking
 
@@ -38,18 +38,18 @@ def test_only_the_best_are_listed() -> None:
 
 def test_exact_ties_are_broken_by_the_callers_number() -> None:
     tie_break = np.array([3.0, 1.0, 2.0])
-    ranking = rank(np.array([1.0, 1.0, 1.0 + 1e-3]), np.zeros(3), tie_break, 5)
+    ranking = rank(np.array([1.0, 1.0, 1.0 + 1e-3]), np.zeros(3), lambda some: tie_break[some].tolist(), 5)
     assert ranking is not None
     assert ranking.order.tolist()[0] == 1
 
 
 @pytest.mark.parametrize("log_s", [[], [math.nan], [math.inf, math.nan], [2.0, 2.0]])
 def test_no_opinion_where_nothing_is_known_or_all_is_alike(log_s: list[float]) -> None:
-    assert rank(np.array(log_s), np.zeros(len(log_s)), np.zeros(len(log_s)), 5) is None
+    assert rank(np.array(log_s), np.zeros(len(log_s)), np.zeros_like, 5) is None
 
 
 def test_nodes_without_a_time_are_never_listed() -> None:
-    assert rank(np.array([math.nan, 2.0, math.inf, 2.1]), np.zeros(4), np.zeros(4), 5).order.tolist() == [
+    assert rank(np.array([math.nan, 2.0, math.inf, 2.1]), np.zeros(4), np.zeros_like, 5).order.tolist() == [
         1,
         3,
     ]  # type: ignore[union-attr]

@@ -3,9 +3,10 @@
 import msgspec
 import numpy as np
 import pytest
-from placing_builders import NODES, a_decision, a_pod, a_table
+from placing_builders import NODES, a_decision, a_pod, a_table, a_view
 
-from model.schema import NAMES
+from model.features import NEIGHBOURS
+from model.schema import NAMES, POSITION
 from scheduler.core.ranking import Exploration, rank
 from scheduler.core.records import (
     Batch,
@@ -20,7 +21,7 @@ from scheduler.core.records import (
     table_record,
     with_rows,
 )
-from scheduler.core.scoring import sigma_of
+from scheduler.core.scoring import residents_now
 from scheduler.core.types import Corrections, Fallback, ScoreTable
 
 
@@ -42,16 +43,21 @@ def test_a_decision_is_read_back_with_its_shifts_and_corrected_rows() -> None:
     corrections = Corrections(np.array([0.0, np.log(2.0), 0.0, 0.0]), 1)
     positions = np.array([1, 3])
     exploring = Exploration(0.2, everywhere=True)
-    ranking = rank(table.ranked[positions], sigma_of(table)[positions], np.zeros(2), 5, exploring)
+    ranking = rank(table.ranked[positions], table.sigma[positions], np.zeros_like, 5, exploring)
     assert ranking is not None
     moment = Moment("d", 1.0, 0.1, 1, 2.0, Fallback.NONE, 2)
-    rows = table.features[positions[ranking.order]]
-    rows[0, 3] = 99.0
-    record = decision_record(a_pod(), moment, table, positions, ranking, corrections, rows)
-    seen = read_decision(record, stored(table))
+    residents = residents_now(table, positions[ranking.order], a_view())
+    residents[0, 3] = 99.0
+    record = decision_record(a_pod(), moment, table, positions, ranking, corrections, residents)
+    seen, kept = read_decision(record, stored(table)), stored(table).features[1]
+    kept = np.delete(kept, POSITION[NEIGHBOURS[3]])
     assert seen.offered.tolist() == [False, True, False, True]
     assert seen.times_s[1].tolist() == pytest.approx([10.0, 22.0, 20.0, 40.0])
-    assert seen.features[1, 3] == 99.0
+    assert seen.features[1, POSITION[NEIGHBOURS[3]]] == 99.0
+    assert np.array_equal(np.delete(seen.features[1], POSITION[NEIGHBOURS[3]]), kept, equal_nan=True)
+    row = chosen_row(record, stored(table), "b")
+    assert row is not None
+    assert np.array_equal(read_rows([row.features], len(NAMES))[0], seen.features[1], equal_nan=True)
     assert seen.propensity.tolist() == pytest.approx([0.0, 0.9, 0.0, 0.1])
 
 

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from placing_builders import JOB, NODES, a_basis, a_snapshot, a_table, a_view
 
-from model.features import build
+from model.features import NEIGHBOURS, build
 from model.placement import Job, NodeFacts
+from model.prior import log_prior
 from model.schema import POSITION
 from scheduler.core.estimate import NOBODY, adapted, compared, estimated_table, exact_rows, warm
 from scheduler.core.scoring import (
     CORRECTED_AT_ONCE,
     bring_up_to_date,
-    rows_of_now,
+    residents_now,
     settle_unmeasured,
-    sigma_of,
     table_from_model,
     table_from_prior,
     tie_break_of,
@@ -26,7 +26,7 @@ from scheduler.core.types import Corrections, Fallback, Prediction, key_of, posi
 def test_a_table_keeps_the_models_times_and_width() -> None:
     table = a_table((10.0, 20.0, 30.0, 40.0))
     assert np.exp(table.p50).tolist() == pytest.approx([10.0, 20.0, 30.0, 40.0])
-    assert sigma_of(table) == pytest.approx(np.full(4, np.log(1.1 / 0.9) / 2.5631), rel=1e-3)
+    assert table.sigma == pytest.approx(np.full(4, np.log(1.1 / 0.9) / 2.5631), rel=1e-3)
     assert table.from_model
 
 
@@ -43,7 +43,7 @@ def test_a_prior_table_says_why_and_is_unsure() -> None:
     table = table_from_prior(a_basis(), Fallback.PREDICTOR_DOWN, "t", 0.0)
     assert not table.from_model
     assert table.reason is Fallback.PREDICTOR_DOWN
-    assert (sigma_of(table) > 0.5).all()
+    assert (table.sigma > 0.5).all()
 
 
 def test_an_unmeasured_node_is_neither_best_nor_worst() -> None:
@@ -73,9 +73,9 @@ def test_a_network_heavy_pod_bound_since_makes_its_node_slower() -> None:
 
 def test_rows_for_the_record_have_the_residents_of_now() -> None:
     table, crowded = a_table(), NodeFacts(zone="z", allocatable_cpu=8.0, residents=2, network_heavy=1)
-    rows = rows_of_now(table, np.array([2, 0]), a_view(a=crowded))
+    rows = residents_now(table, np.array([2, 0]), a_view(a=crowded))
     heavy = POSITION["residents_network_heavy"]
-    assert rows[:, heavy].tolist() == [table.features[2, heavy], 1.0]
+    assert rows[:, NEIGHBOURS.index("residents_network_heavy")].tolist() == [table.features[2, heavy], 1.0]
     assert table.features[0, heavy] == 0.0
 
 
@@ -108,9 +108,9 @@ def test_one_call_corrects_a_bounded_number_of_nodes_newest_first() -> None:
 
 def test_ties_are_broken_differently_for_different_pods() -> None:
     table = a_table()
-    firsts = {int(np.argmin(tie_break_of(table, f"pod-{i}"))) for i in range(50)}
+    firsts = {int(np.argmin(tie_break_of(table, np.arange(4), f"pod-{i}"))) for i in range(50)}
     assert firsts == {0, 1, 2, 3}
-    assert tie_break_of(table, "x").tolist() == tie_break_of(table, "x").tolist()
+    assert tie_break_of(table, np.array([2]), "x") == tie_break_of(table, np.arange(4), "x")[2:3]
 
 
 def test_an_estimate_from_a_draft_knows_where_the_data_is_near() -> None:
@@ -181,3 +181,17 @@ def test_jobs_that_differ_only_in_gang_or_history_share_a_key() -> None:
 
 def test_positions_of_unknown_nodes_are_negative() -> None:
     assert positions_of({"a": 0, "b": 1}, ["b", "x", "a"]).tolist() == [1, -1, 0]
+
+
+def test_a_correction_is_what_the_prior_says_of_the_row_that_telemetry_would_bring() -> None:
+    snapshot = a_snapshot(cpu_use={"a": 0.7, "b": float("nan")}, throughput={("d", "a"): 1e7})
+    basis = a_basis(JOB, snapshot)
+    table, corrections = a_table(basis=basis), Corrections.none(a_table())
+    crowd = NodeFacts(zone="z", allocatable_cpu=8.0, requested_cpu=3.0, residents=3, network_heavy=2)
+    bring_up_to_date(corrections, table, ["a", "b"], a_view(a=crowd, b=crowd), 1)
+    rows = basis.features[:2].copy()
+    rows[:, POSITION["residents_network_heavy"]] = 2.0
+    rows[:, POSITION["cpu_use"]] += 3.0 / 8.0
+    level_stays = log_prior(rows) - log_prior(basis.features[:2])
+    assert corrections.shift[:2] == pytest.approx(level_stays)
+    assert corrections.shift[0] != corrections.shift[1]

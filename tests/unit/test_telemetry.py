@@ -192,6 +192,29 @@ def test_a_renamed_node_is_unknown_until_its_new_name_reports(prometheus: Canned
     assert loads(polled(prometheus, nodes=renamed)) == [0.5, 0.5, 0.5]
 
 
+def test_a_value_is_read_as_of_now_and_not_of_the_last_whole_second(prometheus: CannedPrometheus) -> None:
+    prometheus.now = lambda: 1_700_000_000.9
+    prometheus.series["load"] = [({"node": "n0"}, lambda t: t - 1_700_000_000)]
+    prometheus.series["measured"] = [({"node": "n0"}, lambda t: t)]
+    snapshot = polled(prometheus, LOAD)
+    assert loads(snapshot)[0] == pytest.approx(0.9, abs=1e-3)
+    assert snapshot.node_age_s["load1_per_core"][0] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_whose_a_series_is_follows_series_and_nodes_from_poll_to_poll(prometheus: CannedPrometheus) -> None:
+    nodes = list(NODES)
+    prometheus.series["load"] = [({"node": "n0"}, 0.1), ({"node": "n1"}, 0.2)]
+    made = poller(prometheus, LOAD, nodes=nodes)
+    assert made.poll()
+    prometheus.series["load"] = [({"node": "n1"}, 0.2), ({"node": "n0"}, 0.1)]
+    assert made.poll()
+    assert loads(made.snapshot)[:2] == [0.1, 0.2]
+    nodes.insert(0, NodeIdentity("a-new-one"))  # the others move on by one position
+    assert made.poll()
+    assert loads(made.snapshot)[1:3] == [0.1, 0.2]
+    made.stop()
+
+
 def test_of_two_series_for_one_node_the_fresher_wins(prometheus: CannedPrometheus) -> None:
     both = [{"node": "n0", "instance": "a"}, {"node": "n0", "instance": "b"}]
     prometheus.series["load"] = [(both[0], 7.0), (both[1], 9.0)]
@@ -248,6 +271,27 @@ def test_one_unreadable_series_spoils_no_other(prometheus: CannedPrometheus) -> 
     snapshot = polled(prometheus)
     assert loads(snapshot)[1] == 0.5
     assert any("4 of 5 series could not be read" in problem for problem in snapshot.problems)
+
+
+@pytest.mark.parametrize(
+    "odd", ['[[T,"1","2"],[T]]', '[[T,"1"],[T,"x"]]', '[["1",T]]', '[[T,"NaN"],[T]]', "[[T]]"]
+)
+def test_samples_of_another_shape_are_not_taken_for_those_of_another_series(
+    prometheus: CannedPrometheus, odd: str
+) -> None:
+    now = math.floor(time.time())
+    series = ['{"metric":{"node":"n0"},"values":[[T,"0.1"]]}', '{"metric":{"node":"n1"},"values":ODD}']
+    result = ",".join(series).replace("ODD", odd).replace("T", str(now))
+    prometheus.raw["load"] = f'{{"data":{{"result":[{result}]}}}}'.encode()
+    prometheus.now = lambda: now
+    snapshot = polled(prometheus)
+    assert loads(snapshot)[0] == 0.1
+    assert np.isnan(loads(snapshot)[1])
+
+
+def test_a_number_that_json_does_not_know_spoils_no_other(prometheus: CannedPrometheus) -> None:
+    prometheus.series["load"] = [({"node": "n0"}, "NaN"), ({"node": "n1"}, 0.4), ({"node": "n2"}, "+Inf")]
+    assert loads(polled(prometheus))[1] == 0.4
 
 
 def test_an_http_error_for_one_reading_is_named(prometheus: CannedPrometheus) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Update, bindparam, select, update
 
 from scheduler.core.outcomes import EndState
 from scheduler.core.records import DecisionRecord, ReadTable, chosen_row, read_table
@@ -25,6 +25,23 @@ from scheduler.edge.store.schema import decisions, outcomes, score_tables
 TABLE_BYTES_IN_MEMORY = 128 * 2**20
 """Tables that decisions of now were read from; one for 500 nodes takes half a megabyte."""
 _RECORD = msgspec.msgpack.Decoder(DecisionRecord)
+_SET_CHOICE, _SET_ERROR = (
+    update(decisions)
+    .where(decisions.c.decision_id == bindparam("decision"))
+    .values({name: bindparam(name) for name in names})
+    for names in (
+        (
+            "chosen_node",
+            "chosen_features",
+            "chosen_p10_s",
+            "chosen_p50_s",
+            "chosen_p90_s",
+            "chosen_propensity",
+        ),
+        ("log_error",),
+    )
+)
+"""Of the decision named by `decision`; the other parameters are called as their columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +84,8 @@ def settle(connection: Connection, uids: Iterable[str], tables: TableReader) -> 
     """Bring together what is known of these pods; the predictions that became judgeable by it."""
     judged: list[Judged] = []
     for some in chunks(sorted(uids)):
-        for bound in _bound_without_choice(connection, some):
-            _attach(connection, bound, tables)
+        chosen = [_choice(connection, bound, tables) for bound in _bound_without_choice(connection, some)]
+        _change(connection, _SET_CHOICE, [values for values in chosen if values is not None])
         judged += _judge(connection, some)
     return judged
 
@@ -95,24 +112,28 @@ def _bound_without_choice(connection: Connection, uids: Sequence[str]) -> list[A
     return [row for row in latest.values() if row.chosen_node is None]
 
 
-def _attach(connection: Connection, bound: Any, tables: TableReader) -> None:
+def _choice(connection: Connection, bound: Any, tables: TableReader) -> dict[str, Any] | None:
+    """Parameters of `_SET_CHOICE`: what the decision said of the node; None when its table does not tell."""
     record = read_record(bound.record)
     table = tables.read(connection, record.table_id)
     row = None if table is None else chosen_row(record, table, bound.node)
     if row is None:
-        return
-    connection.execute(
-        update(decisions)
-        .where(decisions.c.decision_id == record.decision_id)
-        .values(
-            chosen_node=bound.node,
-            chosen_features=row.features,
-            chosen_p10_s=row.p10_s,
-            chosen_p50_s=row.p50_s,
-            chosen_p90_s=row.p90_s,
-            chosen_propensity=row.propensity,
-        )
-    )
+        return None
+    return {
+        "decision": record.decision_id,
+        "chosen_node": bound.node,
+        "chosen_features": row.features,
+        "chosen_p10_s": row.p10_s,
+        "chosen_p50_s": row.p50_s,
+        "chosen_p90_s": row.p90_s,
+        "chosen_propensity": row.propensity,
+    }
+
+
+def _change(connection: Connection, statement: Update, rows: list[dict[str, Any]]) -> None:
+    """One statement for all rows: building it anew for each costs more than the database does."""
+    if rows:
+        connection.execute(statement, rows)
 
 
 def _judge(connection: Connection, uids: Sequence[str]) -> list[Judged]:
@@ -128,11 +149,10 @@ def _judge(connection: Connection, uids: Sequence[str]) -> list[Judged]:
             outcomes.c.run_s > 0,
         )
     ).all()
-    for row in ended:
-        error = math.log(row.run_s / row.chosen_p50_s)
-        connection.execute(
-            update(decisions).where(decisions.c.decision_id == row.decision_id).values(log_error=error)
-        )
+    errors = [
+        {"decision": row.decision_id, "log_error": math.log(row.run_s / row.chosen_p50_s)} for row in ended
+    ]
+    _change(connection, _SET_ERROR, errors)
     return [
         Judged(row.model_version, row.run_s, row.chosen_p10_s, row.chosen_p50_s, row.chosen_p90_s)
         for row in ended
