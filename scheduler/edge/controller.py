@@ -59,6 +59,11 @@ is settled in it. Less than `ENDED_KEPT_S`, so that what ended since is not sett
 LAST_WORD_S = 2.0
 """For the checkpoint at the end of a term."""
 
+OTHER_FLOWS = (
+    "the FairQueue's flowKey is another one now: what users or namespaces had received so far is forgotten, "
+    "and what runs is charged by its receipts"
+)
+
 _NOBODYS: dict[tuple[str, ...], float] = {("",): 1.0}
 
 log = logging.getLogger(__name__)
@@ -190,15 +195,18 @@ class Term:
         state, trouble = await self._read_checkpoint()
         self._obey(await self.feeds.read_queue_object(self._own.queue))
         reference = (state.core or {}).get("reference") or self._own.reference
+        if state.by_namespace != self._configured.by_namespace:
+            trouble = trouble or (OTHER_FLOWS if state.core else "")
+            state = ControllerState(state.at_s, state.paused, by_namespace=not state.by_namespace)
         if not reference:
-            reference = await self.feeds.capacity(self._configured.settings.node_selector)
+            reference = await self.feeds.capacity(self._configured.settings)
         self._configured = self._configured_with(reference)
         settings = self._settings()
         self.state, self.keeper = state, self._revived(settings, state)
         if self._own.reference and dict(self._own.reference) != dict(reference):
             self._configured = self._configured_with(self._own.reference)
             self.tell([QueueConfigured(self._settings())])
-        self.feeds.begin(state.at_s - CLOCKS_S)
+        self.feeds.begin(state.at_s - CLOCKS_S, by_namespace=state.by_namespace)
         if trouble:
             self.announcements.event(self._queue_object(), "CheckpointLost", trouble, warning=True)
         self._apply_pause()
@@ -323,6 +331,8 @@ class Term:
         for complaint in self._configured.complaints:
             log.warning("FairQueue %s: %s", self._own.queue, complaint)
         if self.keeper is not None:
+            if self._configured.by_namespace != self.state.by_namespace:
+                raise NotLeading(OTHER_FLOWS)  # the next term, which is mine again, begins with the others
             self.tell([QueueConfigured(self._settings())])
             self._apply_pause()
 

@@ -53,14 +53,30 @@ class Book(WaitingRoom):
     def release(
         self, record: GangRecord, placement: Placement, *, tag: float, backfilled: bool
     ) -> ReleaseGang:
-        """Charge a waiting gang, take room for it, and open its gates."""
+        """Charge a waiting gang, take room for it if there is any, and open its gates."""
         self._count_waiting(record, -1)
         self.order.charge(record.place, self.now_s)
         self._begin(record, self.now_s, record.place.work)
         record.tag, record.backfilled = tag, backfilled
-        for pod in record.wanted():
-            self.capacity.plan(pod, placement[pod.uid])
+        if not placement:
+            self.roomless[record.gang.uid] = None
+        self.keep_room(record.wanted(), placement)
         return self.open(record, list(record.gang.pods), placement)
+
+    def keep_room(self, pods: list[GangPod], placement: Placement) -> None:
+        """Count pods where they are planned."""
+        for pod in pods:
+            if pod.uid in placement:
+                self.capacity.plan(pod, placement[pod.uid])
+
+    def unplaced(self, record: GangRecord) -> list[GangPod]:
+        """Pods of a released gang that may start, or are promised, and that no room is kept for."""
+        closed = {pod.uid for pod in record.missing()}
+        return [
+            pod
+            for pod in record.wanted()
+            if not (pod.uid in record.started or pod.uid in closed or self.capacity.node_of(pod.uid))
+        ]
 
     def adopt(self, record: GangRecord, released_s: float, work: float) -> None:
         """Charge a gang that was found released; one that waits here stops waiting."""
@@ -88,7 +104,7 @@ class Book(WaitingRoom):
             record.tag,
             record.position,
             record.estimate,
-            {pod.uid: placement[pod.uid] for pod in pods},
+            {pod.uid: placement[pod.uid] for pod in pods if pod.uid in placement},
             record.backfilled,
         )
         uids = tuple(pod.uid for pod in pods)
@@ -110,7 +126,7 @@ class Book(WaitingRoom):
             self.capacity.put(pod.uid, node, pod.shape.requests)
         if record.started_s is None:
             record.started_s, record.phase = at_s, Phase.RUNNING
-            self.ends.put(record.gang.uid, (at_s + record.estimate.p90_s,))
+            self.expect_end(record)
         self.look_out(record)
 
     def stop(self, record: GangRecord, pod: GangPod, at_s: float) -> None:
@@ -199,7 +215,7 @@ class Book(WaitingRoom):
         record.used_work, record.started_s = info.used_work, info.started_s
         if info.started_s is not None:
             record.phase, record.counted_from_s = Phase.RUNNING, info.counted_s
-            self.ends.put(gang.uid, (info.started_s + record.estimate.p90_s,))
+            self.expect_end(record)
         return record
 
     def refund_unreleased(self, uid: str) -> None:
@@ -239,6 +255,7 @@ class Book(WaitingRoom):
             for one in self.end_restored(uid, max(info.counted_s, info.released_s), None)
         ]
         self.order.end_of_revival(self.now_s)
+        self.no_room_since_s = {uid: at_s for uid, at_s in self.no_room_since_s.items() if uid in self.gangs}
         return settled
 
     def _begin(self, record: GangRecord, released_s: float, work: float) -> None:
@@ -247,10 +264,16 @@ class Book(WaitingRoom):
         record.counted_s = self.now_s
         path = record.place.path
         self.occupied[path] = self.occupied.get(path, 0.0) + record.share
-        self.ends.put(record.gang.uid, (released_s + record.estimate.p90_s,))
+        self.expect_end(record)
         self.promoted.pop(record.gang.uid, None)
+        self.no_room_since_s.pop(record.gang.uid, None)
         if self.reservation is not None and self.reservation.uid == record.gang.uid:
             self.reservation = None
+
+    def expect_end(self, record: GangRecord) -> None:
+        """Note when a charged gang will probably have ended."""
+        began_s = record.released_s if record.started_s is None else record.started_s
+        self.ends.put(record.gang.uid, (began_s + self.lasts_s(record),))
 
     def look_out(self, record: GangRecord) -> None:
         """Note when a running gang will have used up its charge."""
@@ -268,6 +291,7 @@ class Book(WaitingRoom):
         for heap in (self.ends, self.overruns):
             heap.remove(record.gang.uid)
         self.missing.pop(record.gang.uid, None)
+        self.roomless.pop(record.gang.uid, None)
         self.look_again = True
 
     def _bury(self, uid: str, pods: frozenset[str]) -> None:

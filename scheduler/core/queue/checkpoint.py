@@ -39,6 +39,7 @@ def export(book: Book) -> dict[str, Any]:
         "charges": charges,
         "ended": [[uid, sorted(pods)] for uid, pods in book.ended.items()],
         "received": [[list(path), work] for path, work in book.received.items()],
+        "no_room_since_s": book.no_room_since_s.copy(),
         "runs": book.runs.export(),
     }
 
@@ -57,6 +58,7 @@ def revive(book: Book, state: Mapping[str, Any]) -> None:
     _fill_level(book, book.order.top, state["order"], 0)
     book.ended.update({uid: frozenset(pods) for uid, pods in state["ended"]})
     book.received.update({tuple(path): work for path, work in state["received"]})
+    book.no_room_since_s.update(state.get("no_room_since_s", {}))
     book.runs.revive(state["runs"])
     for uid, plain in state["charges"].items():
         book.restored[uid] = _charge(plain)

@@ -69,6 +69,7 @@ class GangRecord:
     backfilled: bool = False
     half_open_since_s: float | None = None
     retry_s: float = -math.inf
+    stop_again_s: float = -math.inf
     failures: int = 0
     reported: set[Trouble] = field(default_factory=set)
 

@@ -84,6 +84,8 @@ def found(book: Book, event: GangFound) -> list[Action]:
         if pod.uid in event.nodes:
             at_s = book.now_s if event.started_s is None else event.started_s
             book.start(record, pod, event.nodes[pod.uid], max(at_s, record.counted_from_s))
+    if book.unplaced(record):
+        book.roomless[record.gang.uid] = None
     book.set_deadline(record)
     return actions
 
@@ -202,9 +204,12 @@ def gang_ended(book: Book, event: GangEnded) -> list[Action]:
 
 
 def unschedulable(book: Book, event: Unschedulable) -> list[Action]:
-    """kube-scheduler has no node for a released pod: it keeps its room, others of its kind wait."""
+    """kube-scheduler has no node for a released pod: it keeps its room, others of its kind wait.
+
+    Of a gang that was released without room nothing else is expected.
+    """
     record = book.gangs.get(event.uid)
-    if record is None or not record.released or record.all_started():
+    if record is None or not record.released or record.all_started() or event.uid in book.roomless:
         return []
     until_s = record.released_s + book.settings.start_timeout_s
     book.holds[book.hold_key(record.gang)] = Hold(until_s, event.uid, event.reason)
