@@ -24,7 +24,10 @@ _NOTHING = 1e-12
 
 @dataclass(slots=True)
 class Restored:
-    """An open charge from a checkpoint whose gang was not seen since. As in `GangRecord`."""
+    """An open charge from a checkpoint whose gang was not seen since. As in `GangRecord`.
+
+    `running`: start and share of each pod that ran; what else was used is the work of the pods that `ended`.
+    """
 
     place: Place
     estimate: Estimate
@@ -41,6 +44,9 @@ class Restored:
     position: int
     backfilled: bool
     pods: tuple[str, ...]
+    ended: tuple[str, ...]
+    ended_work: float
+    running: dict[str, tuple[float, float]]
 
 
 class Book(WaitingRoom):
@@ -112,7 +118,11 @@ class Book(WaitingRoom):
 
     def start(self, record: GangRecord, pod: GangPod, node: str, at_s: float) -> None:
         """A pod of a charged gang is bound to a node."""
-        if pod.uid in record.started or pod.uid in record.ended:
+        if pod.uid in record.ended:
+            return
+        if node:
+            self.capacity.put(pod.uid, node, pod.shape.requests)
+        if pod.uid in record.started:
             return
         at_s = min(at_s, self.now_s)
         record.asked.add(pod.uid)
@@ -122,8 +132,6 @@ class Book(WaitingRoom):
         late = change * (self.now_s - at_s)
         record.used_work += late
         self.order.hold(record.place.path, change, 1, late, self.now_s)
-        if node:
-            self.capacity.put(pod.uid, node, pod.shape.requests)
         if record.started_s is None:
             record.started_s, record.phase = at_s, Phase.RUNNING
             self.expect_end(record)
@@ -142,6 +150,7 @@ class Book(WaitingRoom):
         change = record.unbind(pod, self.settings.reference)
         late = change * (self.now_s - at_s)
         record.used_work = max(0.0, record.used_work + late)
+        record.ended_work -= change * (at_s - record.started[pod.uid])
         self.order.hold(record.place.path, change, -1, late, self.now_s)
         self.look_out(record)
 
@@ -212,11 +221,26 @@ class Book(WaitingRoom):
         record.place, record.share, record.tag = info.place, info.share, info.tag
         record.position, record.backfilled = info.position, info.backfilled
         self._begin(record, info.released_s, info.charged_work)
-        record.used_work, record.started_s = info.used_work, info.started_s
         if info.started_s is not None:
-            record.phase, record.counted_from_s = Phase.RUNNING, info.counted_s
+            record.phase, record.started_s = Phase.RUNNING, info.started_s
             self.expect_end(record)
+        self._count_anew(record, info)
         return record
+
+    def _count_anew(self, record: GangRecord, info: Restored) -> None:
+        """Pods that ran at the checkpoint count from their starts: only their ends will tell what they used.
+
+        What is not there any more had gone when it was last seen.
+        """
+        record.used_work = record.ended_work = info.ended_work + sum(
+            share * (info.counted_s - started_s)
+            for uid, (started_s, share) in info.running.items()
+            if uid not in record.pods
+        )
+        record.ended = {uid for uid in info.ended if uid in record.pods}
+        self.order.hold(record.place.path, 0.0, 0, record.used_work - info.used_work, self.now_s)
+        for uid in [uid for uid in info.running if uid in record.pods]:
+            self.start(record, record.pods[uid], "", info.running[uid][0])
 
     def refund_unreleased(self, uid: str) -> None:
         """A gang charged according to a checkpoint waits with closed gates: it was never released."""
@@ -293,6 +317,11 @@ class Book(WaitingRoom):
         self.missing.pop(record.gang.uid, None)
         self.roomless.pop(record.gang.uid, None)
         self.look_again = True
+
+    def dig_up(self, gang: Gang) -> None:
+        """Pods that were left over from an earlier life under the gang's uid have another one."""
+        if gang.uid in self.ended:
+            self.ended[gang.uid] -= {pod.uid for pod in gang.pods}
 
     def _bury(self, uid: str, pods: frozenset[str]) -> None:
         self.ended[uid] = self.ended.pop(uid, frozenset()) | pods

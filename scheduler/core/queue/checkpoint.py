@@ -18,8 +18,9 @@ from scheduler.core.queue.fair_clock import Charge, Flow, Key
 from scheduler.core.queue.fair_order import Level, Place
 from scheduler.core.queue.gangs import GangRecord
 from scheduler.core.queue.lifts import Lifts
+from scheduler.core.queue.resources import dominant_share, total
 
-VERSION = 1
+VERSION = 2
 """Of the format; another one is refused."""
 
 
@@ -82,6 +83,13 @@ def _restorable(book: Book, record: GangRecord) -> Restored:
         record.position,
         record.backfilled,
         tuple(record.pods),
+        tuple(record.ended),
+        record.ended_work,
+        {
+            uid: (at_s, dominant_share(total([record.pods[uid].shape.requests]), book.settings.reference))
+            for uid, at_s in record.started.items()
+            if uid not in record.ended
+        },
     )
 
 
@@ -99,6 +107,8 @@ def _charge(plain: Mapping[str, Any]) -> Restored:
             ),
             "estimate": Estimate(**plain["estimate"]),
             "pods": tuple(plain["pods"]),
+            "ended": tuple(plain["ended"]),
+            "running": {uid: (at_s, share) for uid, (at_s, share) in plain["running"].items()},
         }
     )
 

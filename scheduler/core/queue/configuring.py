@@ -85,6 +85,7 @@ def _restate(book: Book, record: GangRecord, factor: float, reference: Mapping[s
     record.share *= factor
     record.charged_work *= factor
     record.used_work *= factor
+    record.ended_work *= factor
     record.held_share = dominant_share(record.held, reference)
 
 
