@@ -126,7 +126,7 @@ class Assembly:
     def remove_owner(self, ref: ObjectRef, now_s: float) -> list[Event]:
         """An object is gone, is not there, or cannot be read: pods held back for it start each by itself.
 
-        spark-submit makes the driver's ConfigMap after the driver: look again for some seconds before.
+        Some are made seconds after their pods: look again for a while before.
         """
         self._families.do_without(ref)
         return self._news(now_s)
