@@ -109,6 +109,14 @@ def test_what_fits_no_node_there_is_waits_for_larger_ones_and_holds_up_nobody() 
     assert released(queue.at(103, GangStarted("small"), GangEnded("small"), arrive("next", "b"))) == ["next"]
 
 
+def test_of_several_that_fit_no_node_there_is_one_is_tried_at_a_time() -> None:
+    queue = Queue(1, release_head_after_s=AFTER_S, start_timeout_s=300.0)
+    queue.at(0, arrive("wide", "a", width=3), arrive("wider", "b", width=4))
+    assert released(queue.at(102, Tick())) == ["wide"]
+    assert released(queue.at(300, Tick())) == []
+    assert released(queue.at(403, Tick())) == ["wider"]
+
+
 def test_when_the_setting_goes_what_fits_nowhere_is_said_to_be_infeasible() -> None:
     queue = Queue(1, release_head_after_s=AFTER_S)
     queue.at(0, arrive("wide", "a", width=3))

@@ -70,6 +70,15 @@ def test_what_ended_before_the_checkpoint_is_counted_once_and_what_vanished_unti
     assert end.actual_work == pytest.approx((10.0 + 60.0) / 4)
 
 
+def test_a_start_that_only_the_checkpoint_remembers_counts() -> None:
+    queue = Queue(4)
+    queue.at(0, arrive("a", "a", width=2), GangStarted("a"))
+    queue.at(30, Tick())
+    lost = (PodEnded("a", "a/0", 40.0, lost=True), PodEnded("a", "a/1", 40.0, lost=True))
+    _, works = restarted(queue, 50.0, running(), *lost)
+    assert works == [pytest.approx(2 * 40.0 / 4)]
+
+
 def test_v_is_told_of_each_share_second_once() -> None:
     """As if there had been no restart: what was delivered up to the checkpoint is in V already."""
     queue = Queue(4)
