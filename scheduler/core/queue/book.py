@@ -316,6 +316,7 @@ class Book(WaitingRoom):
             heap.remove(record.gang.uid)
         self.missing.pop(record.gang.uid, None)
         self.roomless.pop(record.gang.uid, None)
+        self._give_up_reservation(record.gang.uid)
         self.look_again = True
 
     def dig_up(self, gang: Gang) -> None:

@@ -88,7 +88,7 @@ def release_ahead(
 ) -> ReleaseGang:
     """A release that leaves the reserved gang where it is, also when it is of the same flow."""
     reserved = book.gangs[reservation.uid]
-    same_flow = candidate.record.place.path[0] == reserved.place.path[0]
+    same_flow = reserved.waits and candidate.record.place.path[0] == reserved.place.path[0]
     if same_flow:
         look_up_tag(book, reservation)
     before = reservation.tag
