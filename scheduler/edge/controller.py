@@ -42,7 +42,7 @@ from scheduler.core.queue.settings import QueueSettings
 from scheduler.core.workloads.remarks import Remark
 from scheduler.edge.announcements import TELLABLE, About, Announcements
 from scheduler.edge.checkpoints import CheckpointError, Checkpoints, Superseded
-from scheduler.edge.controller_state import ControllerState
+from scheduler.edge.controller_state import OTHER_FLOWS, ControllerState
 from scheduler.edge.controller_stats import ControllerStats
 from scheduler.edge.estimates import Estimates
 from scheduler.edge.fair_queue import Configured, base_settings, configured
@@ -58,11 +58,6 @@ CLOCKS_S = 120.0
 is settled in it. Less than `ENDED_KEPT_S`, so that what ended since is not settled twice."""
 LAST_WORD_S = 2.0
 """For the checkpoint at the end of a term."""
-
-OTHER_FLOWS = (
-    "the FairQueue's flowKey is another one now: what users or namespaces had received so far is forgotten, "
-    "and what runs is charged by its receipts"
-)
 
 _NOBODYS: dict[tuple[str, ...], float] = {("",): 1.0}
 

@@ -11,6 +11,13 @@ ENDED_KEPT_S = 300.0
 """Gangs that ended so long before a checkpoint are known to be settled by their pods' times alone."""
 
 
+OTHER_FLOWS = (
+    "the FairQueue's flowKey is another one now: what users or namespaces had received so far is forgotten, "
+    "and what runs is charged by its receipts"
+)
+"""Why a core's export cannot be used."""
+
+
 @dataclass(slots=True)
 class ControllerState:
     """`at_s`: when it was written; `paused` and `weights` (by user): by hand; `core`: a gatekeeper's export,

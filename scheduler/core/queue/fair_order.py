@@ -163,9 +163,9 @@ class FairOrder:
             level.clock.charge(key, place.uid, place.work, waited=waited, weight=weight, tier=tier)
         if waited:
             self._take_out(place, levels)
-            self._tell_heads(place, levels)
         else:
             self._count(levels, 1)
+        self._tell_heads(place, levels)
 
     def overrun(self, place: Place, so_far: float, now_s: float) -> None:
         """A running gang has used so much work."""
