@@ -288,6 +288,7 @@ class Term:
         if not action.completing and action.pods:
             receipt = action.receipt
             how = " ahead of its turn, since it delays nobody" if receipt.backfilled else ""
+            how = how if receipt.placement else " as Pending, since there is no room: nodes may come for it"
             told = f"released{how}; {receipt.charged_work:.4g} share-seconds charged"
             self._announce(action.pods[0], "Released", f"{told} (estimate by {receipt.estimate.source})")
 

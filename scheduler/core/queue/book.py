@@ -320,9 +320,10 @@ class Book(WaitingRoom):
         self.look_again = True
 
     def dig_up(self, gang: Gang) -> None:
-        """Pods that were left over from an earlier life under the gang's uid have another one."""
-        if gang.uid in self.ended:
-            self.ended[gang.uid] -= {pod.uid for pod in gang.pods}
+        """Pods that wait did not end with the gang they were of before: one of this uid, or each by itself."""
+        pods = {pod.uid for pod in gang.pods}
+        for uid in (pods | {gang.uid}) & self.ended.keys():
+            self.ended[uid] -= pods
 
     def _bury(self, uid: str, pods: frozenset[str]) -> None:
         self.ended[uid] = self.ended.pop(uid, frozenset()) | pods
