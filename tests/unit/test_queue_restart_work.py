@@ -1,14 +1,16 @@
-"""After a restart every pod counts by its own start and end, whatever was known at the checkpoint."""
+"""After a restart every pod counts by its own start and end, and room that was promised is kept again."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
-from queue_keeper import Queue, arrive, gang, settled
+from queue_keeper import Queue, arrive, gang, released, settled
 
 from scheduler.core.queue.events import (
     Event,
+    GangArrived,
     GangEnded,
     GangFound,
     GangStarted,
@@ -104,3 +106,21 @@ def test_an_earlier_life_under_the_same_uid_is_not_counted_again() -> None:
     ends = (PodEnded("a", "a/0", 15.0, started_s=0.0), PodEnded("a", "a/again", 30.0, started_s=20.0))
     _, works = restarted(queue, 40.0, GangFound(both, {}, None, 0.0, 5.0), *ends)
     assert works == [pytest.approx(10.0 / 4)]
+
+
+def test_room_for_promised_pods_and_for_pods_without_a_node_is_kept_again_after_a_restart() -> None:
+    """The driver has one slot of four, two are promised; the pod of b is open and has no node yet."""
+    queue = Queue(4)
+    driver, other = gang("a", "a", lasts_s=1000), gang("b", "b", lasts_s=1000)
+    executor = driver.pods[0].shape
+    driver = replace(driver, promised=(executor, executor), size=3)
+    queue.at(0, GangArrived(driver), GangStarted("a"), GangArrived(other))
+    state = json.loads(json.dumps(queue.keeper.export()))
+    revived = Gatekeeper.revive(slots_settings(4), state)
+    found = (
+        GangFound(driver, {"a/0": "slots"}, 0.0, 0.0, 750.0),
+        GangFound(other, {}, None, 0.0, 250.0),
+    )
+    newcomer = arrive("c", "c", lasts_s=1)
+    assert released(revived.handle_all([NodeSet(slots_node(4)), *found, newcomer], 10.0)) == []
+    assert released(revived.handle(GangEnded("b", 20.0), 20.0)) == ["c"]

@@ -320,7 +320,7 @@ class Book(WaitingRoom):
         self.look_again = True
 
     def dig_up(self, gang: Gang) -> None:
-        """Pods that wait did not end with the gang they were of before: one of this uid, or each by itself."""
+        """Pods that wait did not end with the gang they were of: one of this uid, or each by itself."""
         pods = {pod.uid for pod in gang.pods}
         for uid in (pods | {gang.uid}) & self.ended.keys():
             self.ended[uid] -= pods
