@@ -20,7 +20,7 @@ def plain_walk(book: Book, reservation: Reservation, newcomer: Candidate | None 
     for candidate in [newcomer] if newcomer is not None else whole_line(book):
         if candidate.record.gang.uid == reservation.uid:
             continue
-        end_s = book.now_s + candidate.record.estimate.p90_s
+        end_s = book.now_s + book.lasts_s(candidate.record)
         placement = may_go_ahead(book.capacity, candidate.record.wanted(), end_s, reservation)
         if placement is not None:
             actions.append(release_ahead(book, candidate, placement, reservation))

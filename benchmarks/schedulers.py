@@ -108,7 +108,7 @@ def _start(arm: Arm, cluster: Cluster, timeout_s: float | None) -> Scheduler:
     binary = str(layout.binaries["kube-scheduler"])
     process = cluster.run(name, binary, *(f"--{flag}={value}" for flag, value in flags.items()))
     _wait_ready(process, port)
-    token = layout.file("fairlane.token").read_text().strip()
+    token = layout.file("prometheus.token").read_text().strip()
     return Scheduler(arm, process, port, token)
 
 

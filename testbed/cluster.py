@@ -278,10 +278,10 @@ class Cluster:
         from testbed.credentials import write_credentials  # slow to import, and only `up` needs it
 
         write_credentials(self.directory, self.layout.url("apiserver", "https"))
-        fairlane = json.loads(self.layout.file("fairlane.kubeconfig").read_text())
-        token = self.layout.file("fairlane.token")
+        prometheus = json.loads(self.layout.file("prometheus.kubeconfig").read_text())
+        token = self.layout.file("prometheus.token")
         token.touch(mode=0o600)
-        token.write_text(fairlane["users"][0]["user"]["token"])
+        token.write_text(prometheus["users"][0]["user"]["token"])
         default = configuration.scheduler_config(self.options, self.layout, ours=False)
         ours = configuration.scheduler_config(self.options, self.layout, ours=True)
         settings = configuration.fairlane_settings(self.options, self.layout, secrets.token_hex(16))

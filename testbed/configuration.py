@@ -83,7 +83,7 @@ def _scheduler(layout: Layout, name: str) -> Config:
     return {
         "job_name": name.replace("_", "-"),
         "scheme": "https",
-        "authorization": {"credentials_file": str(layout.file("fairlane.token"))},
+        "authorization": {"credentials_file": str(layout.file("prometheus.token"))},
         "tls_config": {"insecure_skip_verify": True},  # each made its own certificate, on loopback
         "static_configs": [{"targets": [f"127.0.0.1:{layout.ports[name]}"]}],
     }
@@ -92,7 +92,7 @@ def _scheduler(layout: Layout, name: str) -> Config:
 def fairlane_settings(options: Options, layout: Layout, token: str) -> Config:
     """Settings of Fairlane's processes (scheduler.config), with the caller's laid over them."""
     generated: Config = {
-        "kubeconfig": str(layout.file("fairlane.kubeconfig")),
+        "kubeconfig": str(layout.file("doctor.kubeconfig")),  # the processes are told their own
         "prometheus": {
             "url": layout.url("prometheus") if options.wants("prometheus") else "",
             "rate_range_s": max(RATE_SCRAPES * options.scrape_interval_s, 1.0),

@@ -22,9 +22,10 @@ USERS: dict[str, tuple[str, str]] = {
     "admin": ("admin", "system:masters"),
     "controller-manager": ("system:kube-controller-manager", ""),
     "scheduler": ("system:kube-scheduler", ""),
-    "fairlane": ("fairlane", ""),
+    "prometheus": ("prometheus", ""),
+    **{name: (f"fairlane-{name}", "") for name in ("extender", "recorder", "controller", "doctor")},
 }
-"""Kubeconfig name -> user and group. `fairlane` may do what rbac.yaml says and no more."""
+"""Kubeconfig name -> user and group. Those without a name of Kubernetes' own may do what rbac.yaml says."""
 
 
 @dataclass(frozen=True, slots=True)

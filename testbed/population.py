@@ -19,10 +19,7 @@ from testbed.progress import Task
 PARALLEL = 16
 READY_S_MAX = 90.0
 NODES_PER_S_MIN = 10.0
-COLLECTIONS = {
-    "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
-    "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
-}
+RIGHTS = "/apis/rbac.authorization.k8s.io/v1"
 
 Value = TypeVar("Value")
 
@@ -104,9 +101,18 @@ async def _check_often(check: Callable[[], None]) -> None:
 
 async def _fill(kube: KubeClient, nodes: Sequence[Node]) -> None:
     for rights in yaml.safe_load_all(rbac_file().read_text()):
-        await _create(kube, COLLECTIONS[rights["kind"]], rights)
+        await _grant(kube, rights)
     queue = iter(nodes)
     await asyncio.gather(*(_create_nodes(kube, queue) for _ in range(PARALLEL)))
+
+
+async def _grant(kube: KubeClient, rights: dict[str, Any]) -> None:
+    namespace, plural = rights["metadata"].get("namespace"), f"{rights['kind'].lower()}s"
+    if namespace is None:
+        await _create(kube, f"{RIGHTS}/{plural}", rights)
+        return
+    await _until_there(kube, f"/api/v1/namespaces/{namespace}")
+    await _create(kube, f"{RIGHTS}/namespaces/{namespace}/{plural}", rights)
 
 
 async def _all_usable(kube: KubeClient, count: int, task: Task) -> None:
@@ -133,11 +139,16 @@ async def _create(kube: KubeClient, collection: str, body: dict[str, Any]) -> No
 
 async def _default_account(kube: KubeClient) -> None:
     """Pods of the default namespace are refused until its service account exists."""
+    await _until_there(kube, "/api/v1/namespaces/default/serviceaccounts/default")
+
+
+async def _until_there(kube: KubeClient, path: str) -> None:
+    """Wait for what the API server and its controllers make by themselves."""
     while True:
         try:
-            await kube.get("/api/v1/namespaces/default/serviceaccounts/default")
+            await kube.get(path)
             return
         except KubeError as error:
             if error.status != 404:
-                raise TestbedError(f"cannot look for the default service account: {error}") from error
+                raise TestbedError(f"cannot look for {path}: {error}") from error
         await asyncio.sleep(0.1)

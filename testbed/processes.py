@@ -167,7 +167,11 @@ def _physics(options: Options, layout: Layout) -> Spec:
 
 
 def _fairlane(layout: Layout, name: str) -> Spec:
-    argv = (sys.executable, "-m", "scheduler.cli.main", name, "--config", str(layout.file("fairlane.yaml")))
+    """One of ours, as the user that rbac.yaml names after it; the predictor is none."""
+    flags: dict[str, str | Path] = {"config": layout.file("fairlane.yaml")}
+    if name != "predictor":
+        flags["kubeconfig"] = layout.file(f"{name}.kubeconfig")
+    argv = (sys.executable, "-m", "scheduler.cli.main", name, *_flags(flags))
     return Spec(name, argv, layout.log(name), grace_s=GRACE_S)
 
 

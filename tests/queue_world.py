@@ -99,6 +99,8 @@ class World:
             lag_limit_share_s=self.dice.choice([1.0, 600.0]),
             grouped=self.dice.random() < 0.3,
             max_waiting_per_flow=self.dice.choice([2, 100_000]),
+            by_arrival_inside_user=self.dice.random() < 0.3,
+            release_head_after_s=self.dice.choice([math.inf, 5.0, 15.0]),
         )
         self.keeper = Gatekeeper(self.settings)
         self.checkpoint = self._saved()
@@ -154,10 +156,10 @@ class World:
                 late_s = self.dice.choice([0.0, 0.0, 0.5, 4.0, 15.0]) if self.faulty else 0.0
                 self._at(self.now_s + late_s, lambda: self._handle(event))
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, *events: Event) -> None:
         back_s = 3.0 if self._unlucky(0.02) else 0.0
         keeper = self.keeper
-        for action in keeper.handle(event, self.now_s - back_s):
+        for action in keeper.handle_all(events, self.now_s - back_s):
             if self.keeper is keeper:
                 self._act(action)
 
@@ -216,16 +218,13 @@ class World:
         self._handle(Tick())
 
     def _list(self) -> None:
-        """A full list: nothing of it is lost."""
-        keeper = self.keeper
+        """A full list: nothing of it is lost, and nothing is decided before all of it is known."""
         events: list[Event] = [NodeSet(Node(name, {"cpu": cpu})) for name, cpu in self.nodes.items()]
         events += [NodeRemoved(name) for name in NODES if name not in self.nodes]
         present = [uid for uid, real in self.gangs.items() if not real.gone]
         for uid in present:
             events += self._seen(self.gangs[uid])
-        for event in [*events, Listed(frozenset(present))]:
-            if self.keeper is keeper:
-                self._handle(event)
+        self._handle(*events, Listed(frozenset(present)))
 
     def _seen(self, real: RealGang) -> list[Event]:
         gang, gated = real.gang, frozenset(uid for uid, pod in real.pods.items() if pod.gated)

@@ -167,16 +167,12 @@ def job_class(pod: Pod) -> str:
     return "|".join(part for part in (f"{kind}/{name}", image, user_of(meta)) if part)[:MAX_TEXT]
 
 
-def stamped_user(meta: Meta) -> str:
-    """Who is charged: the stamp that admission wrote, else the namespace; never what anybody may write."""
-    return bounded((meta.annotations or {}).get(PREFIX + "user") or f"namespace:{meta.namespace}")
-
-
 def user_of(meta: Meta) -> str:
-    """Whose job it is: annotation, else label `fairlane.dev/user`, else the namespace stands for him."""
-    key = PREFIX + "user"
-    given = (meta.annotations or {}).get(key) or (meta.labels or {}).get(key) or f"namespace:{meta.namespace}"
-    return given[:MAX_TEXT]
+    """Whose job it is, and who is charged: the stamp that admission writes, else the namespace stands in.
+
+    A label is not read: admission guards the stamp alone.
+    """
+    return bounded((meta.annotations or {}).get(PREFIX + "user") or f"namespace:{meta.namespace}")
 
 
 def gang_of(pod: Pod) -> str:

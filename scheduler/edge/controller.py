@@ -42,7 +42,7 @@ from scheduler.core.queue.settings import QueueSettings
 from scheduler.core.workloads.remarks import Remark
 from scheduler.edge.announcements import TELLABLE, About, Announcements
 from scheduler.edge.checkpoints import CheckpointError, Checkpoints, Superseded
-from scheduler.edge.controller_state import ControllerState
+from scheduler.edge.controller_state import OTHER_FLOWS, ControllerState
 from scheduler.edge.controller_stats import ControllerStats
 from scheduler.edge.estimates import Estimates
 from scheduler.edge.fair_queue import Configured, base_settings, configured
@@ -190,15 +190,18 @@ class Term:
         state, trouble = await self._read_checkpoint()
         self._obey(await self.feeds.read_queue_object(self._own.queue))
         reference = (state.core or {}).get("reference") or self._own.reference
+        if state.by_namespace != self._configured.by_namespace:
+            trouble = trouble or (OTHER_FLOWS if state.core else "")
+            state = ControllerState(state.at_s, state.paused, by_namespace=not state.by_namespace)
         if not reference:
-            reference = await self.feeds.capacity(self._configured.settings.node_selector)
+            reference = await self.feeds.capacity(self._configured.settings)
         self._configured = self._configured_with(reference)
         settings = self._settings()
         self.state, self.keeper = state, self._revived(settings, state)
         if self._own.reference and dict(self._own.reference) != dict(reference):
             self._configured = self._configured_with(self._own.reference)
             self.tell([QueueConfigured(self._settings())])
-        self.feeds.begin(state.at_s - CLOCKS_S)
+        self.feeds.begin(state.at_s - CLOCKS_S, by_namespace=state.by_namespace)
         if trouble:
             self.announcements.event(self._queue_object(), "CheckpointLost", trouble, warning=True)
         self._apply_pause()
@@ -285,6 +288,7 @@ class Term:
         if not action.completing and action.pods:
             receipt = action.receipt
             how = " ahead of its turn, since it delays nobody" if receipt.backfilled else ""
+            how = how if receipt.placement else " as Pending, since there is no room: nodes may come for it"
             told = f"released{how}; {receipt.charged_work:.4g} share-seconds charged"
             self._announce(action.pods[0], "Released", f"{told} (estimate by {receipt.estimate.source})")
 
@@ -323,6 +327,8 @@ class Term:
         for complaint in self._configured.complaints:
             log.warning("FairQueue %s: %s", self._own.queue, complaint)
         if self.keeper is not None:
+            if self._configured.by_namespace != self.state.by_namespace:
+                raise NotLeading(OTHER_FLOWS)  # the next term, which is mine again, begins with the others
             self.tell([QueueConfigured(self._settings())])
             self._apply_pause()
 

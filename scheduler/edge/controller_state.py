@@ -11,9 +11,17 @@ ENDED_KEPT_S = 300.0
 """Gangs that ended so long before a checkpoint are known to be settled by their pods' times alone."""
 
 
+OTHER_FLOWS = (
+    "the FairQueue's flowKey is another one now: what users or namespaces had received so far is forgotten, "
+    "and what runs is charged by its receipts"
+)
+"""Why a core's export cannot be used."""
+
+
 @dataclass(slots=True)
 class ControllerState:
-    """`at_s`: when it was written; `paused` and `weights` (by user): by hand; `core`: a gatekeeper's export.
+    """`at_s`: when it was written; `paused` and `weights` (by user): by hand; `core`: a gatekeeper's export,
+    whose flows are users or, `by_namespace`, namespaces.
 
     Of the gangs that ended, which the core remembers by the ten thousand, only
     those of the last minutes are kept: pods that ended before are known by
@@ -24,6 +32,7 @@ class ControllerState:
     paused: bool = False
     weights: dict[str, float] = field(default_factory=dict)
     core: dict[str, Any] | None = None
+    by_namespace: bool = False
     _settled_s: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -36,7 +45,9 @@ class ControllerState:
         if plain.get("version") != VERSION:
             raise ValueError(f"the checkpoint has version {plain.get('version')!r}, not {VERSION}")
         core = plain["core"]
-        state = cls(plain["at_s"], plain["paused"], dict(plain["weights"]), core)
+        state = cls(
+            plain["at_s"], plain["paused"], dict(plain["weights"]), core, plain.get("by_namespace", False)
+        )
         state._settled_s = {uid: plain["at_s"] for uid, _ in core["ended"]}
         return state
 
@@ -54,6 +65,7 @@ class ControllerState:
             "at_s": now_s,
             "paused": self.paused,
             "weights": self.weights,
+            "by_namespace": self.by_namespace,
             "core": {**core, "ended": kept, "paused": False},
         }
 

@@ -15,34 +15,37 @@ from typing import Any
 from scheduler.config import ControllerSettings
 from scheduler.core.quantities import duration_s, quantity
 from scheduler.core.queue.settings import QueueSettings
+from scheduler.core.queue.taints import Toleration
 
 PATH = "/apis/fairlane.dev/v1alpha1/fairqueues"
 _LIMITS = {
     "waitingGangsPerUser": "max_waiting_per_flow",
     "sharePerUserWhileOthersWait": "max_share_while_others_wait",
 }
-_TIMEOUTS = {
-    "incomplete": "incomplete_timeout_s",
-    "halfOpen": "half_open_timeout_s",
-    "start": "start_timeout_s",
-    "promise": "promise_timeout_s",
+_DURATIONS = {
+    "timeouts.incomplete": "incomplete_timeout_s",
+    "timeouts.halfOpen": "half_open_timeout_s",
+    "timeouts.start": "start_timeout_s",
+    "timeouts.promise": "promise_timeout_s",
+    "limits.runTime": "run_time_s",
+    "autoscaler.releaseHeadAfter": "release_head_after_s",
 }
-_NOT_YET = (
-    ("nodes.tolerations", "which nodes a pod may use is told by its own tolerations"),
-    ("limits.runTime", "gangs run as long as they run"),
-    ("autoscaler.releaseHeadAfter", "nothing is released before it fits"),
-)
-_ONLY = {"flowKey": "User", "orderInsideUser": "PriorityThenFair", "backfill.quantile": 0.9}
-"""What the queue always does; other values are complained of."""
+_TOLERATION = ("key", "operator", "value", "effect")
+_FLOW_KEYS = {"User": False, "Namespace": True}
+_ORDERS = {"PriorityThenFair": False, "PriorityThenArrival": True}
 
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """What an object asks for; `complaints` are sentences about what was left out of it."""
+    """What an object asks for; `complaints` are sentences about what was left out of it.
+
+    `by_namespace`: fairness is between namespaces and not between users.
+    """
 
     settings: QueueSettings
     paused: bool
     complaints: tuple[str, ...]
+    by_namespace: bool = False
 
 
 def base_settings(own: ControllerSettings, reference: Mapping[str, float]) -> QueueSettings:
@@ -60,17 +63,15 @@ def base_settings(own: ControllerSettings, reference: Mapping[str, float]) -> Qu
 
 def configured(spec: Mapping[str, Any], base: QueueSettings) -> Configured:
     """What the object's `spec` asks for, laid over `base`."""
-    complaints = [f"{name} is not obeyed yet: {why}" for name, why in _NOT_YET if _given(spec, name)]
+    complaints: list[str] = []
     settings = base
-    for name, only in _ONLY.items():
-        if (given := _given(spec, name)) not in (None, only):
-            complaints.append(f"{name}: {given} is not obeyed yet, only {only}")
+    by_namespace = _choice(spec, "flowKey", _FLOW_KEYS, complaints)
     for name, change in _changes(spec, base, complaints).items():
         try:
             settings = replace(settings, **{name: change})
         except (ValueError, TypeError, AttributeError) as error:
             complaints.append(f"{error}: left as it was")
-    return Configured(settings, spec.get("paused") is True, tuple(complaints))
+    return Configured(settings, spec.get("paused") is True, tuple(complaints), by_namespace is True)
 
 
 def _changes(spec: Mapping[str, Any], base: QueueSettings, complaints: list[str]) -> dict[str, Any]:
@@ -78,25 +79,52 @@ def _changes(spec: Mapping[str, Any], base: QueueSettings, complaints: list[str]
     changes: dict[str, Any] = {}
     if (selector := nodes.get("selector")) is not None:
         changes["node_selector"] = {str(key): str(value) for key, value in dict(selector).items()}
+    if (tolerations := nodes.get("tolerations")) is not None:
+        changes["node_tolerations"] = _tolerations(tolerations, complaints)
+    if (by_arrival := _choice(spec, "orderInsideUser", _ORDERS, complaints)) is not None:
+        changes["by_arrival_inside_user"] = by_arrival
     if (weight := spec.get("defaultWeight")) is not None:
         changes["default_weight"] = _number(weight, "defaultWeight", complaints, base.default_weight)
     if spec.get("weights"):
         changes["weights"] = {**base.weights, **_weights(spec["weights"], complaints)}
     if (enabled := backfill.get("enabled")) is not None:
         changes["backfill"] = bool(enabled)
+    if (quantile := backfill.get("quantile")) is not None:
+        changes["backfill_quantile"] = _number(
+            quantile, "backfill.quantile", complaints, base.backfill_quantile
+        )
     for key, name in _LIMITS.items():
         if (limit := _section(spec, "limits").get(key)) is not None:
             number = _number(limit, f"limits.{key}", complaints, getattr(base, name))
             changes[name] = int(number) if name.startswith("max_waiting") else number
-    for key, name in _TIMEOUTS.items():
-        if (timeout := _section(spec, "timeouts").get(key)) is not None:
-            changes[name] = _seconds(timeout, f"timeouts.{key}", complaints, getattr(base, name))
+    for key, name in _DURATIONS.items():
+        section, _, field = key.partition(".")
+        if (duration := _section(spec, section).get(field)) is not None:
+            changes[name] = _seconds(duration, key, complaints, getattr(base, name))
     return changes
 
 
-def _given(spec: Mapping[str, Any], name: str) -> Any:
-    section, dot, key = name.partition(".")
-    return _section(spec, section).get(key) if dot else spec.get(name)
+def _choice(
+    spec: Mapping[str, Any], name: str, meaning: Mapping[str, bool], complaints: list[str]
+) -> bool | None:
+    """What a word means; None where nothing is said, or nothing that is understood."""
+    given = spec.get(name)
+    if given is not None and not (isinstance(given, str) and given in meaning):
+        complaints.append(f"{name}: {given!r} is none of {', '.join(meaning)}: left as it was")
+    return meaning.get(given) if isinstance(given, str) else None
+
+
+def _tolerations(listed: Any, complaints: list[str]) -> tuple[Toleration, ...]:
+    """As in a pod; one that cannot be read tolerates nothing."""
+    found: list[Toleration] = []
+    for one in listed if isinstance(listed, list) else ():
+        told = one if isinstance(one, Mapping) else {}
+        key, operator, value, effect = (str(told.get(part) or "") for part in _TOLERATION)
+        if operator not in ("", "Equal", "Exists") or not (key or operator == "Exists"):
+            complaints.append(f"nodes.tolerations: {one!r} names no taint: left out")
+        else:
+            found.append(Toleration(key, operator or "Equal", value, effect))
+    return tuple(found)
 
 
 def _section(spec: Mapping[str, Any], name: str) -> Mapping[str, Any]:

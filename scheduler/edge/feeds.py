@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from scheduler.config import ControllerSettings
 from scheduler.core.queue.events import Event, Node, NodeRemoved, NodeSet
+from scheduler.core.queue.matching import belongs
 from scheduler.core.queue.resources import PODS
+from scheduler.core.queue.settings import QueueSettings
 from scheduler.core.wire import Node as WireNode
 from scheduler.core.wire import Pod
 from scheduler.core.workloads.assembly import Assembly
@@ -71,18 +74,18 @@ class Feeds:
         deaf = [f"{what}: {line.failure}" for what, line in self._lines.items() if line.failure]
         return "; ".join(deaf) or ("pods were not listed yet" if self.never_listed else "")
 
-    def begin(self, since_s: float) -> None:
-        """Before any pod is seen: what ended before `since_s` is settled already."""
-        self.assembly = Assembly(self._rules, since_s)
+    def begin(self, since_s: float, *, by_namespace: bool = False) -> None:
+        """Before any pod is seen: what ended before `since_s` is settled already; who is charged."""
+        self.assembly = Assembly(replace(self._rules, by_namespace=by_namespace), since_s)
 
     def pod_of(self, uid: str) -> PodRef | None:
         """Where a pod is; None when it is not known to be there."""
         return self.assembly.pod_of(uid)
 
-    async def capacity(self, selector: Mapping[str, str]) -> dict[str, float]:
+    async def capacity(self, settings: QueueSettings) -> dict[str, float]:
         """What the queue's nodes have together; waits until there is a node."""
         await self._nodes_listed.wait()
-        while not (found := _sum(self._nodes.values(), selector)):
+        while not (found := _sum(self._nodes.values(), settings)):
             log.info("the queue has no nodes yet, so nothing can be measured against them")
             await asyncio.sleep(1.0)
         return found
@@ -175,10 +178,10 @@ class Feeds:
         return NodeRemoved(name)
 
 
-def _sum(nodes: Any, selector: Mapping[str, str]) -> dict[str, float]:
+def _sum(nodes: Iterable[Node], settings: QueueSettings) -> dict[str, float]:
     amounts: dict[str, float] = {}
     for node in nodes:
-        if all(node.labels.get(key) == value for key, value in selector.items()):
+        if belongs(node, settings.node_selector, settings.node_tolerations):
             for resource, amount in node.allocatable.items():
                 if not resource.startswith(NOT_SHARED):
                     amounts[resource] = amounts.get(resource, 0.0) + amount

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -19,6 +20,8 @@ from scheduler.edge.kube import Changed, KubeClient, KubeError, Listed
 
 AT_ONCE = 16
 RETRY_S = 2.0
+PATIENCE_S, LOOK_AGAIN_S = 10.0, 0.5
+"""An object may be made seconds after its pods, as the ConfigMap of a Spark driver is."""
 FOLLOWED_APART = ("ConfigMap",)
 """Not followed: there are many, and those of Spark do not change."""
 
@@ -50,8 +53,10 @@ class Owners:
         kube: KubeClient,
         found: Callable[[Workload, str], None],
         missing: Callable[[ObjectRef], None],
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self._kube, self._found, self._missing = kube, found, missing
+        self._patience_s = patience_s
         self._wanted: set[ObjectRef] = set()
         self._asked: set[ObjectRef] = set()
         self._ever: set[ObjectRef] = set()
@@ -78,14 +83,7 @@ class Owners:
                     tasks.create_task(self._answer(ref, tasks))
 
     async def _answer(self, ref: ObjectRef, tasks: asyncio.TaskGroup) -> None:
-        while True:
-            try:
-                async with self._turns:
-                    owner = await self._read(ref)
-                break
-            except KubeError as error:
-                log.warning("%s cannot be read, so its pods wait: %s", ref, error)
-                await asyncio.sleep(RETRY_S)
+        owner = await self._look_for(ref)
         self._wanted.discard(ref)
         self._asked.discard(ref)
         if owner is None:
@@ -98,8 +96,22 @@ class Owners:
             self._followed.add(kind)
             tasks.create_task(self._follow(*kind))
 
+    async def _look_for(self, ref: ObjectRef) -> Workload | None:
+        """The object, as soon as it can be read; None when it does not come while one waits for it."""
+        until_s = time.monotonic() + self._patience_s
+        while True:
+            try:
+                async with self._turns:
+                    return await self._read(ref)
+            except KubeError as error:
+                if error.status != 404:
+                    log.warning("%s cannot be read, so its pods wait: %s", ref, error)
+                elif time.monotonic() >= until_s:
+                    return None
+                await asyncio.sleep(LOOK_AGAIN_S if error.status == 404 else RETRY_S)
+
     async def _read(self, ref: ObjectRef) -> Workload | None:
-        """The object; None when it does not exist or cannot be understood."""
+        """The object; None when there is no such kind or it cannot be understood; 404: it is not there."""
         path = await self._path(ref.group, ref.kind)
         if path is None:
             return None
@@ -110,10 +122,6 @@ class Owners:
         except msgspec.DecodeError as error:
             log.warning("%s cannot be understood: %s", ref, error)
             return None
-        except KubeError as error:
-            if error.status == 404:
-                return None
-            raise
 
     async def _follow(self, group: str, kind: str) -> None:
         path = await self._path(group, kind)

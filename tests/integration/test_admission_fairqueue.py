@@ -100,7 +100,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"weights": [{"user": "", "weight": 1}]}, "weights[0].user"),
     ({"weights": [{"user": "a", "weight": 1}, {"user": "a", "weight": 2}]}, "Duplicate value"),
     ({"flowKey": "Label"}, 'supported values: "User", "Namespace"'),
-    ({"orderInsideUser": "Fifo"}, 'supported values: "PriorityThenFair"'),
+    ({"orderInsideUser": "Fifo"}, 'supported values: "PriorityThenFair", "PriorityThenArrival"'),
     ({"backfill": {"quantile": 0.7}}, "ends are predicted at 0.5 and 0.9; choose one of them"),
     ({"limits": {"waitingGangsPerUser": 0}}, "waitingGangsPerUser must be a whole number from 1 to 1000000"),
     ({"limits": {"waitingGangsPerUser": 1.5}}, "must be of type integer"),

@@ -52,25 +52,55 @@ async def test_the_pods_of_an_indexed_job_start_together(jobs: Jobs) -> None:
 
 async def test_the_fair_queue_object_is_obeyed_and_told_how_it_goes(jobs: Jobs, cluster: Cluster) -> None:
     await jobs.kube.post(CRDS, _definition())
-    spec: dict[str, Any] = {"paused": True, "weights": [{"user": "bob", "weight": 3}], "flowKey": "Namespace"}
+    spec: dict[str, Any] = {
+        "paused": True,
+        "flowKey": "Namespace",
+        "weights": [{"user": "default", "weight": 3}],
+        "orderInsideUser": "PriorityThenArrival",
+        "nodes": {"tolerations": []},
+        "backfill": {"quantile": 0.5},
+        "limits": {"runTime": "2s"},
+        "autoscaler": {"releaseHeadAfter": "1s"},
+    }
     body = {"apiVersion": "fairlane.dev/v1alpha1", "kind": "FairQueue", "metadata": {"name": "default"}}
     await _when_served(lambda: jobs.kube.post(QUEUES, {**body, "spec": spec}))
     cluster.process("controller").restart()  # or it would take up to half a minute to look for such objects
     await jobs.until(lambda: bool((ask(cluster, "/v1/queue") or {}).get("paused")))
-    name = await jobs.submit("bob", run_s=0.3)
+    name = await jobs.submit("bob", run_s=600.0)
     await jobs.until(lambda: ask(cluster, "/v1/queue")["waiting"] == 1)
-    assert ask(cluster, "/v1/queue?user=bob")["flows"][0]["weight"] == 3.0
-    assert any("flowKey" in one for one in ask(cluster, "/v1/queue")["complaints"])
+    assert ask(cluster, "/v1/queue?user=default")["flows"][0]["weight"] == 3.0
+    assert ask(cluster, "/v1/queue?user=bob")["flows"] == []
     status = await _status(jobs.kube, lambda told: told.get("waiting") == 1)
     assert status["users"] == 1
     assert {one["type"]: one["status"] for one in status["conditions"]} == {
         "Ready": "True",
-        "Accepted": "False",
+        "Accepted": "True",
     }
     assert jobs.lives[name].released_s is None
     await jobs.kube.patch(f"{QUEUES}/default", {"spec": {"paused": False, "weights": []}})
-    await jobs.until(lambda: jobs.ended() == 1)
+    await jobs.until(lambda: jobs.lives[name].ended_s is not None)  # it is deleted, long before its end
     await _status(jobs.kube, lambda told: told.get("waiting") == 0 and told.get("running") == 0)
+    larger_than_a_node = await jobs.submit("bob", cpu="3")
+    await jobs.until(lambda: jobs.lives[larger_than_a_node].released_s is not None)
+    assert (await jobs.pod(larger_than_a_node)).spec.nodeName == ""
+
+
+async def test_another_flow_key_begins_the_queue_anew_between_others(jobs: Jobs, cluster: Cluster) -> None:
+    """The real definition forbids it; who deletes the object and makes another one gets there as well."""
+    await jobs.kube.patch(f"{QUEUES}/default", {"spec": {"paused": True}})
+    await jobs.until(lambda: bool((ask(cluster, "/v1/queue") or {}).get("paused")))
+    await jobs.submit("bob")
+    await jobs.until(lambda: _waiting_of(cluster, "default") == 1)
+    await jobs.kube.patch(f"{QUEUES}/default", {"spec": {"flowKey": "User"}})
+    await jobs.until(lambda: _waiting_of(cluster, "bob") == 1)
+    assert ask(cluster, "/v1/queue?user=default")["flows"] == []
+    await jobs.kube.patch(f"{QUEUES}/default", {"spec": {"paused": False}})
+    await jobs.until(lambda: jobs.ended() == 1)
+
+
+def _waiting_of(cluster: Cluster, flow: str) -> int:
+    told = ask(cluster, f"/v1/queue?user={flow}") or {"flows": []}
+    return sum(one["waiting"] for one in told["flows"])
 
 
 async def _status(kube: KubeClient, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:

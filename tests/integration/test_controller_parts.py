@@ -15,11 +15,13 @@ from queueing import GATE, PATH, RECEIPT, SeenPod
 
 from scheduler.core.queue.actions import DeletePods, ReleaseGang, ReleaseReceipt
 from scheduler.core.queue.events import Estimate, Event, ReleaseDone, ReleaseFailed, ReleaseHalfFailed
+from scheduler.core.workloads.membership import ObjectRef
 from scheduler.edge import checkpoints as checkpoints_module
 from scheduler.edge import lease as lease_module
 from scheduler.edge.checkpoints import CheckpointError, Checkpoints, Superseded
 from scheduler.edge.kube import KubeClient
 from scheduler.edge.lease import Campaign, LeaderLease, Timing
+from scheduler.edge.owners import Owners
 from scheduler.edge.release import NotLeading, Releases
 from testbed.cluster import Cluster
 
@@ -254,3 +256,28 @@ async def test_nothing_is_changed_once_another_may_lead(gates: Gates) -> None:
     with pytest.raises(NotLeading):
         await gates.releases.delete(DeletePods("gang", (uid,), "it cannot start"))
     assert (await gates.now(uid)).gated
+
+
+async def test_an_object_that_is_made_after_its_pods_is_waited_for_and_one_that_never_is_is_missing(
+    kube: KubeClient, name: str
+) -> None:
+    """spark-submit makes the ConfigMap of a driver when the driver is there."""
+    late, never = (ObjectRef("", "ConfigMap", "default", f"{name}-{one}") for one in ("late", "never"))
+    answers: list[str] = []
+    patience_s, begun_s = 3.0, time.monotonic()
+    owners = Owners(
+        kube,
+        lambda owner, _group: answers.append(owner.metadata.name),
+        lambda ref: answers.append(f"no {ref.name} after {patience_s <= time.monotonic() - begun_s}"),
+        patience_s,
+    )
+    running = asyncio.create_task(owners.run())
+    owners.want([late, never])
+    await asyncio.sleep(0.7)
+    await kube.post("/api/v1/namespaces/default/configmaps", {"metadata": {"name": late.name}, "data": {}})
+    while len(answers) < 2:
+        assert time.monotonic() < begun_s + 30
+        await asyncio.sleep(0.1)
+    running.cancel()
+    await kube.delete(f"/api/v1/namespaces/default/configmaps/{late.name}")
+    assert answers == [late.name, f"no {never.name} after True"]

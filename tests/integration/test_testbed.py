@@ -6,6 +6,7 @@ import json
 import urllib.parse
 import urllib.request
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,14 +131,63 @@ async def test_prometheus_reads_the_schedulers(cluster: Cluster, eventually: Eve
     await eventually(both)
 
 
-@pytest.mark.parametrize(
-    "others", ["/api/v1/namespaces/default/secrets", "/api/v1/nodes", "/api/v1/namespaces"]
-)
-async def test_our_processes_may_read_pods_but_touch_nothing_of_others(cluster: Cluster, others: str) -> None:
-    async with KubeClient.connect(str(cluster.layout.file("fairlane.kubeconfig"))) as ours:
-        await ours.get(PODS)
-        with pytest.raises(KubeError, match="403"):
-            await ours.delete(f"{others}/any")
+SPACE, SYSTEM = "/api/v1/namespaces/default", "/api/v1/namespaces/kube-system"
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
+READS = {
+    "extender": {PODS, "/api/v1/nodes"},
+    "doctor": {PODS, "/api/v1/nodes"},
+    "recorder": {PODS},
+    "controller": {PODS, "/api/v1/nodes", "/apis/batch/v1/jobs"},
+    "prometheus": set(),
+}
+"""What each user may list; the predictor is none."""
+
+
+@pytest.mark.parametrize("user", READS)
+async def test_each_of_our_processes_reads_what_it_needs_and_no_more(cluster: Cluster, user: str) -> None:
+    everything = set[str]().union(*READS.values())
+    for path in everything | {f"{SPACE}/secrets", f"{SYSTEM}/configmaps", "/api/v1/namespaces"}:
+        assert await _may(cluster, user, "get", path) == (path in READS[user]), path
+
+
+@pytest.mark.parametrize("user", READS)
+async def test_only_the_controller_changes_anything_and_only_what_is_the_queues(
+    cluster: Cluster, user: str
+) -> None:
+    """404: it may, but there is no such object; 403: it may not."""
+    queues = [(verb, f"{PODS}/none") for verb in ("patch", "delete")] + [("patch", f"{PODS}/none/status")]
+    own = [("put", f"{LEASES.format('kube-system')}/none"), ("put", f"{SYSTEM}/configmaps/none")]
+    for verb, path in (*queues, *own):
+        assert await _may(cluster, user, verb, path) == (user == "controller"), (verb, path)
+    others = [
+        *(("delete", f"{path}/none") for path in (f"{SPACE}/secrets", "/api/v1/nodes", "/api/v1/namespaces")),
+        *(("put", f"{path}/none") for path in (f"{SPACE}/configmaps", LEASES.format("default"), PODS)),
+        ("delete", f"{SYSTEM}/configmaps/none"),
+        ("delete", "/apis/batch/v1/namespaces/default/jobs/none"),
+    ]
+    for verb, path in others:
+        assert not await _may(cluster, user, verb, path), (verb, path)
+
+
+def test_each_process_is_given_its_own_user_and_the_predictor_none(cluster: Cluster) -> None:
+    given = {
+        name: next((one for one in cluster.process(name).spec.argv if "kubeconfig" in one), "")
+        for name in ("extender", "recorder", "controller", "predictor")
+    }
+    assert given.pop("predictor") == ""
+    assert {name: Path(one.partition("=")[2]).stem for name, one in given.items()} == {
+        name: name for name in given
+    }
+
+
+async def _may(cluster: Cluster, user: str, verb: str, path: str) -> bool:
+    async with KubeClient.connect(str(cluster.layout.file(f"{user}.kubeconfig"))) as one:
+        acts = {"get": one.get, "delete": one.delete}
+        try:
+            await (acts[verb](path) if verb in acts else getattr(one, verb)(path, {}))
+        except KubeError as error:
+            return error.status != 403
+        return True
 
 
 async def test_placement_goes_on_without_the_extender(

@@ -136,6 +136,8 @@ KNOBS: list[dict[str, Any]] = [
     {"shortest_first": True},
     {"max_waiting_per_flow": 2},
     {"max_share_while_others_wait": 0.4},
+    {"by_arrival_inside_user": True},
+    {"release_head_after_s": 10.0, "backfill_quantile": 0.5, "run_time_s": 40.0},
 ]
 
 

@@ -14,6 +14,7 @@ from scheduler.core.queue.gangs import Phase
 from scheduler.core.queue.gatekeeper import Gatekeeper
 from scheduler.core.queue.receipts import GangReceipt
 from scheduler.core.queue.slots import slots_gang, slots_node, slots_settings
+from scheduler.core.queue.taints import Toleration
 from scheduler.edge.announcements import condition_of
 from scheduler.edge.controller_state import ENDED_KEPT_S, ControllerState
 from scheduler.edge.estimates import Estimates
@@ -53,22 +54,32 @@ def test_without_an_object_the_settings_hold() -> None:
 
 def test_what_the_object_says_is_laid_over_the_settings() -> None:
     spec = {
-        "nodes": {"selector": {"pool": "batch"}},
+        "nodes": {
+            "selector": {"pool": "batch"},
+            "tolerations": [{"key": "gpu", "effect": "NoSchedule"}, {"operator": "Exists"}],
+        },
         "defaultWeight": 0.5,
         "weights": [{"user": "bob", "weight": 4}],
-        "backfill": {"enabled": False, "quantile": 0.9},
-        "limits": {"waitingGangsPerUser": 7, "sharePerUserWhileOthersWait": 0.5},
+        "backfill": {"enabled": False, "quantile": 0.5},
+        "limits": {"waitingGangsPerUser": 7, "sharePerUserWhileOthersWait": 0.5, "runTime": "2h"},
         "timeouts": {"incomplete": "5m", "halfOpen": "30s", "start": "1h30m", "promise": "90s"},
+        "autoscaler": {"releaseHeadAfter": "2m"},
         "paused": True,
-        "flowKey": "User",
-        "orderInsideUser": "PriorityThenFair",
+        "flowKey": "Namespace",
+        "orderInsideUser": "PriorityThenArrival",
     }
     found = configured(spec, BASE)
     assert found.complaints == ()
     assert found.paused
+    assert found.by_namespace
     assert found.settings == replace(
         BASE,
         node_selector={"pool": "batch"},
+        node_tolerations=(Toleration("gpu", effect="NoSchedule"), Toleration(operator="Exists")),
+        by_arrival_inside_user=True,
+        backfill_quantile=0.5,
+        run_time_s=7200.0,
+        release_head_after_s=120.0,
         default_weight=0.5,
         weights={("alice",): 2.0, ("bob",): 4.0},
         backfill=False,
@@ -91,9 +102,12 @@ def test_what_the_object_says_is_laid_over_the_settings() -> None:
         ({"timeouts": {"start": "soon"}}, "timeouts.start"),
         ({"limits": {"waitingGangsPerUser": 0}}, "max_waiting_per_flow"),
         ({"limits": "none"}, ""),
-        ({"flowKey": "Namespace"}, "flowKey"),
-        ({"limits": {"runTime": "1h"}}, "limits.runTime"),
-        ({"backfill": {"quantile": 0.5}}, "backfill.quantile"),
+        ({"flowKey": "Label"}, "flowKey"),
+        ({"flowKey": ["User"]}, "flowKey"),
+        ({"orderInsideUser": "Fifo"}, "PriorityThenArrival"),
+        ({"limits": {"runTime": "0s"}}, "limits.runTime"),
+        ({"autoscaler": {"releaseHeadAfter": "later"}}, "autoscaler.releaseHeadAfter"),
+        ({"backfill": {"quantile": 0.7}}, "backfill_quantile"),
     ],
 )
 def test_what_cannot_be_obeyed_is_complained_of_and_left_as_it_was(
@@ -103,6 +117,22 @@ def test_what_cannot_be_obeyed_is_complained_of_and_left_as_it_was(
     assert found.settings == BASE
     assert about in " ".join(found.complaints)
     assert bool(found.complaints) == bool(about)
+
+
+def test_a_toleration_that_cannot_be_read_tolerates_nothing_and_the_others_count() -> None:
+    spec = {"nodes": {"tolerations": [{"effect": "NoSchedule"}, "gpu", {"key": "a", "operator": "Exists"}]}}
+    found = configured(spec, BASE)
+    assert found.settings.node_tolerations == (Toleration("a", "Exists"),)
+    assert len(found.complaints) == 2
+    assert configured({"nodes": {"tolerations": []}}, BASE).settings.node_tolerations == ()
+
+
+def test_a_checkpoint_says_between_whom_its_shares_are() -> None:
+    core = {"ended": [], "paused": False}
+    told = ControllerState(at_s=0.0, by_namespace=True).told(core, 1.0)
+    assert ControllerState.of(told).by_namespace
+    del told["by_namespace"]  # written before there was the choice
+    assert not ControllerState.of(told).by_namespace
 
 
 def test_a_condition_is_written_anew_only_when_it_says_something_else() -> None:
@@ -167,7 +197,7 @@ def test_the_status_tells_users_and_what_is_not_obeyed() -> None:
     keeper = Gatekeeper(slots_settings(2))
     gangs = [_gang(f"g{number}", "alice", 1.0) for number in range(3)]
     keeper.handle_all([NodeSet(slots_node(2)), *(GangArrived(gang) for gang in gangs)], 0.0)
-    told = status_of(keeper.dump(), 7, "", ("limits.runTime is not obeyed yet",))
+    told = status_of(keeper.dump(), 7, "", ("limits.runTime: soon is no duration",))
     assert (told["users"], told["waiting"], told["running"], told["observedGeneration"]) == (1, 1, 2, 7)
     assert [flow["user"] for flow in told["flows"]] == ["alice"]
     by_type = {one["type"]: one for one in told["conditions"]}

@@ -53,9 +53,10 @@ def test_spark_drivers_and_executors_are_classes_of_their_own() -> None:
     assert job_class(a_pod(labels=labels)).startswith("Spark-driver/etl|")
 
 
-def test_user_comes_from_annotation_then_label_then_namespace() -> None:
+def test_user_comes_from_the_stamp_else_the_namespace_and_never_from_a_label() -> None:
+    """Admission guards the annotation; a label anybody may write."""
     assert describe(a_pod({"user": "ann"}, {"fairlane.dev/user": "bob"})).pod.job.user == "ann"
-    assert describe(a_pod(labels={"fairlane.dev/user": "bob"})).pod.job.user == "bob"
+    assert describe(a_pod(labels={"fairlane.dev/user": "bob"})).pod.job.user == "namespace:team"
     assert describe(a_pod()).pod.job.user == "namespace:team"
 
 

@@ -6,9 +6,10 @@ import pytest
 
 from scheduler.core.queue.backfill import End, earliest_start
 from scheduler.core.queue.capacity import Capacity, Trial
-from scheduler.core.queue.events import GangPod, Node, Requirement, Shape, Taint, Toleration
+from scheduler.core.queue.events import GangPod, Node, Requirement, Shape
 from scheduler.core.queue.matching import allowed
 from scheduler.core.queue.resources import copies, dominant_share, fits, total
+from scheduler.core.queue.taints import Taint, Toleration
 
 GPU_NODE = Node(
     "gpu", {"cpu": 8.0, "gpu": 2.0, "pods": 3.0}, {"zone": "a", "rank": "7"}, (Taint("gpu", "yes"),)

@@ -408,6 +408,15 @@ def test_groups_share_before_their_users_do() -> None:
     assert queue.phase("alone") is Phase.OPENING
 
 
+def test_a_gang_found_released_changes_who_is_next_in_its_group() -> None:
+    queue = Queue(1, backfill=False, grouped=True)
+    queue.at(0, arrive("now", "z", group="g0"), GangStarted("now"))
+    queue.at(0, arrive("a", "a", group="x", lasts_s=8), arrive("b", "b", group="x", lasts_s=6))
+    assert queue.keeper.gangs()[0].uid == "b"
+    queue.at(1, GangFound(gang("more", "b", group="x"), {"more/0": "slots"}, 0.5, 0.5, 3.0))
+    assert queue.keeper.gangs()[0].uid == "a"
+
+
 def test_a_dump_tells_shares_and_entitlements() -> None:
     queue = Queue(4, weights={("v",): 3.0})
     queue.at(0, arrive("a", "u", width=2), GangStarted("a"), arrive("b", "v", width=4))

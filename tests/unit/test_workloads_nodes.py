@@ -9,8 +9,9 @@ import pytest
 from workload_builders import a_pod
 
 from scheduler.core import wire
-from scheduler.core.queue.events import Node, Requirement, Taint, Toleration
+from scheduler.core.queue.events import Node, Requirement
 from scheduler.core.queue.matching import allowed
+from scheduler.core.queue.taints import Taint, Toleration
 from scheduler.core.workloads.nodes import ForeignPods, node_event
 from scheduler.core.workloads.shapes import Shapes
 from scheduler.core.workloads.spark import executors_of, read_properties

@@ -284,3 +284,24 @@ def test_absurd_words_are_complained_of_and_harm_nothing(assembly: Assembly) -> 
 def test_a_pod_without_uid_is_left_out_and_that_is_said(assembly: Assembly) -> None:
     assert assembly.set_pod(a_pod("p", uid=""), T0) == []
     assert len(assembly.take_remarks()) == 1
+
+
+def test_where_namespaces_share_pods_are_charged_to_theirs_whatever_their_stamp_says() -> None:
+    assembly = Assembly(Rules(by_namespace=True))
+    stamped, claimed = (a_pod(name, user=user) for name, user in (("p", "ann"), ("q", "")))
+    assert [arrival(assembly.set_pod(pod, T0)).flow for pod in (stamped, claimed)] == ["team", "team"]
+    elsewhere = a_pod("r", namespace="other", annotations={"gang": "g", "gang-size": "1"})
+    assert arrival(assembly.set_pod(elsewhere, T0)).flow == "other"
+    assert assembly.take_remarks() == []
+
+
+def test_where_namespaces_share_two_users_of_one_gang_name_still_are_two_gangs() -> None:
+    """Else one of them could hold up the other, or take his seats."""
+    assembly = Assembly(Rules(by_namespace=True))
+    of_gang = {"gang": "g", "gang-size": "2"}
+    first, second = (
+        arrival(assembly.set_pod(a_pod(f"p-{user}", user=user, annotations=of_gang), T0))
+        for user in ("ann", "bob")
+    )
+    assert first.uid != second.uid
+    assert (first.flow, second.flow) == ("team", "team")

@@ -15,7 +15,8 @@ class ReleaseReceipt:
 
     `charged_work` in share-seconds; `tag` in virtual time; `position` is the
     gang's place in the order when it arrived, 1 being the head (0: it did not
-    wait, or too far back to be counted); `placement` maps pod uid to the node planned for it.
+    wait, or too far back to be counted); `placement` maps pod uid to the node planned for it,
+    and is empty for a gang that is released without room, so that nodes are added for it.
     """
 
     released_s: float
@@ -57,6 +58,7 @@ class Trouble(StrEnum):
     NOT_STARTED = "not started"
     UNSCHEDULABLE = "unschedulable"
     RELEASE_FAILED = "release failed"
+    RAN_TOO_LONG = "ran too long"
     PROMISE_BROKEN = "promised pods did not come"
     REFUSED = "refused"
     CLOCK_BACK = "clock stepped back"

@@ -24,7 +24,10 @@ _NOTHING = 1e-12
 
 @dataclass(slots=True)
 class Restored:
-    """An open charge from a checkpoint whose gang was not seen since. As in `GangRecord`."""
+    """An open charge from a checkpoint whose gang was not seen since. As in `GangRecord`.
+
+    `running`: start and share of each pod that ran; what else was used is the work of the pods that `ended`.
+    """
 
     place: Place
     estimate: Estimate
@@ -41,6 +44,9 @@ class Restored:
     position: int
     backfilled: bool
     pods: tuple[str, ...]
+    ended: tuple[str, ...]
+    ended_work: float
+    running: dict[str, tuple[float, float]]
 
 
 class Book(WaitingRoom):
@@ -53,14 +59,30 @@ class Book(WaitingRoom):
     def release(
         self, record: GangRecord, placement: Placement, *, tag: float, backfilled: bool
     ) -> ReleaseGang:
-        """Charge a waiting gang, take room for it, and open its gates."""
+        """Charge a waiting gang, take room for it if there is any, and open its gates."""
         self._count_waiting(record, -1)
         self.order.charge(record.place, self.now_s)
         self._begin(record, self.now_s, record.place.work)
         record.tag, record.backfilled = tag, backfilled
-        for pod in record.wanted():
-            self.capacity.plan(pod, placement[pod.uid])
+        if not placement:
+            self.roomless[record.gang.uid] = None
+        self.keep_room(record.wanted(), placement)
         return self.open(record, list(record.gang.pods), placement)
+
+    def keep_room(self, pods: list[GangPod], placement: Placement) -> None:
+        """Count pods where they are planned."""
+        for pod in pods:
+            if pod.uid in placement:
+                self.capacity.plan(pod, placement[pod.uid])
+
+    def unplaced(self, record: GangRecord) -> list[GangPod]:
+        """Pods of a released gang that may start, or are promised, and that no room is kept for."""
+        closed = {pod.uid for pod in record.missing()}
+        return [
+            pod
+            for pod in record.wanted()
+            if not (pod.uid in record.started or pod.uid in closed or self.capacity.node_of(pod.uid))
+        ]
 
     def adopt(self, record: GangRecord, released_s: float, work: float) -> None:
         """Charge a gang that was found released; one that waits here stops waiting."""
@@ -88,7 +110,7 @@ class Book(WaitingRoom):
             record.tag,
             record.position,
             record.estimate,
-            {pod.uid: placement[pod.uid] for pod in pods},
+            {pod.uid: placement[pod.uid] for pod in pods if pod.uid in placement},
             record.backfilled,
         )
         uids = tuple(pod.uid for pod in pods)
@@ -96,7 +118,11 @@ class Book(WaitingRoom):
 
     def start(self, record: GangRecord, pod: GangPod, node: str, at_s: float) -> None:
         """A pod of a charged gang is bound to a node."""
-        if pod.uid in record.started or pod.uid in record.ended:
+        if pod.uid in record.ended:
+            return
+        if node:
+            self.capacity.put(pod.uid, node, pod.shape.requests)
+        if pod.uid in record.started:
             return
         at_s = min(at_s, self.now_s)
         record.asked.add(pod.uid)
@@ -106,11 +132,9 @@ class Book(WaitingRoom):
         late = change * (self.now_s - at_s)
         record.used_work += late
         self.order.hold(record.place.path, change, 1, late, self.now_s)
-        if node:
-            self.capacity.put(pod.uid, node, pod.shape.requests)
         if record.started_s is None:
             record.started_s, record.phase = at_s, Phase.RUNNING
-            self.ends.put(record.gang.uid, (at_s + record.estimate.p90_s,))
+            self.expect_end(record)
         self.look_out(record)
 
     def stop(self, record: GangRecord, pod: GangPod, at_s: float) -> None:
@@ -126,6 +150,7 @@ class Book(WaitingRoom):
         change = record.unbind(pod, self.settings.reference)
         late = change * (self.now_s - at_s)
         record.used_work = max(0.0, record.used_work + late)
+        record.ended_work -= change * (at_s - record.started[pod.uid])
         self.order.hold(record.place.path, change, -1, late, self.now_s)
         self.look_out(record)
 
@@ -196,11 +221,26 @@ class Book(WaitingRoom):
         record.place, record.share, record.tag = info.place, info.share, info.tag
         record.position, record.backfilled = info.position, info.backfilled
         self._begin(record, info.released_s, info.charged_work)
-        record.used_work, record.started_s = info.used_work, info.started_s
         if info.started_s is not None:
-            record.phase, record.counted_from_s = Phase.RUNNING, info.counted_s
-            self.ends.put(gang.uid, (info.started_s + record.estimate.p90_s,))
+            record.phase, record.started_s = Phase.RUNNING, info.started_s
+            self.expect_end(record)
+        self._count_anew(record, info)
         return record
+
+    def _count_anew(self, record: GangRecord, info: Restored) -> None:
+        """Pods that ran at the checkpoint count from their starts: only their ends will tell what they used.
+
+        What is not there any more had gone when it was last seen.
+        """
+        record.used_work = record.ended_work = info.ended_work + sum(
+            share * (info.counted_s - started_s)
+            for uid, (started_s, share) in info.running.items()
+            if uid not in record.pods
+        )
+        record.ended = {uid for uid in info.ended if uid in record.pods}
+        self.order.hold(record.place.path, 0.0, 0, record.used_work - info.used_work, self.now_s)
+        for uid in [uid for uid in info.running if uid in record.pods]:
+            self.start(record, record.pods[uid], "", info.running[uid][0])
 
     def refund_unreleased(self, uid: str) -> None:
         """A gang charged according to a checkpoint waits with closed gates: it was never released."""
@@ -239,6 +279,7 @@ class Book(WaitingRoom):
             for one in self.end_restored(uid, max(info.counted_s, info.released_s), None)
         ]
         self.order.end_of_revival(self.now_s)
+        self.no_room_since_s = {uid: at_s for uid, at_s in self.no_room_since_s.items() if uid in self.gangs}
         return settled
 
     def _begin(self, record: GangRecord, released_s: float, work: float) -> None:
@@ -247,10 +288,16 @@ class Book(WaitingRoom):
         record.counted_s = self.now_s
         path = record.place.path
         self.occupied[path] = self.occupied.get(path, 0.0) + record.share
-        self.ends.put(record.gang.uid, (released_s + record.estimate.p90_s,))
+        self.expect_end(record)
         self.promoted.pop(record.gang.uid, None)
+        self.no_room_since_s.pop(record.gang.uid, None)
         if self.reservation is not None and self.reservation.uid == record.gang.uid:
             self.reservation = None
+
+    def expect_end(self, record: GangRecord) -> None:
+        """Note when a charged gang will probably have ended."""
+        began_s = record.released_s if record.started_s is None else record.started_s
+        self.ends.put(record.gang.uid, (began_s + self.lasts_s(record),))
 
     def look_out(self, record: GangRecord) -> None:
         """Note when a running gang will have used up its charge."""
@@ -268,7 +315,15 @@ class Book(WaitingRoom):
         for heap in (self.ends, self.overruns):
             heap.remove(record.gang.uid)
         self.missing.pop(record.gang.uid, None)
+        self.roomless.pop(record.gang.uid, None)
+        self._give_up_reservation(record.gang.uid)
         self.look_again = True
+
+    def dig_up(self, gang: Gang) -> None:
+        """Pods that wait did not end with the gang they were of: one of this uid, or each by itself."""
+        pods = {pod.uid for pod in gang.pods}
+        for uid in (pods | {gang.uid}) & self.ended.keys():
+            self.ended[uid] -= pods
 
     def _bury(self, uid: str, pods: frozenset[str]) -> None:
         self.ended[uid] = self.ended.pop(uid, frozenset()) | pods

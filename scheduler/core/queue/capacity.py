@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from heapq import nsmallest
 
 from scheduler.core.queue.events import GangPod, Node, Shape
-from scheduler.core.queue.matching import allowed
+from scheduler.core.queue.matching import allowed, belongs
 from scheduler.core.queue.resources import TOLERANCE, Requests, copies, fits, take
+from scheduler.core.queue.taints import Toleration
 
 SHAPES_KEPT = 512
 """Shapes whose counts are kept; of others they are made anew when asked for."""
@@ -61,8 +62,10 @@ class Counts:
 class Capacity:
     """Nodes with what is free on them; pods of ours by uid."""
 
-    def __init__(self, selector: Mapping[str, str]) -> None:
-        self._selector = dict(selector)
+    def __init__(
+        self, selector: Mapping[str, str], tolerations: tuple[Toleration, ...] | None = None
+    ) -> None:
+        self._selector, self._tolerations = dict(selector), tolerations
         self._rooms: dict[str, Room] = {}
         self._where: dict[str, tuple[str, Requests]] = {}
         self._plans: dict[str, Shape] = {}
@@ -193,7 +196,7 @@ class Capacity:
         """True for a node of this queue that takes pods."""
         if node is None or not (node.ready and node.schedulable):
             return False
-        return all(node.labels.get(key) == value for key, value in self._selector.items())
+        return belongs(node, self._selector, self._tolerations)
 
     def share_of(self, reference: Mapping[str, float]) -> float:
         """How much of the reference the usable nodes have left by others; O(nodes) after a change."""
@@ -207,9 +210,9 @@ class Capacity:
             self._share = (self.node_changes, max(share, 1e-9))
         return self._share[1]
 
-    def select(self, selector: Mapping[str, str]) -> None:
+    def select(self, selector: Mapping[str, str], tolerations: tuple[Toleration, ...] | None) -> None:
         """Other nodes belong to the queue from now on."""
-        self._selector = dict(selector)
+        self._selector, self._tolerations = dict(selector), tolerations
         self.usable = sum(self.is_usable(room.node) for room in self._rooms.values())
         for name, room in list(self._rooms.items()):
             self._recount(name, room)

@@ -18,8 +18,9 @@ from scheduler.core.queue.fair_clock import Charge, Flow, Key
 from scheduler.core.queue.fair_order import Level, Place
 from scheduler.core.queue.gangs import GangRecord
 from scheduler.core.queue.lifts import Lifts
+from scheduler.core.queue.resources import dominant_share, total
 
-VERSION = 1
+VERSION = 2
 """Of the format; another one is refused."""
 
 
@@ -39,6 +40,7 @@ def export(book: Book) -> dict[str, Any]:
         "charges": charges,
         "ended": [[uid, sorted(pods)] for uid, pods in book.ended.items()],
         "received": [[list(path), work] for path, work in book.received.items()],
+        "no_room_since_s": book.no_room_since_s.copy(),
         "runs": book.runs.export(),
     }
 
@@ -57,6 +59,7 @@ def revive(book: Book, state: Mapping[str, Any]) -> None:
     _fill_level(book, book.order.top, state["order"], 0)
     book.ended.update({uid: frozenset(pods) for uid, pods in state["ended"]})
     book.received.update({tuple(path): work for path, work in state["received"]})
+    book.no_room_since_s.update(state.get("no_room_since_s", {}))
     book.runs.revive(state["runs"])
     for uid, plain in state["charges"].items():
         book.restored[uid] = _charge(plain)
@@ -80,6 +83,13 @@ def _restorable(book: Book, record: GangRecord) -> Restored:
         record.position,
         record.backfilled,
         tuple(record.pods),
+        tuple(record.ended),
+        record.ended_work,
+        {
+            uid: (at_s, dominant_share(total([record.pods[uid].shape.requests]), book.settings.reference))
+            for uid, at_s in record.started.items()
+            if uid not in record.ended
+        },
     )
 
 
@@ -97,6 +107,8 @@ def _charge(plain: Mapping[str, Any]) -> Restored:
             ),
             "estimate": Estimate(**plain["estimate"]),
             "pods": tuple(plain["pods"]),
+            "ended": tuple(plain["ended"]),
+            "running": {uid: (at_s, share) for uid, (at_s, share) in plain["running"].items()},
         }
     )
 

@@ -20,8 +20,15 @@ def configure(book: Book, settings: QueueSettings) -> list[Action]:
     book.settings = settings
     if settings.weights != before.weights or settings.default_weight != before.default_weight:
         _reweigh(book, settings)
-    if settings.node_selector != before.node_selector:
-        book.capacity.select(settings.node_selector)
+    if (settings.node_selector, settings.node_tolerations) != (before.node_selector, before.node_tolerations):
+        book.capacity.select(settings.node_selector, settings.node_tolerations)
+    if settings.by_arrival_inside_user != before.by_arrival_inside_user:
+        book.order.order_jobs_by_arrival(settings.by_arrival_inside_user)
+    if (settings.backfill_quantile, settings.run_time_s) != (before.backfill_quantile, before.run_time_s):
+        _expect_again(book)
+    if settings.release_head_after_s != before.release_head_after_s:
+        book.no_room_since_s.clear()
+        book.nodes_seen = -1  # what fits no node there is may be worth waiting for, or no longer
     book.order.set_lag_limit(settings.lag_limit_share_s)
     if dict(settings.reference) != dict(before.reference):
         _rescale(book, before.reference, settings.reference)
@@ -29,6 +36,14 @@ def configure(book: Book, settings: QueueSettings) -> list[Action]:
     for record in book.gangs.values():
         book.set_deadline(record)
     return []
+
+
+def _expect_again(book: Book) -> None:
+    for record in book.gangs.values():
+        if record.released:
+            book.expect_end(record)
+        elif record.waits:
+            book.waiting_forms[record.form].put(record.gang.uid, (book.lasts_s(record),))
 
 
 def _reweigh(book: Book, settings: QueueSettings) -> None:
@@ -70,6 +85,7 @@ def _restate(book: Book, record: GangRecord, factor: float, reference: Mapping[s
     record.share *= factor
     record.charged_work *= factor
     record.used_work *= factor
+    record.ended_work *= factor
     record.held_share = dominant_share(record.held, reference)
 
 

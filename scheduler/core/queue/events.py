@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from scheduler.core.queue.settings import QueueSettings
+from scheduler.core.queue.taints import Taint, Toleration
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,25 +25,6 @@ class Requirement:
     key: str
     operator: str
     values: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Toleration:
-    """A toleration as Kubernetes means it: an empty key with Exists tolerates everything."""
-
-    key: str = ""
-    operator: str = "Equal"
-    value: str = ""
-    effect: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Taint:
-    """A taint of a node; PreferNoSchedule keeps nobody away."""
-
-    key: str
-    value: str = ""
-    effect: str = "NoSchedule"
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,8 @@ class FairClock:
         """Raised with every change of a flow's place; V alone moves none but those the lag limit draws."""
         self.touched: set[Key] | None = None
         """Flows whose place changed, for one who keeps a list of them; None: nobody does."""
+        self.by_arrival = False
+        """Waiting flows are ordered by the arrival of their first gang and not by their tags."""
         self._active_weight = 0.0
         self._active = 0
         self._weight_changes = 0
@@ -200,6 +202,12 @@ class FairClock:
             self._touch(self.flows[key])
         self.lag_limit = lag_limit
         self.advance(sum(self._refresh(key) for key in list(self.flows)))
+
+    def order_by_arrival(self, by_arrival: bool) -> None:
+        """Another order of the waiting flows; meters go on as before."""
+        self.by_arrival = by_arrival
+        for key in list(self.flows):
+            self._refresh(key)
 
     def meter(self, key: Key) -> float:
         """Work charged to the flow per unit of weight; V for a flow that is not known."""
@@ -341,7 +349,7 @@ class FairClock:
             flow.meter = self._meter(flow)
             self._drawn.put(key, (-flow.tier, -limit, flow.head_order))
             return
-        self._by_tag.put(key, (-flow.tier, tag, flow.head_order))
+        self._by_tag.put(key, (-flow.tier, 0.0 if self.by_arrival else tag, flow.head_order))
         if limit < math.inf:
             self._limits.put(key, (tag + limit,))
 

@@ -123,6 +123,7 @@ class FairOrder:
         self._weight_of = weight_of
         self._clock = clock
         self.top = Level(clock(lag_limit))
+        self._by_arrival = False
         self._front = Front(self.top.clock, self.turns_anew, self._loose)
 
     def advance(self, now_s: float) -> None:
@@ -162,9 +163,9 @@ class FairOrder:
             level.clock.charge(key, place.uid, place.work, waited=waited, weight=weight, tier=tier)
         if waited:
             self._take_out(place, levels)
-            self._tell_heads(place, levels)
         else:
             self._count(levels, 1)
+        self._tell_heads(place, levels)
 
     def overrun(self, place: Place, so_far: float, now_s: float) -> None:
         """A running gang has used so much work."""
@@ -257,6 +258,14 @@ class FairOrder:
             if len(path) < self.depth:
                 level.clock.set_lag_limit(lag_limit)
 
+    def order_jobs_by_arrival(self, by_arrival: bool) -> None:
+        """Inside a user, jobs go in order of arrival from now on, or by the fair clock."""
+        self._by_arrival = by_arrival
+        for path, level in list(self.levels()):
+            if len(path) == self.depth:
+                level.clock.order_by_arrival(by_arrival)
+                self._tell_first(path, self._levels(path, self.top.counted_s))
+
     def levels(self) -> Iterator[tuple[Path, Level]]:
         """All levels with the path of the flow they are below."""
         pending: list[tuple[Path, Level]] = [((), self.top)]
@@ -267,7 +276,9 @@ class FairOrder:
 
     def new_level(self, depth: int) -> Level:
         """An empty level below so many flows; that of the jobs has no lag limit."""
-        return Level(self._clock(self._lag_limit if depth < self.depth else math.inf))
+        level = Level(self._clock(self._lag_limit if depth < self.depth else math.inf))
+        level.clock.by_arrival = self._by_arrival and depth == self.depth
+        return level
 
     def expect(self, place: Place) -> None:
         """Keep what was revived for a gang that is charged, until it is seen."""

@@ -38,7 +38,7 @@ class GangRecord:
 
     `asked` are the pods whose gates we asked to open, `open` those known to be
     open, `started` and `ended` as reported; `counted_s`: until when `used_work`
-    is counted; `expected_end_s` (p90) is what backfill relies on.
+    is counted; `ended_work`: the part of it that is final.
     """
 
     gang: Gang
@@ -64,11 +64,12 @@ class GangRecord:
     held_share: float = 0.0
     used_work: float = 0.0
     counted_s: float = 0.0
-    counted_from_s: float = -math.inf
+    ended_work: float = 0.0
     tag: float = math.nan
     backfilled: bool = False
     half_open_since_s: float | None = None
     retry_s: float = -math.inf
+    stop_again_s: float = -math.inf
     failures: int = 0
     reported: set[Trouble] = field(default_factory=set)
 

@@ -32,6 +32,7 @@ def check(book: Book) -> None:
     _fifo_among_equal_tags(book)
     _kept_front_is_the_line(book)
     _no_gang_half_open_too_long(book)
+    _who_has_no_room_is_released(book)
     _virtual_time_never_decreases(book)
     _ledger_is_work_received(book)
     _held_is_added_up(book)
@@ -179,6 +180,15 @@ def _no_gang_half_open_too_long(book: Book) -> None:
             continue
         if book.now_s > since_s + book.settings.half_open_timeout_s + _SHORT_S:
             _fail("no gang half open longer than its timeout", f"{uid} since {since_s}, now {book.now_s}")
+
+
+def _who_has_no_room_is_released(book: Book) -> None:
+    for uid in book.roomless:
+        if uid not in book.gangs or not book.gangs[uid].released:
+            _fail("who has no room is released", uid)
+    for uid in book.no_room_since_s:
+        if uid in book.gangs and book.gangs[uid].released:
+            _fail("who waits for room is not released", uid)
 
 
 def _virtual_time_never_decreases(book: Book) -> None:

@@ -44,6 +44,7 @@ def arrived(book: Book, event: GangArrived | GangChanged) -> list[Action]:
     if record is None:
         if _is_over(book, gang):
             return []
+        book.dig_up(gang)
         actions = book.join(book.learn(gang))
         book.refund_unreleased(gang.uid)
         return [*actions]
@@ -70,9 +71,9 @@ def withdrawn(book: Book, event: GangWithdrawn) -> list[Action]:
 
 def found(book: Book, event: GangFound) -> list[Action]:
     """A gang whose gates are open: known, restored from a checkpoint, or released behind our back."""
-    gang, record = event.gang, book.gangs.get(event.gang.uid)
+    gang, record = _without_buried(book, event), book.gangs.get(event.gang.uid)
     if record is None:
-        if _is_over(book, gang):
+        if _is_over(book, event.gang):
             return []
         record = book.resume(gang) or book.learn(gang)
     actions = _grown(book, record, gang) if record.released else []
@@ -83,7 +84,9 @@ def found(book: Book, event: GangFound) -> list[Action]:
     for pod in record.gang.pods:
         if pod.uid in event.nodes:
             at_s = book.now_s if event.started_s is None else event.started_s
-            book.start(record, pod, event.nodes[pod.uid], max(at_s, record.counted_from_s))
+            book.start(record, pod, event.nodes[pod.uid], at_s)
+    if book.unplaced(record):
+        book.roomless[record.gang.uid] = None
     book.set_deadline(record)
     return actions
 
@@ -202,9 +205,12 @@ def gang_ended(book: Book, event: GangEnded) -> list[Action]:
 
 
 def unschedulable(book: Book, event: Unschedulable) -> list[Action]:
-    """kube-scheduler has no node for a released pod: it keeps its room, others of its kind wait."""
+    """kube-scheduler has no node for a released pod: it keeps its room, others of its kind wait.
+
+    Of a gang that was released without room nothing else is expected.
+    """
     record = book.gangs.get(event.uid)
-    if record is None or not record.released or record.all_started():
+    if record is None or not record.released or record.all_started() or event.uid in book.roomless:
         return []
     until_s = record.released_s + book.settings.start_timeout_s
     book.holds[book.hold_key(record.gang)] = Hold(until_s, event.uid, event.reason)
@@ -225,6 +231,13 @@ def _is_over(book: Book, gang: Gang) -> bool:
     """True for a late word about a gang that has ended; other pods under the same uid are a new life."""
     ended = book.ended.get(gang.uid)
     return ended is not None and all(pod.uid in ended for pod in gang.pods)
+
+
+def _without_buried(book: Book, event: GangFound) -> Gang:
+    """The gang without pods that ended in an earlier life under its uid, which was settled."""
+    gang = event.gang
+    buried = book.ended.get(gang.uid, frozenset()) - event.nodes.keys() - event.gated
+    return replace(gang, pods=tuple(pod for pod in gang.pods if pod.uid not in buried)) if buried else gang
 
 
 def _charged(book: Book, uid: str) -> GangRecord | None:
@@ -274,7 +287,7 @@ def _started(book: Book, record: GangRecord) -> None:
 def _catch_up(book: Book, record: GangRecord, pod: GangPod, started_s: float | None) -> None:
     """Count a pod whose end came before its start."""
     if started_s is not None and pod.uid not in record.started:
-        book.start(record, pod, book.capacity.node_of(pod.uid), max(started_s, record.counted_from_s))
+        book.start(record, pod, book.capacity.node_of(pod.uid), started_s)
 
 
 def _replaced(book: Book, record: GangRecord, gang: Gang) -> list[Action]:

@@ -61,6 +61,7 @@ def fits_alone(book: Book, form: int) -> bool:
 
 
 def look_up_tag(book: Book, reservation: Reservation) -> None:
-    """Note the tag that the reserved gang has now."""
-    place = book.gangs[reservation.uid].place
-    reservation.tag = book.order.find(place, book.settings.depth)[1] - reservation.favour
+    """Note the tag that the reserved gang has now; one that is released already goes before all others."""
+    record = book.gangs[reservation.uid]
+    if record.waits:
+        reservation.tag = book.order.find(record.place, book.settings.depth)[1] - reservation.favour

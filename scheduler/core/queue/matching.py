@@ -1,11 +1,13 @@
-"""May a pod go to a node at all: selector, required affinity, taints. Resources are another matter."""
+"""May a pod go to a node at all, is the node the queue's: labels and taints. Resources are another matter."""
 
 from __future__ import annotations
 
-from scheduler.core.queue.events import Node, Requirement, Shape, Taint, Toleration
+from collections.abc import Mapping
+
+from scheduler.core.queue.events import Node, Requirement, Shape
+from scheduler.core.queue.taints import Toleration, kept_away
 
 NAME_FIELD = "metadata.name"
-_KEEPS_AWAY = frozenset({"NoSchedule", "NoExecute"})
 
 
 def allowed(shape: Shape, node: Node) -> bool:
@@ -14,7 +16,14 @@ def allowed(shape: Shape, node: Node) -> bool:
         return False
     if shape.affinity and not any(_holds(term, node) for term in shape.affinity):
         return False
-    return all(_tolerated(taint, shape.tolerations) for taint in node.taints if taint.effect in _KEEPS_AWAY)
+    return not kept_away(node.taints, shape.tolerations)
+
+
+def belongs(node: Node, selector: Mapping[str, str], tolerations: tuple[Toleration, ...] | None) -> bool:
+    """True for a node of the queue with this selector that tolerates these taints (None: all)."""
+    if tolerations is not None and kept_away(node.taints, tolerations):
+        return False
+    return all(node.labels.get(key) == value for key, value in selector.items())
 
 
 def _holds(term: tuple[Requirement, ...], node: Node) -> bool:
@@ -42,15 +51,3 @@ def _compares(value: str, one: Requirement) -> bool:
     except (ValueError, IndexError):
         return False
     return {"Gt": found > bound, "Lt": found < bound}.get(one.operator, False)
-
-
-def _tolerated(taint: Taint, tolerations: tuple[Toleration, ...]) -> bool:
-    return any(_tolerates(one, taint) for one in tolerations)
-
-
-def _tolerates(one: Toleration, taint: Taint) -> bool:
-    if one.effect and one.effect != taint.effect:
-        return False
-    if one.operator == "Exists":
-        return one.key in ("", taint.key)
-    return one.key == taint.key and one.value == taint.value

@@ -47,7 +47,7 @@ def _worth_a_look(book: Book, reservation: Reservation) -> list[Candidate]:
         leave = leaves.get(record.form) or leaves.setdefault(
             record.form, _leave(book, record.form, reservation)
         )
-        if leave.in_time and _may(book, leave, record.estimate.p90_s, reservation):
+        if leave.in_time and _may(book, leave, book.lasts_s(record), reservation):
             found.append(Candidate(record, tag))
     return found
 
@@ -57,8 +57,8 @@ def _some_may(book: Book, form: int, reservation: Reservation) -> bool:
     return shortest is not None and _may(book, _leave(book, form, reservation), shortest[0][0], reservation)
 
 
-def _may(book: Book, leave: Leave, p90_s: float, reservation: Reservation) -> bool:
-    return leave.beside or (leave.in_time and book.now_s + p90_s <= reservation.start_s)
+def _may(book: Book, leave: Leave, lasts_s: float, reservation: Reservation) -> bool:
+    return leave.beside or (leave.in_time and book.now_s + lasts_s <= reservation.start_s)
 
 
 def _leave(book: Book, form: int, reservation: Reservation) -> Leave:
@@ -72,12 +72,12 @@ def _leave(book: Book, form: int, reservation: Reservation) -> Leave:
 
 def _ahead(book: Book, candidate: Candidate, reservation: Reservation) -> ReleaseGang | None:
     record = candidate.record
-    end_s = book.now_s + record.estimate.p90_s
+    lasts_s = book.lasts_s(record)
     if record.gang.uid == reservation.uid:
         return None
     placement = None
-    if _may(book, _leave(book, record.form, reservation), record.estimate.p90_s, reservation):
-        placement = may_go_ahead(book.capacity, record.wanted(), end_s, reservation)
+    if _may(book, _leave(book, record.form, reservation), lasts_s, reservation):
+        placement = may_go_ahead(book.capacity, record.wanted(), book.now_s + lasts_s, reservation)
     if placement is None:
         return None
     return release_ahead(book, candidate, placement, reservation)
@@ -88,7 +88,7 @@ def release_ahead(
 ) -> ReleaseGang:
     """A release that leaves the reserved gang where it is, also when it is of the same flow."""
     reserved = book.gangs[reservation.uid]
-    same_flow = candidate.record.place.path[0] == reserved.place.path[0]
+    same_flow = reserved.waits and candidate.record.place.path[0] == reserved.place.path[0]
     if same_flow:
         look_up_tag(book, reservation)
     before = reservation.tag

@@ -201,7 +201,8 @@ def why(book: Book, record: GangRecord, position: int) -> str:
         return f"it runs since {record.started_s:.0f} s"
     if record.phase is Phase.OPENING:
         missing = len(record.pods.keys() - record.started.keys() - record.ended)
-        return f"it is released; {missing} of its {len(record.pods)} pods have no node yet"
+        yet = ", for there is no room" if record.gang.uid in book.roomless else ""
+        return f"it is released; {missing} of its {len(record.pods)} pods have no node yet{yet}"
     if record.phase is Phase.INCOMPLETE:
         return f"{len(record.gang.pods)} of its {max(record.gang.size, 1)} pods are there"
     if record.phase is Phase.INFEASIBLE:
@@ -212,13 +213,15 @@ def why(book: Book, record: GangRecord, position: int) -> str:
 
 
 def _why_waiting(book: Book, record: GangRecord, position: int) -> str:
-    if book.paused or not book.capacity.usable:
+    if book.paused or not (book.capacity.usable or book.settings.release_head_after_s < math.inf):
         return "the queue is paused" if book.paused else "the queue has no node that is ready"
     return _why_held_back(book, record) or _why_in_line(book, record, position)
 
 
 def _why_held_back(book: Book, record: GangRecord) -> str:
     if record.retry_s > book.now_s:
+        if not record.failures:
+            return "it does not fit the nodes there are now"
         wait_s = record.retry_s - book.now_s
         return f"its release failed {record.failures} times; the next try is in {wait_s:.0f} s"
     hold = book.holds.get(book.hold_key(record.gang)) if book.holds else None

@@ -9,6 +9,7 @@ before the reserved one: they alone are looked at.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 from scheduler.core.queue.actions import Action, Report
@@ -19,6 +20,7 @@ from scheduler.core.queue.events import GangPod
 from scheduler.core.queue.gangs import GangRecord, Phase
 from scheduler.core.queue.line import Candidate, barred, fits_alone, held_back, look_up_tag, upcoming
 from scheduler.core.queue.overtaking import let_others_ahead
+from scheduler.core.queue.scarcity import is_tried, may_go_without_room, without_room_too_long
 from scheduler.core.queue.slack import shortest_inside_slack
 
 Overtake = Callable[[Book, Reservation, Candidate | None], list[Action]]
@@ -40,7 +42,7 @@ def release_what_fits(book: Book, gains_seen: int, overtake: Overtake = let_othe
 def _release_waiting(book: Book, gains_seen: int, overtake: Overtake) -> list[Action]:
     actions: list[Action] = []
     arrived, book.arrived = book.arrived, []
-    if book.paused or not book.capacity.usable:
+    if book.paused or not (book.capacity.usable or may_go_without_room(book)):
         book.look_again = True
         return actions
     if book.look_again or book.capacity.gains != gains_seen or _displaced(book, arrived):
@@ -56,10 +58,12 @@ def _release_waiting(book: Book, gains_seen: int, overtake: Overtake) -> list[Ac
 
 def _walk(book: Book, overtake: Overtake) -> list[Action]:
     actions: list[Action] = []
-    while (head := _head(book)) is not None:
+    while not _seat_roomless(book) and (head := _head(book)) is not None:
         placement = _place(book, head.record)
+        if placement is None and without_room_too_long(book, head.record):
+            placement = {}
         if placement is None:
-            if _reserve(book, head):
+            if _reserve(book, head, head.record.wanted()):
                 break
             actions += _set_aside(book, head.record)
             continue
@@ -67,6 +71,20 @@ def _walk(book: Book, overtake: Overtake) -> list[Action]:
     if book.reservation is not None and book.settings.backfill:
         actions += overtake(book, book.reservation, None)
     return actions
+
+
+def _seat_roomless(book: Book) -> bool:
+    """Room for gangs that were released without; True when one of them has the reservation now."""
+    for uid in list(book.roomless):
+        record = book.gangs[uid]
+        pods = book.unplaced(record)
+        placement = book.capacity.place(pods) if pods else {}
+        if placement is not None:
+            book.keep_room(pods, placement)
+            del book.roomless[uid]
+        elif is_tried(book, record) and _reserve(book, Candidate(record, -math.inf), pods):
+            return True
+    return False
 
 
 def _place(book: Book, record: GangRecord) -> Placement | None:
@@ -148,14 +166,13 @@ def _displaces(book: Book, newcomer: GangRecord, reservation: Reservation) -> bo
     return _before(Candidate(newcomer, newcomer.tag), reservation)
 
 
-def _reserve(book: Book, head: Candidate) -> bool:
-    """Give the head the earliest time at which it will fit; False when there is none."""
+def _reserve(book: Book, head: Candidate, pods: list[GangPod]) -> bool:
+    """Give the head the earliest time at which its pods will fit; False when there is none."""
     held = book.reservation
     changes = book.capacity.node_changes
     uid = head.record.gang.uid
     if held is not None and held.uid == uid and held.start_s > book.now_s and held.node_changes == changes:
         return True
-    pods = head.record.wanted()
     start = earliest_start(book.capacity, pods, _ends(book), book.now_s)
     if start is None:
         return False
@@ -194,9 +211,10 @@ def _complete(book: Book) -> list[Action]:
         pods = record.missing()
         if pods and record.retry_s <= book.now_s:
             placement = _room_for(book, pods)
+            if placement is None and uid in book.roomless and may_go_without_room(book):
+                placement = {}
             if placement is not None:
-                for pod in pods:
-                    book.capacity.plan(pod, placement[pod.uid])
+                book.keep_room(pods, placement)
                 actions.append(book.open(record, pods, placement, completing=True))
     return actions
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from scheduler.core.queue.taints import Toleration
+
 
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
@@ -16,7 +18,13 @@ class QueueSettings:
     the flow: (user,), in a grouped queue (group,) and (group, user).
     `lag_limit_share_s`: the credit a waiting flow can have at most, in
     share-seconds. `max_waiting_per_flow`: gangs of a flow beyond it are turned
-    away until there is a place again. `shortest_first`: the shortest job goes first as long as
+    away until there is a place again. `by_arrival_inside_user`: a user's jobs go in
+    order of arrival and not by his fair clock. `node_tolerations`: a node with a
+    taint beyond these is not the queue's; None: taints concern the pods alone.
+    `backfill_quantile`: which predicted end is relied on. `run_time_s`: how long a
+    gang may run. `release_head_after_s`: for how long the first in line may have no
+    room before it is released as Pending, so that an autoscaler sees it.
+    `shortest_first`: the shortest job goes first as long as
     every earlier deadline stays feasible; `stretch` makes those deadlines
     longer by that fraction. `invariants_every`: full checks after every n-th
     event, 0 for never.
@@ -29,14 +37,19 @@ class QueueSettings:
     weights: Mapping[tuple[str, ...], float] = field(default_factory=dict)
     default_weight: float = 1.0
     grouped: bool = False
+    by_arrival_inside_user: bool = False
     node_selector: Mapping[str, str] = field(default_factory=dict)
+    node_tolerations: tuple[Toleration, ...] | None = None
     backfill: bool = True
+    backfill_quantile: float = 0.9
     shortest_first: bool = False
     stretch: float = 0.0
     lag_limit_share_s: float = 600.0
     depth: int = 200
     max_waiting_per_flow: int = 100_000
     max_share_while_others_wait: float = math.inf
+    run_time_s: float = math.inf
+    release_head_after_s: float = math.inf
     incomplete_timeout_s: float = 600.0
     half_open_timeout_s: float = 60.0
     start_timeout_s: float = 600.0
@@ -53,8 +66,10 @@ class QueueSettings:
                 raise ValueError(f"weight of {'/'.join(path) or 'everybody'} must be above 0, not {weight}")
         positive = ("lag_limit_share_s", "depth", "max_waiting_per_flow", "max_share_while_others_wait")
         timeouts = ("incomplete_timeout_s", "half_open_timeout_s", "start_timeout_s", "promise_timeout_s")
-        for name in positive + timeouts:
+        for name in (*positive, *timeouts, "run_time_s", "release_head_after_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        if self.backfill_quantile not in (0.5, 0.9):
+            raise ValueError(f"backfill_quantile must be 0.5 or 0.9, not {self.backfill_quantile}")
         if self.stretch < 0 or self.invariants_every < 0:
             raise ValueError("stretch and invariants_every must not be below 0")

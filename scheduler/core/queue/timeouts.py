@@ -8,6 +8,8 @@ from scheduler.core.queue.gangs import GangRecord, Phase
 
 OVERRUN_EVERY_S = 30.0
 """A gang that outlives its estimate pays at least this often."""
+STOP_EVERY_S = 30.0
+"""What ran too long and is still there is deleted again so often: the first time may not have arrived."""
 
 
 def pass_time(book: Book) -> list[Action]:
@@ -38,6 +40,10 @@ def _late(book: Book, record: GangRecord) -> list[Action]:
     settings, now_s = book.settings, book.now_s
     if record.phase is Phase.INCOMPLETE:
         return _incomplete(book, record)
+    if record.started_s is not None and now_s >= max(
+        record.started_s + settings.run_time_s, record.stop_again_s
+    ):
+        return _stop(book, record)
     if (
         record.half_open_since_s is not None
         and now_s >= record.half_open_since_s + settings.half_open_timeout_s
@@ -61,6 +67,15 @@ def _late(book: Book, record: GangRecord) -> list[Action]:
         why = f"{waiting} of its {len(record.pods)} pods found no node within"
         return _give_up(book, record, Trouble.NOT_STARTED, f"{why} {settings.start_timeout_s:g} s")
     return []
+
+
+def _stop(book: Book, record: GangRecord) -> list[Action]:
+    """An administrator limits run times: all that is left of the gang goes, whoever made it."""
+    record.stop_again_s = book.now_s + STOP_EVERY_S
+    limit_s = book.settings.run_time_s
+    why = f"it has run for {limit_s:g} s, as long as a gang may run in queue {book.settings.name}"
+    told = book.tell(record, Trouble.RAN_TOO_LONG, f"{why}: its pods are deleted")
+    return [*told, DeletePods(record.gang.uid, tuple(sorted(record.pods.keys() - record.ended)), why)]
 
 
 def _incomplete(book: Book, record: GangRecord) -> list[Action]:

@@ -50,7 +50,8 @@ class WaitingRoom:
         self.weights = dict(settings.weights)
         depth = 2 if settings.grouped else 1
         self.order = FairOrder(depth, settings.lag_limit_share_s, self.weight_of, clock)
-        self.capacity = Capacity(settings.node_selector)
+        self.order.order_jobs_by_arrival(settings.by_arrival_inside_user)
+        self.capacity = Capacity(settings.node_selector, settings.node_tolerations)
         self.runs = PastRuns()
         self.gangs: dict[str, GangRecord] = {}
         self.ended: OrderedDict[str, frozenset[str]] = OrderedDict()
@@ -66,6 +67,10 @@ class WaitingRoom:
         self.missing: dict[str, None] = {}
         self.promoted: dict[str, None] = {}
         self.holds: dict[object, Hold] = {}
+        self.roomless: dict[str, None] = {}
+        """Released gangs with pods that no room is kept for yet; what becomes free is theirs first."""
+        self.no_room_since_s: dict[str, float] = {}
+        """Since when a waiting gang that was first in line has had no room; only where that matters."""
         self.watched_s = -math.inf
         self.waiting_forms: dict[int, Ordered[str]] = {}
         self.form_pods: dict[int, Form] = {}
@@ -86,6 +91,12 @@ class WaitingRoom:
     def path_of(self, gang: Gang) -> Path:
         """The gang's flow, from the top."""
         return (gang.group, gang.flow) if self.settings.grouped else (gang.flow,)
+
+    def lasts_s(self, record: GangRecord) -> float:
+        """For how long a gang is expected to run: by the quantile relied on, and no longer than it may."""
+        estimate = record.estimate
+        likely_s = estimate.p50_s if self.settings.backfill_quantile == 0.5 else estimate.p90_s
+        return min(likely_s, self.settings.run_time_s)
 
     def learn(self, gang: Gang, estimate: Estimate | None = None) -> GangRecord:
         """A record of a gang that was not known (or has changed: then with its frozen estimate)."""
@@ -189,7 +200,9 @@ class WaitingRoom:
         return [Report(record.gang.uid, trouble, sentence)]
 
     def feasible(self, record: GangRecord) -> bool:
-        """True when the gang would fit the queue's nodes if nothing of ours ran (or there are no nodes)."""
+        """True when the gang would fit the queue's nodes if nothing of ours ran, or more may come."""
+        if self.settings.release_head_after_s < math.inf:
+            return True
         known = self._feasible.get(record.form)
         if known is not None and (known < 0 or known == self.capacity.node_changes):
             return known < 0
@@ -219,6 +232,8 @@ class WaitingRoom:
                 due.append(record.half_open_since_s + settings.half_open_timeout_s)
             if not record.all_started() and Trouble.NOT_STARTED not in record.reported:
                 due.append(record.released_s + settings.start_timeout_s)
+            if record.started_s is not None and settings.run_time_s < math.inf:
+                due.append(max(record.started_s + settings.run_time_s, record.stop_again_s))
             if record.stand_ins:
                 due.append((record.started_s or record.released_s) + settings.promise_timeout_s)
         if due:
@@ -229,7 +244,7 @@ class WaitingRoom:
     def _drop(self, record: GangRecord) -> None:
         uid = record.gang.uid
         del self.gangs[uid]
-        for group in (self.infeasible, self.missing, self.promoted):
+        for group in (self.infeasible, self.missing, self.promoted, self.no_room_since_s, self.roomless):
             group.pop(uid, None)
         for heap in (self.ends, self.overruns, self.deadlines):
             heap.remove(uid)
@@ -246,7 +261,7 @@ class WaitingRoom:
         _add(self.waiting_of, record.place.path, change)
         of_form = self.waiting_forms.setdefault(record.form, Ordered())
         if change > 0:
-            of_form.put(record.gang.uid, (record.estimate.p90_s,))
+            of_form.put(record.gang.uid, (self.lasts_s(record),))
         else:
             of_form.remove(record.gang.uid)
         if not of_form:

@@ -79,7 +79,7 @@ class Assembly:
         self._members: dict[str, Member] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._orphans: dict[str, dict[str, Member]] = {}
-        self._families = Families(self._shapes, self._remarks)
+        self._families = Families(self._shapes, self._remarks, by_namespace=rules.by_namespace)
 
     def set_pod(self, pod: wire.Pod, now_s: float) -> list[Event]:
         """A pod was added or modified."""
@@ -126,7 +126,7 @@ class Assembly:
     def remove_owner(self, ref: ObjectRef, now_s: float) -> list[Event]:
         """An object is gone, is not there, or cannot be read: pods held back for it start each by itself.
 
-        spark-submit makes the driver's ConfigMap after the driver: look again for some seconds before.
+        Some are made seconds after their pods: look again for a while before.
         """
         self._families.do_without(ref)
         return self._news(now_s)
@@ -204,7 +204,7 @@ class Assembly:
     def _meet(self, pod: wire.Pod, now_s: float) -> Member:
         meta = pod.metadata
         complain = self._complain(meta)
-        if USER not in (meta.annotations or {}):
+        if not self._rules.by_namespace and USER not in (meta.annotations or {}):
             sentence = (
                 f"pods come without the {USER} stamp, so they are charged to the namespace: "
                 "admission did not see them"

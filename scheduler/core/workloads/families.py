@@ -26,8 +26,9 @@ from scheduler.core.workloads.sizes import MOST, Size, ref_of, size_of
 class Families:
     """All families and gangs; remembers which gangs changed since they were last told of."""
 
-    def __init__(self, shapes: Shapes, remarks: Remarks) -> None:
-        self._shapes, self._remarks = shapes, remarks
+    def __init__(self, shapes: Shapes, remarks: Remarks, *, by_namespace: bool = False) -> None:
+        """`by_namespace`: gangs are charged to their namespace; who made a pod still tells gangs apart."""
+        self._shapes, self._remarks, self._by_namespace = shapes, remarks, by_namespace
         self._families: dict[FamilyKey, Family] = {}
         self._cores: dict[str, GangState] = {}
         self._sizes: dict[ObjectRef, Size | None] = {}
@@ -46,7 +47,7 @@ class Families:
             return
         family = self._families.get(key)
         if family is None:
-            core = GangState(str(key), key.flow, str(key))
+            core = GangState(str(key), self._charged(key.flow, key.namespace), str(key))
             family = core.family = Family(key, core)
             self._families[key] = family
             self._cores[core.uid] = core
@@ -160,10 +161,14 @@ class Families:
 
     def _alone(self, member: Member, family: Family | None) -> None:
         job = str(family.key) if family is not None else member.says.job
-        flow = family.key.flow if family is not None else member.says.flow
+        user = family.key.flow if family is not None else member.says.flow
+        flow = self._charged(user, member.ref.namespace)
         state = GangState(member.uid, flow, job, family)
         state.add(member)
         self._changed[state.uid] = state
+
+    def _charged(self, user: str, namespace: str) -> str:
+        return namespace if self._by_namespace else user
 
     def _inherit(self, member: Member, driver: Member) -> None:
         """An executor is its driver's user's if the driver's service account made it, and not otherwise."""

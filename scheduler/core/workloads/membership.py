@@ -16,7 +16,7 @@ from scheduler.core.jobs import (
     Hints,
     gang_of,
     job_class,
-    stamped_user,
+    user_of,
 )
 from scheduler.core.quantities import duration_s
 from scheduler.core.types import PREFIX
@@ -95,7 +95,7 @@ def membership_of(pod: Pod, complain: Callable[[str, str], None]) -> Membership:
     meta = pod.metadata
     hints = Hints(meta.annotations or {})
     labels = meta.labels or {}
-    flow, name = stamped_user(meta), gang_of(pod)
+    flow, name = user_of(meta), gang_of(pod)
     claimed = hints.whole("gang-size", default=0)
     if claimed > 1 and not name:
         complain(

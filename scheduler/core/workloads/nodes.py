@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from scheduler.core import wire
 from scheduler.core.quantities import quantity
-from scheduler.core.queue.events import ForeignUsage, Node, NodeSet, Taint
+from scheduler.core.queue.events import ForeignUsage, Node, NodeSet
 from scheduler.core.queue.resources import Requests, total
+from scheduler.core.queue.taints import Taint
 
 
 def node_event(node: wire.Node) -> NodeSet:

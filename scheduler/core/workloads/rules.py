@@ -20,13 +20,15 @@ class Rules:
     """How pods of one queue are told from others.
 
     `queue`: the queue served; pods that name another one count as foreign. A
-    pod belongs to `default_queue` when it names none.
+    pod belongs to `default_queue` when it names none. `by_namespace`: whoever
+    made them, pods are charged to their namespace.
     """
 
     scheduler_name: str = SCHEDULER_NAME
     gate: str = GATE
     queue: str = "default"
     default_queue: str = "default"
+    by_namespace: bool = False
 
     def ours(self, pod: Pod) -> bool:
         """True for pods that wait in this queue, came out of it, or should have gone through it.

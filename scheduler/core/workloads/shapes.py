@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from scheduler.core.queue.events import Requirement, Shape, Toleration
+from scheduler.core.queue.events import Requirement, Shape
 from scheduler.core.queue.matching import NAME_FIELD
+from scheduler.core.queue.taints import Toleration
 from scheduler.core.requests import Complain, requests_of
 from scheduler.core.wire import Affinity, NodeRequirement, NodeTerm, PodSpec
 from scheduler.core.wire import Toleration as PodToleration
