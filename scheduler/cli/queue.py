@@ -74,6 +74,8 @@ def _print(told: dict[str, Any], limit: int) -> None:
     waiting = [gang for gang in told["gangs"] if gang["state"] not in ("running", "opening")]
     if waiting:
         console.print(_gangs(waiting, told["waiting"], limit))
+        for source in _sources(waiting[:limit]):
+            console.print(source, markup=False)
     else:
         console.print("Nothing waits.")
 
@@ -106,7 +108,7 @@ def _gangs(gangs: list[dict[str, Any]], waiting: int, limit: int) -> Table:
             escape(gang["user"]),
             str(len(pods)),
             _took(gang["estimate"]),
-            _start(gang["expected_start_s"]),
+            _start(gang["expected_start"]),
             escape(gang["why"]),
         )
     return table
@@ -120,5 +122,28 @@ def _took(estimate: dict[str, Any]) -> str:
     return f"{estimate['p50_s']:.0f} s ({estimate['source']})"
 
 
-def _start(at_s: float | None) -> str:
-    return "" if at_s is None else f"in {max(0.0, at_s - time.time()):.0f} s"
+def _start(start: dict[str, Any] | None) -> str:
+    """Time from now, and in brackets between what it lies with a probability of 80 %."""
+    if start is None:
+        return ""
+    if start["p50_s"] is None:
+        later = start["later_than_s"]
+        return "later" if later is None else f"later than in {_from_now(later)}"
+    middle = f"in {_from_now(start['p50_s'])}"
+    if start["p10_s"] is None:
+        return middle
+    latest = "?" if start["p90_s"] is None else _from_now(start["p90_s"])
+    return f"{middle} ({_from_now(start['p10_s'])} to {latest})"
+
+
+def _from_now(at_s: float) -> str:
+    left_s = max(0.0, at_s - time.time())
+    if left_s < 120:
+        return f"{left_s:.0f} s"
+    return f"{left_s / 60:.0f} min" if left_s < 7200 else f"{left_s / 3600:.1f} h"
+
+
+def _sources(gangs: list[dict[str, Any]]) -> list[str]:
+    starts = [gang["expected_start"] for gang in gangs if gang["expected_start"] is not None]
+    by = dict.fromkeys(f"{one['futures'] or ''} {one['source']}".strip() for one in starts)
+    return [f"Expected starts by {each}; in brackets the middle 80 %." for each in by]

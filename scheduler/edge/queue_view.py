@@ -47,9 +47,24 @@ def gang_view(term: Term, gang: GangReceipt) -> dict[str, Any]:
             "p90_s": _known(estimate.p90_s),
             "source": estimate.source,
         },
-        "expected_start_s": _known(gang.expected_start_s),
+        "expected_start": _expected(term, gang),
         "why": gang.why,
         "pods": [f"{pod.namespace}/{pod.name}" for pod in pods],
+    }
+
+
+def _expected(term: Term, gang: GangReceipt) -> dict[str, Any] | None:
+    """`p10_s`, `p50_s`, `p90_s`: null where all that is known is that it is later than `later_than_s`."""
+    start = term.expected.of(gang)
+    if start is None:
+        return None
+    return {
+        "p10_s": _known(start.p10_s),
+        "p50_s": _known(start.p50_s),
+        "p90_s": _known(start.p90_s),
+        "later_than_s": _known(start.later_than_s),
+        "source": str(start.source),
+        "futures": start.futures,
     }
 
 

@@ -23,8 +23,8 @@ VERSION = 1
 """Of the format; another one is refused."""
 
 
-def export(book: Book) -> dict[str, Any]:
-    """Plain values that JSON can carry; O(flows + charges)."""
+def export(book: Book, *, ended: bool = True) -> dict[str, Any]:
+    """Plain values that JSON can carry; O(flows + charges). `ended`: with the gangs that ended."""
     charges = {uid: _plain_charge(info) for uid, info in book.restored.items()}
     for uid, record in book.gangs.items():
         if record.released:
@@ -37,7 +37,7 @@ def export(book: Book) -> dict[str, Any]:
         "paused": book.paused,
         "order": _plain_level(book.order.top),
         "charges": charges,
-        "ended": [[uid, sorted(pods)] for uid, pods in book.ended.items()],
+        "ended": [[uid, sorted(pods)] for uid, pods in book.ended.items()] if ended else [],
         "received": [[list(path), work] for path, work in book.received.items()],
         "runs": book.runs.export(),
     }

@@ -1,0 +1,64 @@
+"""Expected starts on a real API server: what a waiting pod's condition, the API and the command tell of them."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from queueing import ask, jobs_on, small_cluster
+
+from testbed.cluster import Cluster
+
+SLOTS = 4
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two nodes of two cores; the controller runs, and works out expected starts as often as it can."""
+    with small_cluster(expected_every_s=0.5, expected_core_share=1.0) as running:
+        running.process("controller").start()
+        yield running
+
+
+async def test_a_waiting_pod_is_told_when_it_will_start_and_how_sure_that_is(cluster: Cluster) -> None:
+    async with jobs_on(cluster) as jobs:
+        await jobs.until(lambda: bool((ask(cluster, "/v1/status") or {}).get("leads")))
+        for _ in range(SLOTS):
+            await jobs.submit("alice", run_s=60.0)
+        await jobs.until(lambda: len(jobs.order) == SLOTS)
+        waiting = [await jobs.submit("bob", run_s=1.0) for _ in range(6)]
+        told: dict[str, str] = {}
+        for _ in range(300):
+            told = {name: await _condition(jobs, name) for name in waiting}
+            if all("with a probability of 80 %" in message for message in told.values()):
+                break
+            await asyncio.sleep(0.2)
+        assert all("in which nobody submits anything more" in message for message in told.values()), told
+        print(told)
+        gangs = ask(cluster, "/v1/queue?user=bob")["gangs"]
+        starts = [gang["expected_start"] for gang in gangs]
+        assert all(one["p10_s"] <= one["p50_s"] <= one["p90_s"] for one in starts), starts
+        assert starts[0]["p50_s"] <= starts[-1]["p50_s"]  # the order of the queue
+        assert starts[-1]["p50_s"] > time.time()
+        assert min(one["futures"] for one in starts) >= 10
+        shown = await asyncio.to_thread(_command, cluster, "queue", "--user", "bob")
+        print(shown)
+        assert "nobody submits anything more" in shown
+        assert " to " in shown
+
+
+async def _condition(jobs: Any, name: str) -> str:
+    conditions = (await jobs.pod(name)).status.conditions
+    return next((one.message for one in conditions if one.type == "fairlane.dev/Queued"), "")
+
+
+def _command(cluster: Cluster, *arguments: str) -> str:
+    url = cluster.layout.url("controller")
+    command = [sys.executable, "-m", "scheduler.cli.main", *arguments, "--controller", url]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
