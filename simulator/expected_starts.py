@@ -59,7 +59,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Of `told` expected starts: parts inside p10 to p90, before and after; `open`: p90 beyond what was followed.
+    """Of `told` expected starts: parts inside p10 to p90, before, after; `open`: of p90 nothing is known.
 
     `error_part`: median of the distance of p50 from the truth, as a part of the true wait;
     `width_part`: median of p90 - p10, likewise.
@@ -88,7 +88,9 @@ def coverage(told: Sequence[Told]) -> Coverage:
         early / len(told),
         late / len(told),
         1.0 - len(closed) / len(told),
-        median(abs(each.expected.p50_s - each.start_s) / wait_s for each, wait_s in waits) if waits else math.nan,
+        median(abs(each.expected.p50_s - each.start_s) / wait_s for each, wait_s in waits)
+        if waits
+        else math.nan,
         median((each.expected.p90_s - each.expected.p10_s) / wait_s for each, wait_s in waits)
         if waits
         else math.nan,

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from scheduler.cli.gangs import start_from_now
 from scheduler.cli.serving import load_settings
 from scheduler.edge.controller_client import ControllerClient, ControllerError
 
@@ -108,7 +109,7 @@ def _gangs(gangs: list[dict[str, Any]], waiting: int, limit: int) -> Table:
             escape(gang["user"]),
             str(len(pods)),
             _took(gang["estimate"]),
-            _start(gang["expected_start"]),
+            start_from_now(gang["expected_start"], time.time()),
             escape(gang["why"]),
         )
     return table
@@ -120,27 +121,6 @@ def _percent(share: float | None) -> str:
 
 def _took(estimate: dict[str, Any]) -> str:
     return f"{estimate['p50_s']:.0f} s ({estimate['source']})"
-
-
-def _start(start: dict[str, Any] | None) -> str:
-    """Time from now, and in brackets between what it lies with a probability of 80 %."""
-    if start is None:
-        return ""
-    if start["p50_s"] is None:
-        later = start["later_than_s"]
-        return "later" if later is None else f"later than in {_from_now(later)}"
-    middle = f"in {_from_now(start['p50_s'])}"
-    if start["p10_s"] is None:
-        return middle
-    latest = "?" if start["p90_s"] is None else _from_now(start["p90_s"])
-    return f"{middle} ({_from_now(start['p10_s'])} to {latest})"
-
-
-def _from_now(at_s: float) -> str:
-    left_s = max(0.0, at_s - time.time())
-    if left_s < 120:
-        return f"{left_s:.0f} s"
-    return f"{left_s / 60:.0f} min" if left_s < 7200 else f"{left_s / 3600:.1f} h"
 
 
 def _sources(gangs: list[dict[str, Any]]) -> list[str]:

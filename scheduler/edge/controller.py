@@ -33,6 +33,7 @@ from scheduler.core.queue.events import (
 from scheduler.core.queue.gatekeeper import Gatekeeper
 from scheduler.core.queue.invariants import InvariantBroken
 from scheduler.core.queue.lateness import LatenessRecord
+from scheduler.core.queue.receipts import QueueView
 from scheduler.core.queue.settings import QueueSettings
 from scheduler.core.workloads.remarks import Remark
 from scheduler.edge.announcements import TELLABLE, About, Announcements
@@ -152,6 +153,11 @@ class Term:
         return self._paused
 
     @property
+    def name(self) -> str:
+        """The queue's."""
+        return self._own.queue
+
+    @property
     def complaints(self) -> tuple[str, ...]:
         """What of the FairQueue object could not be used."""
         return self._configured.complaints
@@ -245,13 +251,20 @@ class Term:
                 self._act(action)
             self.lateness.follow(events, self.keeper, self._clock())
             self.expected.follow(events)
+            if any(isinstance(event, Tick) for event in events):
+                self._observe(self.keeper.dump())
             self.stats.handled(events, time.perf_counter() - begun_s)
             await asyncio.sleep(0)
+
+    def _observe(self, view: QueueView) -> None:
+        self.lateness.resize(view.usable)
+        self.state.usage.observed(view, self._clock())
 
     def _act(self, action: Action) -> None:
         match action:
             case ReleaseGang():
                 self.stats.released(action)
+                self.expected.released(action.uid, self._clock())
                 self._tasks.create_task(self._release(action))
             case DeletePods():
                 self._announce(action.pods[0], "Deleted", action.reason, warning=True)
@@ -260,6 +273,7 @@ class Term:
                 self._report(action)
             case Settled():
                 self.state.settled(action.uid, self._clock())
+                self.state.usage.settled(action)
                 self.stats.settled(action)
                 verdict = self.lateness.ended(action, self._clock())
                 if verdict is not None:

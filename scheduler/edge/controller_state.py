@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from scheduler.core.queue.usage import UsageBook
+
 VERSION = 1
 ENDED_KEPT_S = 300.0
 """Gangs that ended so long before a checkpoint are known to be settled by their pods' times alone."""
@@ -13,7 +15,8 @@ ENDED_KEPT_S = 300.0
 
 @dataclass(slots=True)
 class ControllerState:
-    """`at_s`: when it was written; `paused` and `weights` (by user): by hand; `core`: a gatekeeper's export.
+    """`at_s`: when it was written; `paused` and `weights` (by user): by hand; `core`: a gatekeeper's export;
+    `usage`: who used what.
 
     Of the gangs that ended, which the core remembers by the ten thousand, only
     those of the last minutes are kept: pods that ended before are known by
@@ -24,7 +27,11 @@ class ControllerState:
     paused: bool = False
     weights: dict[str, float] = field(default_factory=dict)
     core: dict[str, Any] | None = None
+    usage: UsageBook = field(init=False)
     _settled_s: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.usage = UsageBook(self.at_s)
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> ControllerState:
@@ -37,6 +44,8 @@ class ControllerState:
             raise ValueError(f"the checkpoint has version {plain.get('version')!r}, not {VERSION}")
         core = plain["core"]
         state = cls(plain["at_s"], plain["paused"], dict(plain["weights"]), core)
+        if "usage" in plain:
+            state.usage = UsageBook.revive(plain["usage"])
         state._settled_s = {uid: plain["at_s"] for uid, _ in core["ended"]}
         return state
 
@@ -54,6 +63,7 @@ class ControllerState:
             "at_s": now_s,
             "paused": self.paused,
             "weights": self.weights,
+            "usage": self.usage.export(),
             "core": {**core, "ended": kept, "paused": False},
         }
 

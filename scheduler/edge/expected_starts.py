@@ -17,6 +17,7 @@ import struct
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from scheduler.core.queue.arrivals import RecentArrivals
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 class ExpectedStarts:
     """Keeps the newest outlook while `run` runs; `share` of a core at most, 0 for none at all.
 
+    `verdicts`: gangs released inside p10 to p90 of when they were first told, `early` or `late`.
     `failure` says why there is no process; empty while there is one.
     """
 
@@ -61,15 +63,26 @@ class ExpectedStarts:
         self.outlooks = 0
         self.restarts = 0
         self.photographing_s = 0.0
+        self.verdicts: Counter[str] = Counter()
+        self._first: dict[str, ExpectedStart] = {}
 
     def follow(self, events: Iterable[Event]) -> None:
         """What the gatekeeper has just been told: complete gangs among it arrived."""
         keeper = self._keeper()
-        for event in events if keeper is not None else ():
+        if keeper is None:
+            return
+        for event in events:
             if isinstance(event, GangArrived | GangChanged) and keeper.demand(event.gang.uid) is not None:
                 estimate = keeper.estimate(event.gang.uid)
                 if estimate is not None:
                     self._arrivals.note(event.gang, estimate)
+
+    def released(self, uid: str, now_s: float) -> None:
+        """A gang is released: was that when it was first told?"""
+        first = self._first.pop(uid, None)
+        if first is not None:
+            early, late = now_s < first.p10_s, now_s > first.p90_s
+            self.verdicts["early" if early else "late" if late else "inside"] += 1
 
     def of(self, gang: GangReceipt) -> ExpectedStart | None:
         """When this gang is expected to start; None when it does not wait, or nothing is known yet."""
@@ -130,8 +143,13 @@ class ExpectedStarts:
                 answer = await process.stdout.readexactly(size)
             except asyncio.IncompleteReadError:
                 return
-            self._outlook = pickle.loads(answer)
-            self.outlooks += 1
+            self._take(pickle.loads(answer))
+
+    def _take(self, outlook: Outlook) -> None:
+        self._outlook = outlook
+        self.outlooks += 1
+        # what is not in it any more was released or withdrawn, or is too far back to be judged
+        self._first = {uid: self._first.get(uid, start) for uid, start in outlook.starts.items()}
 
     async def _send(self, process: Process) -> None:
         assert process.stdin is not None

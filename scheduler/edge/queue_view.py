@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from scheduler.core.queue.receipts import FlowView, GangReceipt
+from scheduler.core.queue.usage import Usage
 from scheduler.edge.controller import Term
 
 
@@ -47,9 +48,46 @@ def gang_view(term: Term, gang: GangReceipt) -> dict[str, Any]:
             "p90_s": _known(estimate.p90_s),
             "source": estimate.source,
         },
+        "arrived_s": _known(gang.arrived_s),
         "expected_start": _expected(term, gang),
+        "released_s": _known(gang.released_s),
+        "charged_work": _known(gang.charged_work),
+        "backfilled": gang.backfilled,
+        "user_entitled": gang.entitled,
+        "user_received": gang.received,
         "why": gang.why,
         "pods": [f"{pod.namespace}/{pod.name}" for pod in pods],
+    }
+
+
+def usage_view(term: Term, since_s: float, user: str | None) -> dict[str, Any]:
+    """Usage by user; works in share-seconds, amounts in base units x seconds, times unix seconds."""
+    book = term.state.usage
+    found = book.report(since_s, user)
+    work = sum(usage.work for usage in book.report(since_s).values())
+    return {
+        "queue": term.name,
+        "since_s": book.begin_s(since_s),
+        "complete_since_s": book.since_s,
+        "users": {name: _usage(usage, work) for name, usage in sorted(found.items())},
+    }
+
+
+def _usage(usage: Usage, work: float) -> dict[str, Any]:
+    return {
+        "jobs": usage.jobs,
+        "gangs": usage.gangs,
+        "gangs_unseen": usage.unseen,
+        "requested_seconds": dict(usage.resource_seconds),
+        "work": usage.work,
+        "work_share": usage.work / work if work > 0 else None,
+        "wait_mean_s": usage.wait_s / usage.gangs if usage.gangs else None,
+        "wait_most_s": usage.wait_s_most if usage.gangs else None,
+        "while_waiting": {
+            "seconds": usage.waiting_s,
+            "received_share": usage.received / usage.waiting_s if usage.waiting_s > 0 else None,
+            "entitled_share": usage.entitled / usage.waiting_s if usage.waiting_s > 0 else None,
+        },
     }
 
 

@@ -1,4 +1,4 @@
-"""Expected starts on a real API server: what a waiting pod's condition, the API and the command tell of them."""
+"""Expected starts on a real API server: what a waiting pod's condition, the API and the command tell."""
 
 from __future__ import annotations
 
@@ -51,6 +51,43 @@ async def test_a_waiting_pod_is_told_when_it_will_start_and_how_sure_that_is(clu
         print(shown)
         assert "nobody submits anything more" in shown
         assert " to " in shown
+        waits = await asyncio.to_thread(_command, cluster, "explain", "gang", f"default/{waiting[1]}")
+        print(waits)
+        assert "position 2: 1 gangs go before it" in waits
+        assert "Expected start in" in waits
+        runs = await asyncio.to_thread(_command, cluster, "explain", f"gang/default/{jobs.order[0]}")
+        print(runs)
+        assert "It was released" in runs
+
+
+async def test_usage_says_what_each_user_asked_for_and_received(cluster: Cluster) -> None:
+    async with jobs_on(cluster) as jobs:
+        await jobs.until(lambda: bool((ask(cluster, "/v1/status") or {}).get("leads")))
+        for _ in range(2 * SLOTS):
+            await jobs.submit("carol", run_s=3.0)
+            await jobs.submit("dave", run_s=3.0)
+        await jobs.until(lambda: jobs.ended() == 4 * SLOTS)
+        await jobs.until(lambda: sum(_gangs(cluster).values()) >= 4 * SLOTS)
+        users = ask(cluster, "/v1/usage")["users"]
+        print(users)
+        for name in ("carol", "dave"):
+            ran_s = sum(
+                (life.ended_s or 0.0) - (life.bound_s or 0.0)
+                for life in jobs.lives.values()
+                if life.user == name
+            )
+            assert users[name]["requested_seconds"]["cpu"] == pytest.approx(ran_s, rel=0.2)
+            assert users[name]["jobs"] == 2 * SLOTS
+            assert 0.3 < users[name]["while_waiting"]["entitled_share"] <= 1.0
+        shown = await asyncio.to_thread(_command, cluster, "usage", "--since", "1h", "--user", "carol")
+        print(shown)
+        assert "carol" in shown
+        assert "dave" not in shown
+
+
+def _gangs(cluster: Cluster) -> dict[str, int]:
+    told = ask(cluster, "/v1/usage?since=0") or {"users": {}}
+    return {name: one["gangs"] for name, one in told["users"].items() if name in ("carol", "dave")}
 
 
 async def _condition(jobs: Any, name: str) -> str:

@@ -15,7 +15,7 @@ from scheduler.core.queue.capacity import Placement
 from scheduler.core.queue.events import Estimate, Gang, GangPod
 from scheduler.core.queue.fair_clock import FairClock
 from scheduler.core.queue.fair_order import Place
-from scheduler.core.queue.gangs import GangRecord, Phase
+from scheduler.core.queue.gangs import GangRecord, Phase, requests_of
 from scheduler.core.queue.settings import QueueSettings
 from scheduler.core.queue.waiting import ENDED_KEPT, WaitingRoom
 
@@ -161,6 +161,7 @@ class Book(WaitingRoom):
             record.estimate,
             record.backfilled,
             vanished,
+            record.requests,
         )
 
     def charge_overrun(self, record: GangRecord) -> None:
@@ -244,6 +245,7 @@ class Book(WaitingRoom):
     def _begin(self, record: GangRecord, released_s: float, work: float) -> None:
         record.phase, record.released_s, record.charged_work = Phase.OPENING, released_s, work
         record.pods = {pod.uid: pod for pod in record.gang.pods}
+        record.requests = requests_of(record.gang)
         record.counted_s = self.now_s
         path = record.place.path
         self.occupied[path] = self.occupied.get(path, 0.0) + record.share

@@ -19,7 +19,6 @@ from scheduler.core.queue.events import (
     GangFound,
     GangWithdrawn,
     Listed,
-    Tick,
 )
 from scheduler.core.queue.fluid import FluidJob, FluidReference, lateness
 from scheduler.core.queue.gatekeeper import Gatekeeper
@@ -59,8 +58,6 @@ class LatenessRecord:
                     self.withdrawn(uid, now_s)
                 case Listed(present):
                     self.listed(present, now_s)
-                case Tick():
-                    self.resize(keeper.dump().usable)
 
     def resize(self, usable: float) -> None:
         """So much of the reference do the nodes have now; in force from the next arrival or end on."""

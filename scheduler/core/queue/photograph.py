@@ -9,6 +9,7 @@ beyond the first `most`; the reserved gang is put first in it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -52,9 +53,10 @@ class Photograph:
 
     def events(self) -> list[Event]:
         """What the copy is told, all at once."""
-        gangs = [*self.released, *map(GangArrived, self.waiting)]
-        present = frozenset(event.gang.uid for event in gangs)
-        return [*self.nodes, *gangs, *map(Promoted, self.first), Listed(present)]
+        waiting = [GangArrived(gang) for gang in self.waiting]
+        present = frozenset(gang.uid for gang in (*(one.gang for one in self.released), *self.waiting))
+        first = [Promoted(uid) for uid in self.first]
+        return [*self.nodes, *self.released, *waiting, *first, Listed(present)]
 
 
 def take(book: Book, most: int) -> Photograph:
@@ -86,13 +88,13 @@ def develop(book: Book, photo: Photograph) -> None:
             book.holds[book.hold_key(book.gangs[hold.uid].gang)] = hold
 
 
-def _in_order(book: Book) -> Any:
+def _in_order(book: Book) -> Iterator[GangRecord]:
     for turn in book.order.turns():
         for (_, uid), _ in turn.job.gangs.in_order():
             yield book.gangs[uid]
 
 
-def _nodes(book: Book) -> Any:
+def _nodes(book: Book) -> Iterator[NodeSet | ForeignUsage]:
     for name, room in book.capacity.rooms().items():
         if room.node is not None:
             yield NodeSet(room.node)
