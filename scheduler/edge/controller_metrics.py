@@ -110,12 +110,12 @@ def _of_queue(term: Term) -> Iterable[Metric]:
     yield _by_user(f"{NAME}_waiting_gangs", "Gangs that wait.", flows, [flow.waiting for flow in flows])
     if (even := jain_index(flows)) is not None:
         yield gauge(
-            f"{NAME}_jain_index", "Of held over entitled share, of the users who wait; 1 is even.", even
+            f"{NAME}_jain_index", "Of held / entitled of users who wait; 1 is even.", even
         )
 
 
 def jain_index(flows: Sequence[FlowView]) -> float | None:
-    """(sum of x)^2 / (n sum of x^2) of what each flow that waits holds of what it is entitled to (Jain 1984)."""
+    """(sum of x)^2 / (n sum of x^2), x being held over entitled share of each flow that waits (Jain 1984)."""
     parts = [flow.held / flow.entitled for flow in flows if flow.waiting and flow.entitled > 0]
     squares = sum(part * part for part in parts)
     return sum(parts) ** 2 / (len(parts) * squares) if squares > 0 else None
