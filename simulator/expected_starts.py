@@ -18,7 +18,7 @@ from statistics import median
 
 from scheduler.core.queue.arrivals import Past, RecentArrivals
 from scheduler.core.queue.events import Estimate, Event, GangArrived
-from scheduler.core.queue.expected import EVENTS_MOST, ExpectedStart, futures_of, outlook
+from scheduler.core.queue.expected import ExpectedStart, futures_of, outlook
 from scheduler.core.queue.photograph import Photograph
 from simulator.cluster import Cluster
 from simulator.comparison import Setting
@@ -45,7 +45,6 @@ class Plan:
     futures: int = 30
     gangs: int = 300
     sigma: float | None = 0.5
-    events_most: int = EVENTS_MOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +165,7 @@ def measure_expected_starts(
     for number, (photo, past) in enumerate(scheduler.photographs):
         for name, known in (("with", past if past.tells else None), ("without", None)):
             chance = random.Random(f"{setting.seed}/{number}")
-            futures = futures_of(photo, known, chance, plan.events_most)
+            futures = futures_of(photo, known, chance)
             found = outlook(photo, [next(futures) for _ in range(plan.futures)], arrivals=known is not None)
             told[name] += [
                 Told(photo.now_s, expected, scheduler.starts_s[uid]) for uid, expected in found.starts.items()

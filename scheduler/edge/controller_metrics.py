@@ -109,9 +109,7 @@ def _of_queue(term: Term) -> Iterable[Metric]:
     yield _by_user(f"{NAME}_received_work", "Share-seconds so far.", flows, [flow.received for flow in flows])
     yield _by_user(f"{NAME}_waiting_gangs", "Gangs that wait.", flows, [flow.waiting for flow in flows])
     if (even := jain_index(flows)) is not None:
-        yield gauge(
-            f"{NAME}_jain_index", "Of held / entitled of users who wait; 1 is even.", even
-        )
+        yield gauge(f"{NAME}_jain_index", "Of held / entitled of users who wait; 1 is even.", even)
 
 
 def jain_index(flows: Sequence[FlowView]) -> float | None:
