@@ -167,8 +167,8 @@ def show(found: Sequence[Measured], console: Console) -> None:
         )
     console.print(table)
     console.print(
-        f"Aim: {AIM:.0%} inside. Open: p90 beyond what was followed. p50 off, width (p90 - p10): medians, of the "
-        "true wait. Last columns: inside, by the true wait."
+        f"Aim: {AIM:.0%} inside. Open: p90 beyond what was followed. p50 off, width (p90 - p10): medians, "
+        "of the true wait. Last columns: inside, by the true wait."
     )
 
 
