@@ -67,7 +67,7 @@ def take(book: Book, most: int) -> Photograph:
     return Photograph(
         book.now_s,
         replace(book.settings, invariants_every=0),
-        checkpoint.export(book, ended=False),
+        checkpoint.export(book, ended=False, jobs={(one.place.path, one.place.job) for one in records}),
         tuple(_nodes(book)),
         tuple(_released(book, record) for record in book.gangs.values() if record.released),
         tuple(replace(record.gang, estimate=record.estimate) for record in records),
