@@ -20,7 +20,7 @@ from testbed.progress import Progress
 
 RESULTS = Path("benchmarks/results")
 NODES, RATE_NODES = "100,500,5000", 500
-ETA_LOADS, ETA_ESTIMATES = "mixed:24", "0.5,0,history"
+ETA_LOADS, ETA_ESTIMATES = "mixed:28", "0.5,0,history"
 USERS, WAITING, QUEUE_NODES, ENDS = "100,1000,10000", 100_000, 200, 1000
 
 app = typer.Typer(rich_markup_mode=None)

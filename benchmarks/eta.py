@@ -60,7 +60,7 @@ class Measured:
         edges = {f"{edge:g}" if math.isfinite(edge) else "more": one for edge, one in self.horizons.items()}
         told = {name: getattr(self, name) for name in self.__slots__ if name not in ("whole", "horizons")}
         by_wait = {name: asdict(one) for name, one in edges.items()}
-        return {**told, **asdict(self.whole), "by_true_wait_s": by_wait}
+        return {**told, **asdict(self.whole), "by_told_wait_s": by_wait}
 
 
 def loads_of(texts: Sequence[str], first: int, seed: int) -> tuple[list[Load], list[str]]:
@@ -168,7 +168,7 @@ def show(found: Sequence[Measured], console: Console) -> None:
     console.print(table)
     console.print(
         f"Aim: {AIM:.0%} inside. Open: p90 beyond what was followed. p50 off, width (p90 - p10): medians, "
-        "of the true wait. Last columns: inside, by the true wait."
+        "of the true wait. Last columns: inside, by the wait told (p50)."
     )
 
 

@@ -97,10 +97,10 @@ def coverage(told: Sequence[Told]) -> Coverage:
 
 
 def by_horizon(told: Iterable[Told]) -> Mapping[float, Coverage]:
-    """By how long the gangs really waited from then on: up to each of `HORIZONS_S`."""
+    """By how long the gangs were told to wait (p50) from then on: up to each of `HORIZONS_S`."""
     groups: dict[float, list[Told]] = {edge: [] for edge in HORIZONS_S}
     for each in told:
-        groups[next(edge for edge in HORIZONS_S if each.start_s - each.at_s <= edge)].append(each)
+        groups[next(edge for edge in HORIZONS_S if each.expected.p50_s - each.at_s <= edge)].append(each)
     return {edge: coverage(group) for edge, group in groups.items()}
 
 

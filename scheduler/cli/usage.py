@@ -53,11 +53,11 @@ def usage(
         str | None, typer.Option(help="URL of the controller; default: the setting.")
     ] = None,
 ) -> None:
-    """Show per user: jobs, what they requested for how long, their share, waits, received and entitled share.
+    """Show per user: jobs, what they requested for how long, their part of all work, waits, and shares.
 
-    A job counts in the hour (after two days: the day) of its end. Received and entitled share are means over
-    the time in which something of the user's waited. Exit code 1 when the controller cannot be asked, 2 for a
-    period that cannot be read.
+    A job counts in the hour (after two days: the day) of its end. Received is the user's share of what was
+    delivered while something of his waited, and in brackets the share that he was entitled to then. Exit code
+    1 when the controller cannot be asked, 2 for a period that cannot be read.
     """
     settings = load_settings("usage", config)
     client = ControllerClient(controller or settings.controller_url, settings.token.get_secret_value())
@@ -93,18 +93,15 @@ def _print(told: dict[str, Any], console: Console) -> None:
     if not told["users"]:
         console.print(f"No gang ended and nobody waited since {begin}.")
         return
-    names = ("jobs", "gangs", "CPU h", "memory GiB h", "other, h", "of all work", "wait, mean", "most")
-    table = Table("user", title=f"Usage since {begin}", title_justify="left")
-    for name in (*names, "while waiting: received", "entitled"):
+    table = Table(title=f"Usage since {begin}; in brackets: entitled while waiting", title_justify="left")
+    table.add_column("user", no_wrap=True)
+    for name in ("jobs", "gangs", "CPU h", "GiB h", "other h", "of all", "wait (most)", "received"):
         table.add_column(name, justify="right")
     for name, one in sorted(told["users"].items(), key=lambda item: -item[1]["work"]):
-        shares = (one["while_waiting"]["received_share"], one["while_waiting"]["entitled_share"])
-        waits = (_seconds(one["wait_mean_s"]), _seconds(one["wait_most_s"]))
-        counts = (str(one["jobs"]), str(one["gangs"]))
         amounts = _amounts(one["requested_seconds"])
-        table.add_row(
-            escape(name), *counts, *amounts, _percent(one["work_share"]), *waits, *map(_percent, shares)
-        )
+        counts = (str(one["jobs"]), str(one["gangs"]))
+        shares = (_percent(one["work_share"]), _waits(one), _shares(one["while_waiting"]))
+        table.add_row(escape(name), *counts, *amounts, *shares)
     console.print(table)
     if told["complete_since_s"] > told["since_s"]:
         first = datetime.fromtimestamp(told["complete_since_s"], UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -121,9 +118,15 @@ def _amounts(seconds: dict[str, float]) -> tuple[str, str, str]:
     return f"{cpu:.2f}", f"{memory:.2f}", ", ".join(others)
 
 
+def _waits(one: dict[str, Any]) -> str:
+    mean_s, most_s = one["wait_mean_s"], one["wait_most_s"]
+    return "" if mean_s is None else f"{mean_s:.0f} s ({most_s:.0f} s)"
+
+
+def _shares(waiting: dict[str, Any]) -> str:
+    received, entitled = waiting["received_share"], waiting["entitled_share"]
+    return "" if received is None else f"{_percent(received)} ({_percent(entitled)})"
+
+
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.1f} %"
-
-
-def _seconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.0f} s"

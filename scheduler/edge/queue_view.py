@@ -85,8 +85,8 @@ def _usage(usage: Usage, work: float) -> dict[str, Any]:
         "wait_most_s": usage.wait_s_most if usage.gangs else None,
         "while_waiting": {
             "seconds": usage.waiting_s,
-            "received_share": usage.received / usage.waiting_s if usage.waiting_s > 0 else None,
-            "entitled_share": usage.entitled / usage.waiting_s if usage.waiting_s > 0 else None,
+            "received_share": usage.received / usage.delivered if usage.delivered > 0 else None,
+            "entitled_share": usage.entitled / usage.delivered if usage.delivered > 0 else None,
         },
     }
 

@@ -22,7 +22,7 @@ from scheduler.core.queue.events import (
     Tick,
 )
 from scheduler.core.queue.expected import Outlook, StartSource, futures_of, outlook
-from scheduler.core.queue.futures import Future, run_time_s
+from scheduler.core.queue.futures import Future, reached, run_time_s
 from scheduler.core.queue.gatekeeper import Gatekeeper
 from scheduler.core.queue.photograph import Photograph
 from scheduler.core.queue.slots import slots_gang, slots_node, slots_settings
@@ -135,17 +135,39 @@ def test_run_times_have_the_quantiles_of_their_estimate(estimate: Estimate) -> N
 def test_what_runs_already_lasts_longer_than_its_age() -> None:
     estimate = Estimate(5.0, 10.0, 40.0)
     for age_s in (1.0, 12.0, 45.0, 1e4):
-        drawn = [run_time_s(estimate, (at + 0.5) / 100, age_s) for at in range(100)]
+        least = reached(estimate, age_s)
+        drawn = [run_time_s(estimate, least + at / 100 * (1 - least), age_s) for at in range(100)]
         assert min(drawn) > age_s
         assert len(set(drawn)) > 50
     # of those beyond their median, four fifths end before the p90
-    assert run_time_s(estimate, 0.8, 10.0) == pytest.approx(40.0, rel=0.01)
+    assert reached(estimate, 10.0) == pytest.approx(0.5)
+    assert run_time_s(estimate, 0.9, 10.0) == pytest.approx(40.0, rel=0.01)
 
 
 def test_an_exact_estimate_that_was_outlived_still_ends() -> None:
     assert 20.0 < run_time_s(Estimate.exactly(10.0), 0.5, 20.0) < 40.0
     assert run_time_s(Estimate.exactly(10.0), 0.9) == 10.0
     assert run_time_s(Estimate(0.0, 10.0, 10.0), 0.0) > 0.0
+
+
+def test_what_one_gang_of_a_job_outlived_the_others_will() -> None:
+    """Pods of a job that takes longer than estimated: those that wait take as long as those that run."""
+    estimate = Estimate(8.0, 10.0, 12.5)
+    keeper = queue_of(slots_gang(f"g{at}", "alice", 0.0, estimate, job="one") for at in range(3 * SLOTS))
+    keeper.handle(Tick(), 14.0)
+    starts = sorted(one_future(keeper).values())
+    assert starts[SLOTS] - starts[0] > 14.0
+
+
+def test_the_rest_of_a_job_takes_as_long_as_what_ended_of_it() -> None:
+    estimate = Estimate(5.0, 10.0, 20.0)
+    keeper = queue_of(slots_gang(f"g{at:02d}", "alice", 0.0, estimate, job="one") for at in range(20))
+    for at in range(SLOTS):
+        start(keeper, keeper.handle(GangEnded(f"g{at:02d}"), 30.0), 30.0)
+    told = outlook_without_arrivals(keeper.photograph(100))
+    waves = sorted(one.p50_s for one in told.starts.values())
+    assert waves[::SLOTS] == pytest.approx([60.0, 90.0, 120.0])
+    assert all(one.p90_s - one.p10_s < 1e-6 for one in told.starts.values())
 
 
 def past_of(gangs: Iterable[Gang], until_s: float) -> Past:

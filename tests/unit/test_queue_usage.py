@@ -72,6 +72,7 @@ def test_received_and_entitled_count_only_while_the_user_waits() -> None:
     assert [*report] == ["bob"]  # alice runs and waits for nothing
     assert (report["bob"].waiting_s, report["bob"].received) == (10.0, 0.0)
     assert report["bob"].entitled == pytest.approx(5.0)
+    assert report["bob"].delivered == pytest.approx(10.0)
 
 
 def test_a_long_silence_is_not_booked() -> None:

@@ -142,7 +142,7 @@ class Book(WaitingRoom):
         self._vacate(record)
         finished_s = max(min(at_s, self.now_s), record.started_s or -math.inf)
         if ran_to_end and record.started_s is not None:
-            self.runs.ended(gang, max(0.0, finished_s - record.started_s))
+            self.runs.ended(gang, max(0.0, finished_s - record.started_s), record.estimate.p50_s)
         self._drop(record)
         self._bury(gang.uid, frozenset(record.pods))
         return Settled(

@@ -3,7 +3,9 @@
 A run time is drawn from p10, p50 and p90 as two halves of log-normal
 distributions that meet in the median; for what runs already, given that it
 has run so long. The gangs of one job share their luck: an estimate that is
-wrong for one of them is wrong for all. What was released starts at once.
+wrong for one of them is wrong for all, and what one outlived the others will.
+Where some of a job have ended, each of the others takes as long, compared with
+its estimate, as one of these. What was released starts at once.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from scheduler.core.queue.events import (
     Tick,
 )
 from scheduler.core.queue.gatekeeper import Gatekeeper
-from scheduler.core.queue.photograph import Photograph
+from scheduler.core.queue.photograph import Job, Photograph, job_of
 
 TICK_S = 30.0
 """At first; later in the future as a part of the time that has passed."""
@@ -41,12 +43,13 @@ _BEYOND = 0.999
 """What outlived so much of its distribution follows it no longer."""
 
 
-def run_time_s(estimate: Estimate, luck: float, age_s: float = 0.0) -> float:
-    """A run time drawn from an estimate, longer than `age_s`; `luck` is uniform on [0, 1)."""
-    reached = _reached(estimate, age_s)
-    if reached >= _BEYOND:
-        return overdue_end_s(0.0, age_s) * (0.8 + 0.4 * luck) if age_s > 0 else estimate.p50_s
-    part = reached + luck * (1.0 - reached)
+def run_time_s(estimate: Estimate, part: float, age_s: float = 0.0) -> float:
+    """The run time that is longer than this part (0 to 1) of those an estimate speaks of, and than `age_s`.
+
+    What outlived nearly all of them lasts some part of its age longer.
+    """
+    if age_s > 0 and reached(estimate, age_s) >= _BEYOND:
+        return age_s + (overdue_end_s(0.0, age_s) - age_s) * (0.5 + part)
     return max(_quantile_s(estimate, min(max(part, 1e-6), 1 - 1e-6)), age_s + 1e-3)
 
 
@@ -56,7 +59,7 @@ def _quantile_s(estimate: Estimate, part: float) -> float:
     return estimate.p50_s * math.exp(deviations * (low if deviations < 0 else high))
 
 
-def _reached(estimate: Estimate, age_s: float) -> float:
+def reached(estimate: Estimate, age_s: float) -> float:
     """Which part of such runs is over by that age."""
     if age_s <= 0:
         return 0.0
@@ -94,11 +97,14 @@ class Future:
         self._asked = {gang.uid for gang in photo.waiting}
         self._waiting = {gang.uid: gang for gang in photo.waiting}
         self._starts_s: dict[str, float] = {}
-        self._luck: dict[tuple[str, str], float] = {}
+        self._parts: dict[Job, float] = {}
+        self._ratios = photo.ratios
         self._heap: list[tuple[float, int, Event]] = []
         self._pushed = 0
-        for found in photo.released:
-            age_s = 0.0 if found.started_s is None else photo.now_s - found.started_s
+        began_s = [photo.now_s if one.started_s is None else one.started_s for one in photo.released]
+        ages_s = [photo.now_s - at_s for at_s in began_s]
+        self._survived = self._furthest(photo, ages_s)
+        for found, age_s in zip(photo.released, ages_s, strict=True):
             self._end(found.gang, photo.now_s - age_s, age_s)
         self._push(photo.now_s, Tick())
         self._arrive()
@@ -144,8 +150,30 @@ class Future:
         estimate = gang.estimate or self._keeper.estimate(gang.uid)
         if estimate is None:
             return
-        luck = self._luck.setdefault((gang.flow, gang.job or gang.uid), self._chance.random())
-        self._push(started_s + run_time_s(estimate, luck, age_s), GangEnded(gang.uid))
+        self._push(started_s + self._run_time_s(gang, estimate, age_s), GangEnded(gang.uid))
+
+    def _run_time_s(self, gang: Gang, estimate: Estimate, age_s: float) -> float:
+        longer = [ratio for ratio in self._ratios.get(job_of(gang), ()) if ratio * estimate.p50_s > age_s]
+        if longer:
+            return longer[int(self._chance.random() * len(longer))] * estimate.p50_s
+        return run_time_s(estimate, self._part(job_of(gang)), age_s)
+
+    def _part(self, job: Job) -> float:
+        """How far up in their distribution the run times of a job are: further than any of it that runs."""
+        if job not in self._parts:
+            least = self._survived.get(job, 0.0)
+            self._parts[job] = least + self._chance.random() * (1.0 - least)
+        return self._parts[job]
+
+    @staticmethod
+    def _furthest(photo: Photograph, ages_s: Iterable[float]) -> dict[Job, float]:
+        furthest: dict[Job, float] = {}
+        for found, age_s in zip(photo.released, ages_s, strict=True):
+            if found.gang.estimate is not None:
+                job = job_of(found.gang)
+                part = min(reached(found.gang.estimate, age_s), _BEYOND)
+                furthest[job] = max(furthest.get(job, 0.0), part)
+        return furthest
 
     def _arrive(self) -> None:
         gang = next(self._arrivals, None)

@@ -30,14 +30,23 @@ from scheduler.core.queue.gangs import GangRecord, Phase
 from scheduler.core.queue.settings import QueueSettings
 from scheduler.core.queue.waiting import Hold
 
+Job = tuple[str, str]
+"""A user and the name of a job of his."""
+
+
+def job_of(gang: Gang) -> Job:
+    """Which job a gang is a part of; itself, if of none."""
+    return (gang.flow, gang.job or gang.uid)
+
 
 @dataclass(frozen=True, slots=True)
 class Photograph:
     """The queue at `now_s`. `released` and `waiting` carry the estimates in force; `waiting` is in order.
 
     `first` are uids that go before all others (by hand, or reserved); `retry_s`
-    until when gangs (uid) whose release failed are left alone; `beyond` how
-    many gangs wait that are not in it.
+    until when gangs (uid) whose release failed are left alone; `ratios` how long
+    gangs of a job took of which some have ended, compared with their estimates;
+    `beyond` how many gangs wait that are not in it.
     """
 
     now_s: float
@@ -49,6 +58,7 @@ class Photograph:
     first: tuple[str, ...]
     retry_s: dict[str, float]
     holds: tuple[Hold, ...]
+    ratios: dict[Job, tuple[float, ...]]
     beyond: int
 
     def events(self) -> list[Event]:
@@ -74,6 +84,7 @@ def take(book: Book, most: int) -> Photograph:
         tuple(uid for uid in dict.fromkeys(kept) if uid in waiting),
         {record.gang.uid: record.retry_s for record in records if record.retry_s > book.now_s},
         tuple(book.holds.values()),
+        {job: ratios for job in {*map(job_of, _gangs(book, records))} if (ratios := book.runs.ratios(*job))},
         sum(book.waiting_of.values()) - len(records) + sum(map(len, book.turned_away.values())),
     )
 
@@ -92,6 +103,11 @@ def _in_order(book: Book) -> Iterator[GangRecord]:
     for turn in book.order.turns():
         for (_, uid), _ in turn.job.gangs.in_order():
             yield book.gangs[uid]
+
+
+def _gangs(book: Book, waiting: list[GangRecord]) -> Iterator[Gang]:
+    yield from (record.gang for record in waiting)
+    yield from (record.gang for record in book.gangs.values() if record.released)
 
 
 def _nodes(book: Book) -> Iterator[NodeSet | ForeignUsage]:

@@ -208,7 +208,7 @@ def entitled(book: Book, path: Path) -> float:
 def why(book: Book, record: GangRecord, position: int) -> str:
     """One sentence: what has to happen before this gang starts."""
     if record.phase is Phase.RUNNING:
-        return f"it runs since {record.started_s:.0f} s"
+        return f"it has run for {max(0.0, book.now_s - (record.started_s or book.now_s)):.0f} s"
     if record.phase is Phase.OPENING:
         missing = len(record.pods.keys() - record.started.keys() - record.ended)
         return f"it is released; {missing} of its {len(record.pods)} pods have no node yet"

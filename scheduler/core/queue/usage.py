@@ -23,7 +23,7 @@ HOURS_S = 2 * DAY_S
 ROWS_MOST = 20_000
 JOBS_KEPT = 20_000
 """Jobs remembered, so that the gangs of one are one job in the report."""
-_COUNTS = ("jobs", "gangs", "unseen", "work", "wait_s", "received", "entitled", "waiting_s")
+_COUNTS = ("jobs", "gangs", "unseen", "work", "wait_s", "received", "entitled", "delivered", "waiting_s")
 STEP_S_MOST = 60.0
 """A longer silence is not booked: nobody knows who waited in it."""
 
@@ -33,9 +33,10 @@ class Usage:
     """One user in one period. Works in share-seconds.
 
     `resource_seconds`: requested amounts x seconds held, by resource, in base
-    units. `received` and `entitled`: work held and work entitled to, `waiting_s`
-    seconds, all of the time in which something of his waited. `unseen`: gangs
-    whose end was not seen; they are booked until they were last seen.
+    units. Of the `waiting_s` seconds in which something of his waited:
+    `delivered` is the work that all users held, `received` what he did, and
+    `entitled` what he was entitled to of it. `unseen`: gangs whose end was not
+    seen; they are booked until they were last seen.
     """
 
     jobs: int = 0
@@ -46,6 +47,7 @@ class Usage:
     wait_s_most: float = 0.0
     received: float = 0.0
     entitled: float = 0.0
+    delivered: float = 0.0
     waiting_s: float = 0.0
     resource_seconds: dict[str, float] = field(default_factory=dict)
 
@@ -97,7 +99,8 @@ class UsageBook:
                 usage = self._row(now_s, flow.path[-1])
                 usage.waiting_s += step_s
                 usage.received += flow.held * step_s
-                usage.entitled += flow.entitled * view.usable * step_s
+                usage.entitled += flow.entitled * view.held * step_s
+                usage.delivered += view.held * step_s
         self._put_together(now_s)
 
     def report(self, since_s: float, user: str | None = None) -> dict[str, Usage]:
