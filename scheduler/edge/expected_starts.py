@@ -94,8 +94,9 @@ class ExpectedStarts:
             return found
         if gang.expected_start_s == gang.expected_start_s:  # not NaN: it has a reservation
             return ExpectedStart.reserved(gang.expected_start_s)
-        further_back = outlook is not None and not 0 < gang.position <= len(outlook.starts)
-        return outlook.beyond() if outlook is not None and further_back else None
+        if outlook is None or not outlook.left_out or 0 < gang.position <= len(outlook.starts):
+            return None  # it came since
+        return outlook.beyond()
 
     @property
     def outlook(self) -> Outlook | None:

@@ -29,26 +29,26 @@ SEED = 20_201
 
 
 class Inbox:
-    """Keeps the newest message from a stream, read by a thread."""
+    """Keeps the newest message from a stream, read by a thread; at the end of the stream the process ends."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._newest: bytes | None = None
         self._changed = threading.Condition()
-        self._over = False
         threading.Thread(target=self._read, name="photographs", daemon=True).start()
 
-    def take(self) -> bytes | None:
-        """The newest message, as soon as there is one; None when no more can come."""
+    def take(self) -> bytes:
+        """The newest message, as soon as there is one."""
         with self._changed:
-            self._changed.wait_for(lambda: self._newest is not None or self._over)
+            self._changed.wait_for(lambda: self._newest is not None)
             message, self._newest = self._newest, None
-            return None if self._over else message
+            assert message is not None
+            return message
 
     @property
     def has_news(self) -> bool:
-        """True when a message waits, or the stream is over."""
-        return self._newest is not None or self._over
+        """True when a message waits."""
+        return self._newest is not None
 
     def _read(self) -> None:
         while len(head := self._stream.read(LENGTH.size)) == LENGTH.size:
@@ -59,9 +59,7 @@ class Inbox:
             with self._changed:
                 self._newest = message
                 self._changed.notify()
-        with self._changed:
-            self._over = True
-            self._changed.notify()
+        os._exit(0)  # nobody is there any more who could be told anything
 
 
 def outlook_of(photo: Photograph, past: Past | None, inbox: Inbox, share: float) -> Outlook:
@@ -80,11 +78,11 @@ def outlook_of(photo: Photograph, past: Past | None, inbox: Inbox, share: float)
 
 
 def main(share: float) -> None:
-    """Answer photographs until stdin ends."""
+    """Answer photographs; ends with stdin."""
     os.nice(19)
     inbox = Inbox(sys.stdin.buffer)
-    while (message := inbox.take()) is not None:
-        photo, past = pickle.loads(message)
+    while True:
+        photo, past = pickle.loads(inbox.take())
         answer = pickle.dumps(outlook_of(photo, past, inbox, share))
         sys.stdout.buffer.write(LENGTH.pack(len(answer)) + answer)
         sys.stdout.buffer.flush()

@@ -36,7 +36,7 @@ class PastRuns:
         self._queue: deque[float] = deque(maxlen=QUEUE_RUNS)
 
     def ended(self, gang: Gang, duration_s: float, expected_s: float = 0.0) -> None:
-        """Remember a run from start to end; of a gang of a job also what part of the expected time it took."""
+        """Remember a run from start to end; of a gang of a job also how it compares with its estimate."""
         if gang.job and expected_s > 0:
             _remember(self._jobs, f"{gang.flow}/{gang.job}", duration_s / expected_s, JOB_RUNS)
         if gang.job_class:

@@ -51,11 +51,12 @@ class ExpectedStart:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """Expected starts by uid, as of `at_s`; gangs further back start later than `beyond_s` (a median)."""
+    """Expected starts by uid, as of `at_s`; `left_out` gangs further back start later than `beyond_s`."""
 
     at_s: float
     starts: Mapping[str, ExpectedStart]
     beyond_s: float
+    left_out: int
     source: StartSource
     futures: int
 
@@ -89,7 +90,7 @@ def outlook(photo: Photograph, reaches: Sequence[Reach], *, arrivals: bool) -> O
         p10_s, p50_s, p90_s = (quantile(values, part) for part in (0.1, 0.5, 0.9))
         starts[gang.uid] = ExpectedStart(p10_s, p50_s, p90_s, nearest_s, source, len(reaches))
     known = [one.p50_s for one in starts.values() if one.known]
-    return Outlook(photo.now_s, starts, max(known, default=photo.now_s), source, len(reaches))
+    return Outlook(photo.now_s, starts, max(known, default=photo.now_s), photo.beyond, source, len(reaches))
 
 
 def quantile(ordered: Sequence[float], part: float) -> float:
