@@ -75,6 +75,8 @@ def _print(told: dict[str, Any], limit: int) -> None:
     waiting = [gang for gang in told["gangs"] if gang["state"] not in ("running", "opening")]
     if waiting:
         console.print(_gangs(waiting, told["waiting"], limit))
+        if failure := told["expected_starts"]["failure"]:
+            console.print(f"Expected starts are not worked out: {failure}.", markup=False)
         for source in _sources(waiting[:limit]):
             console.print(source, markup=False)
     else:

@@ -19,6 +19,7 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from scheduler.core.queue.arrivals import RecentArrivals
 from scheduler.core.queue.events import Event, GangArrived, GangChanged
@@ -103,6 +104,19 @@ class ExpectedStarts:
         """The newest, unless it is too old."""
         known = self._outlook
         return known if known is not None and known.at_s > self._clock() - TOLD_FOR_S else None
+
+    def status(self) -> dict[str, Any]:
+        """How it goes, in plain values; times unix seconds."""
+        outlook = self.outlook
+        return {
+            "failure": self.failure,
+            "at_s": outlook.at_s if outlook is not None else None,
+            "futures": outlook.futures if outlook is not None else 0,
+            "outlooks": self.outlooks,
+            "restarts": self.restarts,
+            "photographing_s": self.photographing_s,
+            "verdicts": dict(self.verdicts),
+        }
 
     async def run(self) -> None:
         """Start the process, send it photographs and take its outlooks, until cancelled."""

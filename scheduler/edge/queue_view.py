@@ -25,6 +25,7 @@ def queue_view(term: Term, user: str | None, limit: int) -> dict[str, Any]:
         "running": view.opening + view.running,
         "held": view.held,
         "complaints": list(term.complaints),
+        "expected_starts": term.expected.status(),
         "flows": [_flow(flow, received) for flow in view.flows if user in (None, flow.path[-1])],
         "gangs": [gang_view(term, gang) for gang in keeper.gangs(user, limit)],
     }
