@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from benchmarks.eta import LoadError
 from benchmarks.examples import TrainingError
 from benchmarks.machine import provenance
 from benchmarks.queue import DifferenceError
@@ -19,6 +20,7 @@ from testbed.progress import Progress
 
 RESULTS = Path("benchmarks/results")
 NODES, RATE_NODES = "100,500,5000", 500
+ETA_LOADS, ETA_ESTIMATES = "mixed:28", "0.5,0,history"
 USERS, WAITING, QUEUE_NODES, ENDS = "100,1000,10000", 100_000, 200, 1000
 
 app = typer.Typer(rich_markup_mode=None)
@@ -45,6 +47,7 @@ def bench(context: typer.Context) -> None:
       fairlane bench extender --nodes 100,500
       fairlane bench rate --nodes 500 --pods 1000 --rounds 6
       fairlane bench queue
+      fairlane bench eta
     """
     if context.invoked_subcommand is None:
         with _explained(), _work() as (work, progress):
@@ -120,6 +123,63 @@ def queue(
     """
     with _explained(), _work() as (_, progress):
         _queue(users, waiting, nodes, ends, out, output, progress)
+
+
+@app.command()
+def eta(
+    loads: Annotated[
+        str, typer.Option(help="Scenarios of the generator or trace files, with slots, comma separated.")
+    ] = ETA_LOADS,
+    estimates: Annotated[
+        str, typer.Option(help="Sigmas of the error that estimates have, and history: none, only past runs.")
+    ] = ETA_ESTIMATES,
+    first: Annotated[int, typer.Option(min=0, help="Only the first so many jobs of each; 0: all.")] = 0,
+    photographs: Annotated[int, typer.Option(min=1, help="Instants at which starts are told.")] = 12,
+    futures: Annotated[int, typer.Option(min=2, help="Futures run of each, with and without arrivals.")] = 20,
+    gangs: Annotated[int, typer.Option(min=1, help="Waiting gangs told of, the next first.")] = 300,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    out: Out = RESULTS,
+    output: Json = "table",
+) -> None:
+    """Expected starts on replayed traces: how many true starts lie inside p10 to p90. Needs no cluster.
+
+    \b
+    Examples:
+      fairlane bench eta
+      fairlane bench eta --loads flood:16,jobs.swf.gz:128 --estimates 0.5,history --first 500
+    """
+    with _explained(), _work() as (_, progress):
+        _eta(loads, estimates, first, (photographs, futures, gangs), seed, out, output, progress)
+
+
+def _eta(
+    loads: str,
+    estimates: str,
+    first: int,
+    plan: tuple[int, int, int],
+    seed: int,
+    out: Path,
+    output: str,
+    progress: Progress,
+) -> None:
+    from benchmarks import eta
+    from simulator.expected_starts import Plan
+
+    found: list[eta.Measured] = []
+    cpu_s = 0.0
+    wanted, absent = eta.loads_of([text.strip() for text in loads.split(",")], first, seed)
+    for sentence in absent:
+        progress.say(sentence)
+    for load in wanted:
+        for kind in estimates.split(","):
+            measured, took_s = eta.measure(load, kind.strip(), Plan(*plan), seed, progress.say)
+            found, cpu_s = found + measured, cpu_s + took_s
+    asked = {"photographs": plan[0], "futures": plan[1], "gangs": plan[2], "seed": seed, "first": first}
+    content = {"benchmark": "eta", **provenance(), **asked, "cpu_s": cpu_s, "left_out": absent}
+    stem = f"eta-{'-'.join(f'{load.name.split(chr(46))[0]}-{load.slots}' for load in wanted) or 'nothing'}"
+    _tell({**content, "measured": [one.to_json() for one in found]}, out / stem, output)
+    if output != "json":
+        eta.show(found, _console())
 
 
 def _extender(nodes: str, calls: int, out: Path, registry: Path, output: str, progress: Progress) -> None:
@@ -215,7 +275,7 @@ def _explained() -> Iterator[None]:
     """Errors of the testbed, of training and of a benchmark itself are sentences, not tracebacks."""
     try:
         yield
-    except (TestbedError, TrainingError, DifferenceError) as error:
+    except (TestbedError, TrainingError, DifferenceError, LoadError) as error:
         typer.echo(f"fairlane bench: {error}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:

@@ -230,6 +230,12 @@ class ControllerSettings(Section):
     """Conditions and events written at most; what is too many waits, or is dropped and counted."""
     check_s: PositiveFloat = 60.0
     """How often all invariants of the queue are checked."""
+    expected_core_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Part of one core, at most, that works out expected starts, at the lowest priority; 0: none are."""
+    expected_gangs: Annotated[int, Field(ge=1, le=10_000)] = 300
+    """Waiting gangs, the next first, whose expected start is worked out; the others start later."""
+    expected_every_s: PositiveFloat = 10.0
+    """How often the queue is looked at for that, at most."""
 
 
 class PredictorSettings(Section):

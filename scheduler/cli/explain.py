@@ -1,4 +1,4 @@
-"""`fairlane explain pod/NAMESPACE/NAME`: why a pod was placed where it is."""
+"""`fairlane explain`: why a pod was placed where it is; why a gang waits, or was released when it was."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.table import Table
 
 from model.schema import FEATURES, NAMES, SCHEMA_VERSION
 from model.snapshot import Floats
+from scheduler.cli.gangs import gang_lines
 from scheduler.cli.serving import load_settings
 from scheduler.config import Settings
 from scheduler.core.receipts import (
@@ -28,6 +29,7 @@ from scheduler.core.receipts import (
     what_happened,
     why_fallback,
 )
+from scheduler.edge.controller_client import ControllerClient, ControllerError
 from scheduler.edge.predictions import PredictionClient, PredictionError
 from scheduler.edge.recorder_client import RecorderClient, RecorderError
 from scheduler.edge.store import ExperienceStore, StoreError
@@ -40,7 +42,10 @@ Examples:
   fairlane explain pod/team-a/train-0 -o json
 
   fairlane explain pod/default/etl-driver --store sqlite:///experience.db
+
+  fairlane explain gang default/etl-driver
 """
+KINDS = {"pod": "pod", "pods": "pod", "po": "pod", "gang": "gang"}
 UNITS = {feature.name: feature.unit for feature in FEATURES}
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -59,7 +64,12 @@ class NotExplained(Exception):
 
 @app.command(epilog=EXAMPLES)
 def explain(
-    what: Annotated[str, typer.Argument(metavar="pod/NAMESPACE/NAME", help="The pod to explain.")],
+    what: Annotated[
+        str, typer.Argument(metavar="KIND/NAMESPACE/NAME", help="What to explain: a pod, or a gang.")
+    ],
+    of: Annotated[
+        str, typer.Argument(metavar="[NAMESPACE/NAME]", help="Its name, where only the kind came before.")
+    ] = "",
     output: Annotated[
         Output, typer.Option("--output", "-o", help="For people or for machines.")
     ] = Output.TEXT,
@@ -69,14 +79,22 @@ def explain(
     predictor: Annotated[
         str | None, typer.Option(help="host:port of the predictor, for the readings that mattered.")
     ] = None,
+    controller: Annotated[
+        str | None, typer.Option(help="URL of the controller, for gangs; default: the setting.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Candidates listed, best first.")] = 10,
 ) -> None:
     """Explain a placement: candidates with predicted times, scores, what mattered, and how it went.
 
-    Exit code 1 when nothing is known of the pod, 2 for a mistake in the call.
+    Of a gang (by its name, or that of one of its pods): its place in the queue, why it waits and when it is
+    expected to start, or what it was charged when it was released.
+    Exit code 1 when nothing is known of it, 2 for a mistake in the call.
     """
     settings = load_settings("explain", config)
-    namespace, name = _pod(what)
+    kind, namespace, name = _named(f"{what}/{of}" if of else what)
+    if kind == "gang":
+        _explain_gang(settings, controller, namespace, name, output)
+        return
     url, address = recorder or settings.recorder_url, predictor or settings.predictor_address
     try:
         receipt = _from_store(store, namespace, name, limit) if store else None
@@ -91,13 +109,32 @@ def explain(
         _print(receipt, f"{namespace}/{name}", limit)
 
 
-def _pod(what: str) -> tuple[str, str]:
+def _named(what: str) -> tuple[str, str, str]:
     kind, _, rest = what.partition("/")
     namespace, slash, name = rest.partition("/")
-    if kind not in ("pod", "pods", "po") or not (namespace and slash and name) or "/" in name:
-        typer.echo(f"fairlane explain: name a pod as pod/NAMESPACE/NAME, not {what!r}", err=True)
+    if kind not in KINDS or not (namespace and slash and name) or "/" in name:
+        typer.echo(
+            f"fairlane explain: name a pod as pod/NAMESPACE/NAME (or gang/NAMESPACE/NAME), not {what!r}",
+            err=True,
+        )
         raise typer.Exit(2)
-    return namespace, name
+    return KINDS[kind], namespace, name
+
+
+def _explain_gang(
+    settings: Settings, controller: str | None, namespace: str, name: str, output: Output
+) -> None:
+    client = ControllerClient(controller or settings.controller_url, settings.token.get_secret_value())
+    try:
+        told = client.gang_named(namespace, name)
+    except ControllerError as error:
+        typer.echo(f"fairlane explain: {error}", err=True)
+        raise typer.Exit(1) from error
+    if output is Output.JSON:
+        Console(soft_wrap=True).print_json(data=told)
+        return
+    for line in gang_lines(told, f"{namespace}/{name}", time.time()):
+        Console(highlight=False, soft_wrap=True).print(line, markup=False)
 
 
 def _from_store(url: str, namespace: str, name: str, limit: int) -> Receipt:

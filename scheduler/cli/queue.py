@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from scheduler.cli.gangs import start_from_now
 from scheduler.cli.serving import load_settings
 from scheduler.edge.controller_client import ControllerClient, ControllerError
 
@@ -74,6 +75,10 @@ def _print(told: dict[str, Any], limit: int) -> None:
     waiting = [gang for gang in told["gangs"] if gang["state"] not in ("running", "opening")]
     if waiting:
         console.print(_gangs(waiting, told["waiting"], limit))
+        if failure := told["expected_starts"]["failure"]:
+            console.print(f"Expected starts are not worked out: {failure}.", markup=False)
+        for source in _sources(waiting[:limit]):
+            console.print(source, markup=False)
     else:
         console.print("Nothing waits.")
 
@@ -106,7 +111,7 @@ def _gangs(gangs: list[dict[str, Any]], waiting: int, limit: int) -> Table:
             escape(gang["user"]),
             str(len(pods)),
             _took(gang["estimate"]),
-            _start(gang["expected_start_s"]),
+            start_from_now(gang["expected_start"], time.time()),
             escape(gang["why"]),
         )
     return table
@@ -120,5 +125,7 @@ def _took(estimate: dict[str, Any]) -> str:
     return f"{estimate['p50_s']:.0f} s ({estimate['source']})"
 
 
-def _start(at_s: float | None) -> str:
-    return "" if at_s is None else f"in {max(0.0, at_s - time.time()):.0f} s"
+def _sources(gangs: list[dict[str, Any]]) -> list[str]:
+    starts = [gang["expected_start"] for gang in gangs if gang["expected_start"] is not None]
+    by = dict.fromkeys(f"{one['futures'] or ''} {one['source']}".strip() for one in starts)
+    return [f"Expected starts by {each}; in brackets the middle 80 %." for each in by]

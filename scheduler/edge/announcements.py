@@ -12,6 +12,7 @@ import asyncio
 import logging
 import math
 import re
+import time
 import uuid
 from bisect import bisect_left
 from collections import Counter, deque
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from scheduler.core.queue.expected import ExpectedStart
 from scheduler.core.queue.gangs import Phase
 from scheduler.core.queue.receipts import GangReceipt
 from scheduler.edge.kube import STRATEGIC_PATCH, KubeClient, KubeError
@@ -29,10 +31,12 @@ QUEUED = "fairlane.dev/Queued"
 COMPONENT = "fairlane-controller"
 RANKS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 START_STEP_S = 30.0
-"""Expected starts that differ by less are the same."""
+START_PART = 0.25
+"""Expected starts that differ by less than this, or by less of the time until then, are the same."""
 EVENTS_WAITING_MAX = 1000
 TELLABLE = 2000
 """Gangs, the next first, whose pods carry a condition."""
+_QUANTILES = ("p10_s", "p50_s", "p90_s")
 _NUMBERS = re.compile(r"\d+(\.\d+)?")
 _REASONS = {
     Phase.WAITING: "Waiting",
@@ -57,11 +61,14 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
-class _Condition:
+class Condition:
+    """What a pod is told; of equal `likeness` are those that differ in nothing but numbers."""
+
     status: str
     reason: str
     message: str
     likeness: tuple[object, ...]
+    start: ExpectedStart | None = None
 
 
 class Announcements:
@@ -73,13 +80,15 @@ class Announcements:
         holds: Callable[[], bool],
         where: Callable[[str], PodRef | None],
         gangs: Callable[[], Sequence[GangReceipt]],
+        expected: Callable[[GangReceipt], ExpectedStart | None],
         *,
         every_s: float,
         per_s: float,
     ) -> None:
-        self._kube, self._holds, self._where, self._gangs = kube, holds, where, gangs
+        self._kube, self._holds, self._where = kube, holds, where
+        self._gangs, self._expected = gangs, expected
         self._every_s, self._pause_s = every_s, 1.0 / per_s
-        self._told: dict[str, tuple[object, ...]] = {}
+        self._told: dict[str, Condition] = {}
         self._events: deque[tuple[About, str, str, str]] = deque(maxlen=EVENTS_WAITING_MAX)
         self.stats: Counter[str] = Counter()
 
@@ -105,16 +114,17 @@ class Announcements:
             await self._write_events(budget - min(budget, len(due)))
             await asyncio.sleep(self._every_s if not due else 0)
 
-    def _due(self) -> list[tuple[str, _Condition]]:
+    def _due(self) -> list[tuple[str, Condition]]:
         """Pods whose condition says something else now, those that are next first."""
         present: set[str] = set()
-        due: list[tuple[str, _Condition]] = []
+        now_s = time.time()
+        due: list[tuple[str, Condition]] = []
         for gang in self._gangs():
-            condition = condition_of(gang)
+            condition = condition_of(gang, self._expected(gang))
             present.update(gang.pods)
             for uid in gang.pods:
                 known = self._told.get(uid)
-                if known != condition.likeness and (known is not None or condition.status == "True"):
+                if condition.status == "True" if known is None else differs(known, condition, now_s):
                     due.append((uid, condition))
         self._told = {uid: told for uid, told in self._told.items() if uid in present}
         return due
@@ -127,8 +137,8 @@ class Announcements:
             await self._write(self._kube.post(path, _event(about, reason, message, kind)), "events")
             await asyncio.sleep(self._pause_s)
 
-    async def _set_condition(self, uid: str, condition: _Condition) -> None:
-        self._told[uid] = condition.likeness
+    async def _set_condition(self, uid: str, condition: Condition) -> None:
+        self._told[uid] = condition
         pod = self._where(uid)
         if pod is None:
             return
@@ -156,19 +166,49 @@ class Announcements:
                 log.warning("one of the %s could not be written: %s", kind, error)
 
 
-def condition_of(gang: GangReceipt) -> _Condition:
+def condition_of(gang: GangReceipt, start: ExpectedStart | None = None) -> Condition:
     """What the pods of this gang are told."""
     status = "False" if gang.phase in (Phase.OPENING, Phase.RUNNING) else "True"
     reason = "Reserved" if math.isfinite(gang.expected_start_s) else _REASONS[gang.phase]
     if status == "False":
-        return _Condition(status, reason, "its gates are open", (status, reason))
+        return Condition(status, reason, "its gates are open", (status, reason))
     rank = bisect_left(RANKS, gang.position) if gang.position else -1
     message = f"{_place(gang)}{gang.why}"
-    start = -1
-    if math.isfinite(gang.expected_start_s):
-        start = int(gang.expected_start_s // START_STEP_S)
-        message += f"; expected start {_rfc3339(datetime.fromtimestamp(gang.expected_start_s, UTC))}"
-    return _Condition(status, reason, message, (status, reason, rank, start, _NUMBERS.sub("#", gang.why)))
+    if start is not None:
+        message += f"; {_starts(start)}"
+    return Condition(status, reason, message, (status, reason, rank, _NUMBERS.sub("#", gang.why)), start)
+
+
+def differs(told: Condition, now: Condition, now_s: float) -> bool:
+    """True when the condition says something noticeably else than what was told."""
+    if told.likeness != now.likeness:
+        return True
+    if told.start is None or now.start is None:
+        return told.start is not now.start
+    if told.start.source is not now.start.source:
+        return True
+    return any(_moved(getattr(told.start, name), getattr(now.start, name), now_s) for name in _QUANTILES)
+
+
+def _moved(before_s: float, after_s: float, now_s: float) -> bool:
+    if not (math.isfinite(before_s) and math.isfinite(after_s)):
+        return math.isfinite(before_s) != math.isfinite(after_s)
+    return abs(after_s - before_s) > max(START_STEP_S, START_PART * (after_s - now_s))
+
+
+def _starts(start: ExpectedStart) -> str:
+    if not start.known:
+        later = f" than {_instant(start.later_than_s)}" if math.isfinite(start.later_than_s) else ""
+        return f"expected start: later{later} (by {start.futures} {start.source})"
+    if not start.futures:
+        return f"expected start {_instant(start.p50_s)} (by {start.source})"
+    latest = _instant(start.p90_s) if math.isfinite(start.p90_s) else f"much after {_instant(start.p50_s)}"
+    between = f"between {_instant(start.p10_s)} and {latest} with a probability of 80 %"
+    return f"expected start {_instant(start.p50_s)}, {between} (by {start.futures} {start.source})"
+
+
+def _instant(at_s: float) -> str:
+    return _rfc3339(datetime.fromtimestamp(at_s, UTC))
 
 
 def _place(gang: GangReceipt) -> str:

@@ -24,11 +24,6 @@ from scheduler.config import ControllerSettings
 from scheduler.core.queue.actions import Action, DeletePods, ReleaseGang, Report, Settled
 from scheduler.core.queue.events import (
     Event,
-    GangArrived,
-    GangChanged,
-    GangFound,
-    GangWithdrawn,
-    Listed,
     Promoted,
     QueueConfigured,
     QueuePaused,
@@ -38,6 +33,7 @@ from scheduler.core.queue.events import (
 from scheduler.core.queue.gatekeeper import Gatekeeper
 from scheduler.core.queue.invariants import InvariantBroken
 from scheduler.core.queue.lateness import LatenessRecord
+from scheduler.core.queue.receipts import QueueView
 from scheduler.core.queue.settings import QueueSettings
 from scheduler.core.workloads.remarks import Remark
 from scheduler.edge.announcements import TELLABLE, About, Announcements
@@ -45,6 +41,7 @@ from scheduler.edge.checkpoints import CheckpointError, Checkpoints, Superseded
 from scheduler.edge.controller_state import OTHER_FLOWS, ControllerState
 from scheduler.edge.controller_stats import ControllerStats
 from scheduler.edge.estimates import Estimates
+from scheduler.edge.expected_starts import ExpectedStarts
 from scheduler.edge.fair_queue import Configured, base_settings, configured
 from scheduler.edge.feeds import Feeds
 from scheduler.edge.kube import KubeClient, KubeError
@@ -95,6 +92,13 @@ class Term:
         self._configured = Configured(base_settings(own, {"pods": 1.0}), False, ())
         self._paused = False
         self.lateness = LatenessRecord()
+        self.expected = ExpectedStarts(
+            lambda: self.keeper,
+            clock(),
+            gangs=own.expected_gangs,
+            every_s=own.expected_every_s,
+            share=own.expected_core_share,
+        )
         where = self.feeds.pod_of
         # what is in flight must end before another replica may act
         request_s = 0.35 * own.lease_s
@@ -104,6 +108,7 @@ class Term:
             holds,
             where,
             lambda: self.keeper.gangs(limit=TELLABLE) if self.keeper else (),
+            self.expected.of,
             every_s=own.announce_s,
             per_s=own.announcements_per_s,
         )
@@ -128,6 +133,7 @@ class Term:
                 self._tasks.create_task(self._keep_checkpoints())
                 self._tasks.create_task(self.announcements.run())
                 self._tasks.create_task(self._estimates.run())
+                self._tasks.create_task(self.expected.run())
                 self._tasks.create_task(
                     keep_status(self._kube, self._own.queue, self._status, self._own.announce_s)
                 )
@@ -145,6 +151,11 @@ class Term:
     def paused(self) -> bool:
         """True while nothing is released, by hand or by the FairQueue object."""
         return self._paused
+
+    @property
+    def name(self) -> str:
+        """The queue's."""
+        return self._own.queue
 
     @property
     def complaints(self) -> tuple[str, ...]:
@@ -241,29 +252,22 @@ class Term:
             begun_s = time.perf_counter()
             for action in self.keeper.handle_all(self._estimates.inform(events), self._clock()):
                 self._act(action)
-            self._follow_fluid(events)
+            self.lateness.follow(events, self.keeper, self._clock())
+            self.expected.follow(events)
+            if any(isinstance(event, Tick) for event in events):
+                self._observe(self.keeper.dump())
             self.stats.handled(events, time.perf_counter() - begun_s)
             await asyncio.sleep(0)
 
-    def _follow_fluid(self, events: Sequence[Event]) -> None:
-        assert self.keeper is not None
-        for event in events:
-            match event:
-                case GangArrived(gang) | GangChanged(gang) | GangFound(gang):
-                    demand = self.keeper.demand(gang.uid)
-                    if demand is not None:
-                        self.lateness.arrived(demand)
-                case GangWithdrawn(uid):
-                    self.lateness.withdrawn(uid, self._clock())
-                case Listed(present):
-                    self.lateness.listed(present, self._clock())
-                case Tick():
-                    self.lateness.resize(self.keeper.dump().usable)
+    def _observe(self, view: QueueView) -> None:
+        self.lateness.resize(view.usable)
+        self.state.usage.observed(view, self._clock())
 
     def _act(self, action: Action) -> None:
         match action:
             case ReleaseGang():
                 self.stats.released(action)
+                self.expected.released(action.uid, self._clock())
                 self._tasks.create_task(self._release(action))
             case DeletePods():
                 self._announce(action.pods[0], "Deleted", action.reason, warning=True)
@@ -272,6 +276,7 @@ class Term:
                 self._report(action)
             case Settled():
                 self.state.settled(action.uid, self._clock())
+                self.state.usage.settled(action)
                 self.stats.settled(action)
                 verdict = self.lateness.ended(action, self._clock())
                 if verdict is not None:

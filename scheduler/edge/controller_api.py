@@ -2,6 +2,8 @@
 
     GET  /v1/queue                 [?user=U&limit=n]: flows with their shares, gangs with their places
     GET  /v1/gangs/UID             one gang's receipt: where it is, why it waits
+    GET  /v1/gangs?name=NS/NAME    the same of a gang by its name, or by that of one of its pods
+    GET  /v1/usage                 [?since=unix seconds&user=U]: what each user asked for and received
     POST /v1/pause, /v1/resume     no gang is released; releases go on
     POST /v1/weights               {"user": U, "weight": 2.0}; null: the declared weight again
     POST /v1/gangs/UID/promote     before all others; it is charged like any other
@@ -26,7 +28,7 @@ from starlette.routing import Route
 
 from scheduler.edge.controller import Refused, Term
 from scheduler.edge.json_api import Handler, body_of, guarded, json_answer, refused, whole_number
-from scheduler.edge.queue_view import gang_view, queue_view
+from scheduler.edge.queue_view import gang_view, queue_view, usage_view
 
 BODY_BYTES_MAX = 64 * 1024
 GANGS_MAX = 10_000
@@ -58,7 +60,12 @@ class ControllerApi:
 
     def app(self) -> Starlette:
         """The ASGI app."""
-        reading: dict[str, Handler] = {"/v1/queue": self.tell_queue, "/v1/gangs/{uid:path}": self.tell_gang}
+        reading: dict[str, Handler] = {
+            "/v1/queue": self.tell_queue,
+            "/v1/gangs": self.tell_gang_of_pod,
+            "/v1/gangs/{uid:path}": self.tell_gang,
+            "/v1/usage": self.tell_usage,
+        }
         acting: dict[str, Handler] = {
             "/v1/pause": self.pause,
             "/v1/resume": self.resume,
@@ -86,11 +93,37 @@ class ControllerApi:
 
     async def tell_gang(self, request: Request) -> Response:
         """One gang."""
+        return self._gang(self._leading(), request.path_params["uid"])
+
+    async def tell_gang_of_pod(self, request: Request) -> Response:
+        """One gang, by name."""
         term = self._leading()
+        namespace, slash, name = request.query_params.get("name", "").partition("/")
+        if not (namespace and slash and name):
+            raise HTTPException(400, "say which gang: /v1/gangs?name=namespace/name")
+        found = term.feeds.assembly.gang_named(namespace, name)
+        if found is None:
+            raise HTTPException(404, f"no gang or pod {namespace}/{name} waits or runs in this queue")
+        if found.held:
+            raise HTTPException(404, f"gang {namespace}/{name} is not in the queue yet: {found.why}")
+        return self._gang(term, found.uid)
+
+    async def tell_usage(self, request: Request) -> Response:
+        """What each user asked for and received."""
+        since = request.query_params.get("since", "0")
+        try:
+            since_s = float(since)
+        except ValueError:
+            since_s = math.nan
+        if not math.isfinite(since_s):
+            raise HTTPException(400, f"since must be a time in unix seconds, not {since[:50]!r}")
+        return json_answer(usage_view(self._leading(), since_s, request.query_params.get("user")))
+
+    def _gang(self, term: Term, uid: str) -> Response:
         assert term.keeper is not None
-        receipt = term.keeper.explain(request.path_params["uid"])
+        receipt = term.keeper.explain(uid)
         if receipt is None:
-            raise HTTPException(404, f"no gang {request.path_params['uid']!r} waits or runs")
+            raise HTTPException(404, f"no gang {uid!r} waits or runs")
         return json_answer(gang_view(term, receipt))
 
     async def pause(self, request: Request) -> Response:

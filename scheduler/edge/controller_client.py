@@ -30,6 +30,15 @@ class ControllerClient:
         """`GET /v1/gangs/UID`."""
         return self._ask("GET", f"/v1/gangs/{urllib.parse.quote(uid)}")
 
+    def gang_named(self, namespace: str, name: str) -> dict[str, Any]:
+        """`GET /v1/gangs?name=NAMESPACE/NAME`."""
+        return self._ask("GET", f"/v1/gangs?{urllib.parse.urlencode({'name': f'{namespace}/{name}'})}")
+
+    def usage(self, since_s: float, user: str | None = None) -> dict[str, Any]:
+        """`GET /v1/usage`."""
+        query = {"since": str(since_s)} | ({"user": user} if user is not None else {})
+        return self._ask("GET", f"/v1/usage?{urllib.parse.urlencode(query)}")
+
     def act(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """`POST` something an administrator wants."""
         return self._ask("POST", path, body)

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from scheduler.core.queue.receipts import FlowView
 from scheduler.edge.controller import Term
 from scheduler.edge.controller_stats import ERROR_EDGES, LATENESS_EDGES, WAIT_EDGES_S, ControllerStats
+from scheduler.edge.expected_starts import ExpectedStarts
 from scheduler.edge.metrics import counter, counters, cumulated, gauge, histogram
 
 NAME = "fairlane_queue"
@@ -76,6 +77,18 @@ def _of_term(term: Term) -> Iterable[Metric]:
     yield counter(f"{NAME}_patch_retries", "Patches tried again.", patches.retried)
     yield counters(f"{NAME}_patch_failures", "Gates not opened, by reason.", "reason", patches.failed)
     yield counters(f"{NAME}_announcements", "Conditions and events, by what became of them.", "kind", told)
+    yield from _of_expected_starts(term.expected)
+
+
+def _of_expected_starts(expected: ExpectedStarts) -> Iterable[Metric]:
+    about = "Gangs released within p10 to p90 of when they were first told to start, before or after."
+    yield counters(f"{NAME}_expected_starts", about, "verdict", expected.verdicts)
+    yield counter(f"{NAME}_outlooks", "Times the expected starts were worked out.", expected.outlooks)
+    yield counter(f"{NAME}_photographing_seconds", "Time spent on copies for that.", expected.photographing_s)
+    yield counter(f"{NAME}_outlook_restarts", "Times its process ended by itself.", expected.restarts)
+    if expected.outlook is not None:
+        yield gauge(f"{NAME}_outlook_at_seconds", "As of when (unix).", expected.outlook.at_s)
+        yield gauge(f"{NAME}_outlook_futures", "Futures that it rests on.", expected.outlook.futures)
 
 
 def _of_queue(term: Term) -> Iterable[Metric]:
@@ -95,6 +108,15 @@ def _of_queue(term: Term) -> Iterable[Metric]:
     yield _by_user(f"{NAME}_user_held_share", "Share held now.", flows, [flow.held for flow in flows])
     yield _by_user(f"{NAME}_received_work", "Share-seconds so far.", flows, [flow.received for flow in flows])
     yield _by_user(f"{NAME}_waiting_gangs", "Gangs that wait.", flows, [flow.waiting for flow in flows])
+    if (even := jain_index(flows)) is not None:
+        yield gauge(f"{NAME}_jain_index", "Of held / entitled of users who wait; 1 is even.", even)
+
+
+def jain_index(flows: Sequence[FlowView]) -> float | None:
+    """(sum of x)^2 / (n sum of x^2), x being held over entitled share of each flow that waits (Jain 1984)."""
+    parts = [flow.held / flow.entitled for flow in flows if flow.waiting and flow.entitled > 0]
+    squares = sum(part * part for part in parts)
+    return sum(parts) ** 2 / (len(parts) * squares) if squares > 0 else None
 
 
 def _by_user(name: str, text: str, flows: Sequence[FlowView], values: Sequence[float]) -> Metric:

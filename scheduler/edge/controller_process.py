@@ -145,6 +145,7 @@ class Controller:
             patches = term.releases.stats
             told |= {"patched": patches.patched, "patch_retries": patches.retried}
             told |= {"patch_failures": dict(patches.failed), "announcements": dict(term.announcements.stats)}
+            told |= {"expected_starts": term.expected.status()}
             told |= {"paused": term.paused, "complaints": list(term.complaints)}
         return told
 

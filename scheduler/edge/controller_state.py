@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from scheduler.core.queue.usage import UsageBook
+
 VERSION = 1
 ENDED_KEPT_S = 300.0
 """Gangs that ended so long before a checkpoint are known to be settled by their pods' times alone."""
@@ -21,7 +23,7 @@ OTHER_FLOWS = (
 @dataclass(slots=True)
 class ControllerState:
     """`at_s`: when it was written; `paused` and `weights` (by user): by hand; `core`: a gatekeeper's export,
-    whose flows are users or, `by_namespace`, namespaces.
+    whose flows are users or, `by_namespace`, namespaces; `usage`: who used what.
 
     Of the gangs that ended, which the core remembers by the ten thousand, only
     those of the last minutes are kept: pods that ended before are known by
@@ -33,7 +35,11 @@ class ControllerState:
     weights: dict[str, float] = field(default_factory=dict)
     core: dict[str, Any] | None = None
     by_namespace: bool = False
+    usage: UsageBook = field(init=False)
     _settled_s: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.usage = UsageBook(self.at_s)
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> ControllerState:
@@ -48,6 +54,8 @@ class ControllerState:
         state = cls(
             plain["at_s"], plain["paused"], dict(plain["weights"]), core, plain.get("by_namespace", False)
         )
+        if "usage" in plain:
+            state.usage = UsageBook.revive(plain["usage"])
         state._settled_s = {uid: plain["at_s"] for uid, _ in core["ended"]}
         return state
 
@@ -66,6 +74,7 @@ class ControllerState:
             "paused": self.paused,
             "weights": self.weights,
             "by_namespace": self.by_namespace,
+            "usage": self.usage.export(),
             "core": {**core, "ended": kept, "paused": False},
         }
 

@@ -88,10 +88,14 @@ class FairlaneScheduler:
                 flow=submission.user,
                 pods=tuple(GangPod(f"{uid}/{at}", shape) for at in range(width)),
                 arrived_s=now_s,
-                estimate=Estimate.exactly(submission.estimated_pod_s(pod)),
+                estimate=self.estimate(submission, pod),
                 job=f"{submission.index:07d}",
             )
             self._handle(GangArrived(gang), now_s)
+
+    def estimate(self, submission: Submission, pod: int) -> Estimate | None:
+        """What the core is told of the run time of a pod (and of its gang)."""
+        return Estimate.exactly(submission.estimated_pod_s(pod))
 
     def ended(self, run: Run, now_s: float) -> None:
         """The gang ended."""

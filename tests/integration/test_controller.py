@@ -105,7 +105,7 @@ async def test_every_released_pod_carries_a_receipt_and_a_waiting_one_its_place(
     shown = ask(cluster, "/v1/queue?user=bob")
     assert [gang["position"] for gang in shown["gangs"]] == [1, 2, 3]
     assert shown["gangs"][0]["pods"] == [f"default/{waiting[0]}"]
-    assert shown["gangs"][0]["expected_start_s"] > time.time() - 1
+    assert shown["gangs"][0]["expected_start"]["p50_s"] > time.time() - 1
     assert [flow["user"] for flow in shown["flows"]] == ["bob"]
     one = ask(cluster, f"/v1/gangs/{shown['gangs'][1]['uid']}")
     assert one["position"] == 2
@@ -116,6 +116,50 @@ async def test_every_released_pod_carries_a_receipt_and_a_waiting_one_its_place(
     told = json.loads(await asyncio.to_thread(_queue_command, cluster, "--user", "bob", "-o", "json"))
     assert [flow["user"] for flow in told["flows"]] == ["bob"]
     await jobs.until(lambda: jobs.ended() == 7)
+
+
+async def test_a_waiting_pod_is_told_when_it_will_start_and_how_sure_that_is(
+    jobs: Jobs, cluster: Cluster
+) -> None:
+    for _ in range(SLOTS):
+        await jobs.submit("alice", run_s=60.0)
+    await jobs.until(lambda: len(jobs.order) == SLOTS)
+    waiting = [await jobs.submit("bob", run_s=1.0) for _ in range(6)]
+    told: list[str] = []
+    for _ in range(300):
+        told = [one.message for name in waiting for one in (await jobs.pod(name)).status.conditions]
+        if sum("with a probability of 80 %" in message for message in told) == len(waiting):
+            break
+        await asyncio.sleep(0.2)
+    assert all(" futures " in message for message in told), told
+    starts = [gang["expected_start"] for gang in ask(cluster, "/v1/queue?user=bob")["gangs"]]
+    assert all(one["p10_s"] <= one["p50_s"] <= one["p90_s"] for one in starts), starts
+    assert starts[0]["p50_s"] <= starts[-1]["p50_s"]  # the order of the queue
+    assert min(one["futures"] for one in starts) >= 10
+    assert "Expected starts by " in await asyncio.to_thread(_queue_command, cluster, "--user", "bob")
+    waits = await asyncio.to_thread(_command, cluster, "explain", "gang", f"default/{waiting[1]}")
+    assert "position 2: 1 gangs go before it" in waits
+    assert "Expected start in" in waits
+    runs = await asyncio.to_thread(_command, cluster, "explain", f"gang/default/{jobs.order[0]}")
+    assert "It was released" in runs
+
+
+async def test_usage_says_what_each_user_asked_for_and_received(jobs: Jobs, cluster: Cluster) -> None:
+    for _ in range(2 * SLOTS):
+        await jobs.submit("kim", run_s=2.0)
+        await jobs.submit("lee", run_s=2.0)
+    await jobs.until(lambda: jobs.ended() == 4 * SLOTS)
+    await jobs.until(lambda: _running(cluster) == 0)
+    users = ask(cluster, "/v1/usage")["users"]
+    for name in ("kim", "lee"):
+        lives = [life for life in jobs.lives.values() if life.user == name]
+        ran_s = sum((life.ended_s or 0.0) - (life.bound_s or 0.0) for life in lives)
+        assert users[name]["requested_seconds"]["cpu"] == pytest.approx(ran_s, rel=0.3)
+        assert users[name]["jobs"] == users[name]["gangs"] == 2 * SLOTS
+        assert users[name]["while_waiting"]["entitled_share"] > 0.4
+    shown = await asyncio.to_thread(_command, cluster, "usage", "--since", "1h", "--user", "kim")
+    assert "kim" in shown
+    assert "lee" not in shown
 
 
 async def test_the_ledger_is_what_really_ran(jobs: Jobs, cluster: Cluster) -> None:
@@ -264,7 +308,11 @@ def _ledger_agrees(jobs: Jobs, cluster: Cluster, before: dict[str, float], slack
 
 
 def _queue_command(cluster: Cluster, *options: str) -> str:
-    argv = [sys.executable, "-m", "scheduler.cli.main", "queue", "--config", str(cluster.settings_file)]
+    return _command(cluster, "queue", *options)
+
+
+def _command(cluster: Cluster, command: str, *options: str) -> str:
+    argv = [sys.executable, "-m", "scheduler.cli.main", command, "--config", str(cluster.settings_file)]
     environment = {**os.environ, "COLUMNS": "200"}
     ended = subprocess.run([*argv, *options], capture_output=True, text=True, check=True, env=environment)
     return ended.stdout

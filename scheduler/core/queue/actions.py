@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from scheduler.core.queue.events import Estimate
@@ -78,7 +78,9 @@ class Settled:
     """A gang ended and its charge was replaced by what it really used.
 
     Works in share-seconds. `started_s` is None when it never started. `vanished`:
-    its end was not seen, it is the last instant at which it was seen.
+    its end was not seen, it is the last instant at which it was seen. `requests`:
+    of all its pods together, by resource; empty when it ended before its pods
+    were seen again after a restart.
     """
 
     uid: str
@@ -96,6 +98,7 @@ class Settled:
     estimate: Estimate
     backfilled: bool = False
     vanished: bool = False
+    requests: Mapping[str, float] = field(default_factory=dict)
 
 
 Action = ReleaseGang | DeletePods | Report | Settled

@@ -15,7 +15,7 @@ from scheduler.core.queue.capacity import Placement
 from scheduler.core.queue.events import Estimate, Gang, GangPod
 from scheduler.core.queue.fair_clock import FairClock
 from scheduler.core.queue.fair_order import Place
-from scheduler.core.queue.gangs import GangRecord, Phase
+from scheduler.core.queue.gangs import GangRecord, Phase, requests_of
 from scheduler.core.queue.settings import QueueSettings
 from scheduler.core.queue.waiting import ENDED_KEPT, WaitingRoom
 
@@ -167,7 +167,7 @@ class Book(WaitingRoom):
         self._vacate(record)
         finished_s = max(min(at_s, self.now_s), record.started_s or -math.inf)
         if ran_to_end and record.started_s is not None:
-            self.runs.ended(gang, max(0.0, finished_s - record.started_s))
+            self.runs.ended(gang, max(0.0, finished_s - record.started_s), record.estimate.p50_s)
         self._drop(record)
         self._bury(gang.uid, frozenset(record.pods))
         return Settled(
@@ -186,6 +186,7 @@ class Book(WaitingRoom):
             record.estimate,
             record.backfilled,
             vanished,
+            record.requests,
         )
 
     def charge_overrun(self, record: GangRecord) -> None:
@@ -285,6 +286,7 @@ class Book(WaitingRoom):
     def _begin(self, record: GangRecord, released_s: float, work: float) -> None:
         record.phase, record.released_s, record.charged_work = Phase.OPENING, released_s, work
         record.pods = {pod.uid: pod for pod in record.gang.pods}
+        record.requests = requests_of(record.gang)
         record.counted_s = self.now_s
         path = record.place.path
         self.occupied[path] = self.occupied.get(path, 0.0) + record.share

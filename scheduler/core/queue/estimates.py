@@ -15,6 +15,7 @@ from scheduler.core.queue.events import Estimate, Gang
 
 CLASS_RUNS = 5
 FLOW_RUNS = 25
+JOB_RUNS, JOB_RUNS_LEAST = 10, 3
 QUEUE_RUNS = 101
 KEYS_KEPT = 20_000
 """Classes and users remembered; the least recently used are forgotten."""
@@ -31,14 +32,22 @@ class PastRuns:
     def __init__(self) -> None:
         self._classes: OrderedDict[str, deque[float]] = OrderedDict()
         self._flows: OrderedDict[str, deque[float]] = OrderedDict()
+        self._jobs: OrderedDict[str, deque[float]] = OrderedDict()
         self._queue: deque[float] = deque(maxlen=QUEUE_RUNS)
 
-    def ended(self, gang: Gang, duration_s: float) -> None:
-        """Remember a run from start to end."""
+    def ended(self, gang: Gang, duration_s: float, expected_s: float = 0.0) -> None:
+        """Remember a run from start to end; of a gang of a job also how it compares with its estimate."""
+        if gang.job and expected_s > 0:
+            _remember(self._jobs, f"{gang.flow}/{gang.job}", duration_s / expected_s, JOB_RUNS)
         if gang.job_class:
             _remember(self._classes, _class_key(gang), duration_s, CLASS_RUNS)
         _remember(self._flows, gang.flow, duration_s, FLOW_RUNS)
         self._queue.append(duration_s)
+
+    def ratios(self, flow: str, job: str) -> tuple[float, ...]:
+        """Actual over expected duration of the last gangs of a job that ended; none of fewer than three."""
+        found = self._jobs.get(f"{flow}/{job}", ())
+        return tuple(found) if len(found) >= JOB_RUNS_LEAST else ()
 
     def estimate(self, gang: Gang) -> Estimate:
         """The best estimate there is, with its source; always finite and above 0."""

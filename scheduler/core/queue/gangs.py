@@ -11,7 +11,7 @@ counted from binding to end by the share that its bound pods hold together.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -36,9 +36,10 @@ class Phase(StrEnum):
 class GangRecord:
     """One gang. Times in seconds, works in share-seconds.
 
-    `asked` are the pods whose gates we asked to open, `open` those known to be
-    open, `started` and `ended` as reported; `counted_s`: until when `used_work`
-    is counted; `ended_work`: the part of it that is final.
+    `requests` are those of all its pods when it was released; `asked` are the
+    pods whose gates we asked to open, `open` those known to be open, `started`
+    and `ended` as reported; `counted_s`: until when `used_work` is counted;
+    `ended_work`: the part of it that is final.
     """
 
     gang: Gang
@@ -57,6 +58,7 @@ class GangRecord:
     started: dict[str, float] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
     stand_ins: list[GangPod] = field(default_factory=list)
+    requests: Mapping[str, float] = field(default_factory=dict)
     charged_work: float = 0.0
     released_s: float = math.nan
     started_s: float | None = None
@@ -138,7 +140,12 @@ def promised_pods(gang: Gang) -> list[GangPod]:
 
 def share_of(gang: Gang, reference: Amounts) -> float:
     """Dominant share of all pods of the gang, promised ones included."""
-    return dominant_share(total(_shapes(gang)), reference)
+    return dominant_share(requests_of(gang), reference)
+
+
+def requests_of(gang: Gang) -> dict[str, float]:
+    """What all pods of the gang request together, promised ones included, by resource."""
+    return total(_shapes(gang))
 
 
 def complete(gang: Gang) -> bool:

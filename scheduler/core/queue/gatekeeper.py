@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from scheduler.core.queue import checkpoint, invariants, lifecycle, receipts
+from scheduler.core.queue import checkpoint, invariants, lifecycle, photograph, receipts
 from scheduler.core.queue.actions import Action, Report, Trouble
 from scheduler.core.queue.book import Book
 from scheduler.core.queue.configuring import configure
 from scheduler.core.queue.events import (
+    Estimate,
     Event,
     ForeignUsage,
     GangArrived,
@@ -37,6 +38,7 @@ from scheduler.core.queue.events import (
 from scheduler.core.queue.fair_clock import FairClock
 from scheduler.core.queue.fluid import FluidJob
 from scheduler.core.queue.overtaking import let_others_ahead
+from scheduler.core.queue.photograph import Photograph
 from scheduler.core.queue.receipts import GangReceipt
 from scheduler.core.queue.releasing import Overtake, release_what_fits
 from scheduler.core.queue.settings import QueueSettings
@@ -108,6 +110,25 @@ class Gatekeeper:
     def demand(self, uid: str) -> FluidJob | None:
         """What a gang that waits or runs asks of the cluster; None for one that does neither."""
         return receipts.demand(self._book, uid)
+
+    def estimate(self, uid: str) -> Estimate | None:
+        """The estimate in force for a gang; None for one that is not known."""
+        record = self._book.gangs.get(uid)
+        return record.estimate if record is not None else None
+
+    def photograph(self, most: int) -> Photograph:
+        """A bounded copy with the first `most` waiting gangs, to be run forward elsewhere."""
+        return photograph.take(self._book, most)
+
+    @classmethod
+    def developed(cls, photo: Photograph) -> Gatekeeper:
+        """The gatekeeper of a photograph, ready to go on at `photo.now_s`; nothing is released yet."""
+        keeper = cls.revive(photo.settings, photo.state)
+        keeper._book.paused = True
+        keeper.handle_all(photo.events(), photo.now_s)
+        photograph.develop(keeper._book, photo)
+        keeper._book.paused = photo.state["paused"]
+        return keeper
 
     def export(self) -> dict[str, Any]:
         """What must survive a restart (JSON-able): virtual times, meters, ledger of charges, past runs."""

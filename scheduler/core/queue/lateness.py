@@ -8,10 +8,20 @@ much: further ones are not judged, and counted.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scheduler.core.queue.actions import Settled
+from scheduler.core.queue.events import (
+    Event,
+    GangArrived,
+    GangChanged,
+    GangFound,
+    GangWithdrawn,
+    Listed,
+)
 from scheduler.core.queue.fluid import FluidJob, FluidReference, lateness
+from scheduler.core.queue.gatekeeper import Gatekeeper
 
 ACTIVE_MAX = 2000
 OVERRUN = 1.5
@@ -35,6 +45,19 @@ class LatenessRecord:
         self._longest_s = 0.0
         self._largest_work = 0.0
         self.unjudged = 0
+
+    def follow(self, events: Iterable[Event], keeper: Gatekeeper, now_s: float) -> None:
+        """What the gatekeeper has just been told."""
+        for event in events:
+            match event:
+                case GangArrived(gang) | GangChanged(gang) | GangFound(gang):
+                    demand = keeper.demand(gang.uid)
+                    if demand is not None:
+                        self.arrived(demand)
+                case GangWithdrawn(uid):
+                    self.withdrawn(uid, now_s)
+                case Listed(present):
+                    self.listed(present, now_s)
 
     def resize(self, usable: float) -> None:
         """So much of the reference do the nodes have now; in force from the next arrival or end on."""

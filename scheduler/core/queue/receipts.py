@@ -60,6 +60,8 @@ class GangReceipt:
     """One gang: where it is, its place in the order (0: beyond the walk's depth), why it waits.
 
     `expected_start_s` is known for the reserved gang only; NaN for others.
+    `entitled` and `received` are its flow's, as in `FlowView`. What a released
+    one was charged (share-seconds), when, and whether ahead of its turn.
     """
 
     uid: str
@@ -75,6 +77,10 @@ class GangReceipt:
     received: float
     why: str
     pods: tuple[str, ...]
+    arrived_s: float = math.nan
+    released_s: float = math.nan
+    charged_work: float = math.nan
+    backfilled: bool = False
 
 
 def view(book: Book) -> QueueView:
@@ -167,6 +173,10 @@ def _receipt(
         book.received.get(path, 0.0) + used.get(path, 0.0),
         why(book, record, position),
         tuple(pod.uid for pod in record.gang.pods),
+        record.gang.arrived_s,
+        record.released_s if record.released else math.nan,
+        record.charged_work if record.released else math.nan,
+        record.backfilled,
     )
 
 
@@ -198,7 +208,7 @@ def entitled(book: Book, path: Path) -> float:
 def why(book: Book, record: GangRecord, position: int) -> str:
     """One sentence: what has to happen before this gang starts."""
     if record.phase is Phase.RUNNING:
-        return f"it runs since {record.started_s:.0f} s"
+        return f"it has run for {max(0.0, book.now_s - (record.started_s or book.now_s)):.0f} s"
     if record.phase is Phase.OPENING:
         missing = len(record.pods.keys() - record.started.keys() - record.ended)
         yet = ", for there is no room" if record.gang.uid in book.roomless else ""

@@ -162,6 +162,17 @@ class Assembly:
             state = member.gang if member is not None and member.gang is not None else None
         return None if state is None or state.uid != uid else _view(state)
 
+    def gang_named(self, namespace: str, name: str) -> GangView | None:
+        """A gang by its name, else by that of one of its pods; looks at every pod."""
+        alone: GangView | None = None
+        for uid, member in self._members.items():
+            family = member.family.key if member.family is not None else None
+            if family is not None and (family.namespace, family.name) == (namespace, name):
+                return self.gang_of(uid)
+            if (member.ref.namespace, member.ref.name) == (namespace, name):
+                alone = self.gang_of(uid) or alone
+        return alone
+
     def sizes(self) -> dict[str, int]:
         """How much is remembered, for metrics and tests; `held`: pods held back."""
         families, held = self._families.counts()

@@ -1,0 +1,197 @@
+"""When waiting gangs are expected to start: photographs go to a process of its own, outlooks come back.
+
+The process runs futures of the photograph (`scheduler.core.queue.expected`)
+at the lowest priority and at no more than a set share of one core; here a
+photograph takes milliseconds, and never more than one part in a hundred of
+the time. Releases wait for none of it. A process that dies is started again;
+meanwhile the last outlook stays, until it is too old to be told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import pickle
+import struct
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from scheduler.core.queue.arrivals import RecentArrivals
+from scheduler.core.queue.events import Event, GangArrived, GangChanged
+from scheduler.core.queue.expected import ExpectedStart, Outlook
+from scheduler.core.queue.gangs import Phase
+from scheduler.core.queue.gatekeeper import Gatekeeper
+from scheduler.core.queue.receipts import GangReceipt
+
+LENGTH = struct.Struct("!Q")
+"""Before each message between the two processes: its bytes."""
+PHOTOGRAPHING_PART = 0.01
+"""Of the controller's time at most is spent on photographs."""
+TOLD_FOR_S = 1800.0
+"""An older outlook is not told any more."""
+RESTART_S = (1.0, 60.0)
+
+log = logging.getLogger(__name__)
+
+
+class ExpectedStarts:
+    """Keeps the newest outlook while `run` runs; `share` of a core at most, 0 for none at all.
+
+    `verdicts`: gangs released inside p10 to p90 of when they were first told, `early` or `late`.
+    `failure` says why there is no process; empty while there is one.
+    """
+
+    def __init__(
+        self,
+        keeper: Callable[[], Gatekeeper | None],
+        since_s: float,
+        *,
+        gangs: int,
+        every_s: float,
+        share: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._keeper, self._clock = keeper, clock
+        self._gangs, self._every_s, self._share = gangs, every_s, share
+        self._arrivals = RecentArrivals(since_s)
+        self._outlook: Outlook | None = None
+        self.failure = "" if share > 0 else "switched off: expected_core_share is 0"
+        self.outlooks = 0
+        self.restarts = 0
+        self.photographing_s = 0.0
+        self.verdicts: Counter[str] = Counter()
+        self._first: dict[str, ExpectedStart] = {}
+
+    def follow(self, events: Iterable[Event]) -> None:
+        """What the gatekeeper has just been told: complete gangs among it arrived."""
+        keeper = self._keeper()
+        if keeper is None:
+            return
+        for event in events:
+            if isinstance(event, GangArrived | GangChanged) and keeper.demand(event.gang.uid) is not None:
+                estimate = keeper.estimate(event.gang.uid)
+                if estimate is not None:
+                    self._arrivals.note(event.gang, estimate)
+
+    def released(self, uid: str, now_s: float) -> None:
+        """A gang is released: was that when it was first told?"""
+        first = self._first.pop(uid, None)
+        if first is not None:
+            early, late = now_s < first.p10_s, now_s > first.p90_s
+            self.verdicts["early" if early else "late" if late else "inside"] += 1
+
+    def of(self, gang: GangReceipt) -> ExpectedStart | None:
+        """When this gang is expected to start; None when it does not wait, or nothing is known yet."""
+        if gang.phase not in (Phase.WAITING, Phase.TURNED_AWAY):
+            return None
+        outlook = self.outlook
+        found = outlook.of(gang.uid) if outlook is not None else None
+        if found is not None:
+            return found
+        if gang.expected_start_s == gang.expected_start_s:  # not NaN: it has a reservation
+            return ExpectedStart.reserved(gang.expected_start_s)
+        if outlook is None or not outlook.left_out or 0 < gang.position <= len(outlook.starts):
+            return None  # it came since
+        return outlook.beyond()
+
+    @property
+    def outlook(self) -> Outlook | None:
+        """The newest, unless it is too old."""
+        known = self._outlook
+        return known if known is not None and known.at_s > self._clock() - TOLD_FOR_S else None
+
+    def status(self) -> dict[str, Any]:
+        """How it goes, in plain values; times unix seconds."""
+        outlook = self.outlook
+        return {
+            "failure": self.failure,
+            "at_s": outlook.at_s if outlook is not None else None,
+            "futures": outlook.futures if outlook is not None else 0,
+            "outlooks": self.outlooks,
+            "restarts": self.restarts,
+            "photographing_s": self.photographing_s,
+            "verdicts": dict(self.verdicts),
+        }
+
+    async def run(self) -> None:
+        """Start the process, send it photographs and take its outlooks, until cancelled."""
+        pause_s = RESTART_S[0]
+        while self._share > 0:
+            begun_s = self._clock()
+            await self._with_process()
+            self.restarts += 1
+            pause_s = (
+                RESTART_S[0] if self._clock() - begun_s > RESTART_S[1] else min(2 * pause_s, RESTART_S[1])
+            )
+            log.warning("expected starts: %s; it is started again in %.0f s", self.failure, pause_s)
+            await asyncio.sleep(pause_s)
+
+    async def _with_process(self) -> None:
+        """One process from its start to its end."""
+        command = (sys.executable, "-m", "scheduler.edge.expected_starts_process", str(self._share))
+        try:
+            process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+        except OSError as error:
+            self.failure = f"its process cannot be started: {error}"
+            return
+        self.failure = ""
+        sending = asyncio.create_task(self._send(process))
+        try:
+            await self._receive(process)
+        finally:
+            sending.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+                await sending
+            await _stop(process)
+        self.failure = f"its process ended with {process.returncode}"
+
+    async def _receive(self, process: Process) -> None:
+        assert process.stdout is not None
+        while True:
+            try:
+                (size,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
+                answer = await process.stdout.readexactly(size)
+            except asyncio.IncompleteReadError:
+                return
+            self._take(pickle.loads(answer))
+
+    def _take(self, outlook: Outlook) -> None:
+        self._outlook = outlook
+        self.outlooks += 1
+        # what is not in it any more was released or withdrawn, or is too far back to be judged
+        self._first = {uid: self._first.get(uid, start) for uid, start in outlook.starts.items()}
+
+    async def _send(self, process: Process) -> None:
+        assert process.stdin is not None
+        while True:
+            begun_s = time.perf_counter()
+            message = self._photograph()
+            took_s = time.perf_counter() - begun_s
+            self.photographing_s += took_s
+            if message:
+                process.stdin.write(LENGTH.pack(len(message)) + message)
+                await process.stdin.drain()
+            await asyncio.sleep(max(self._every_s, took_s / PHOTOGRAPHING_PART))
+
+    def _photograph(self) -> bytes:
+        """The queue and its recent past, for the process; empty while nothing can be said."""
+        keeper = self._keeper()
+        if keeper is None:
+            return b""
+        photo, past = keeper.photograph(self._gangs), self._arrivals.past(self._clock())
+        if not photo.waiting or photo.state["paused"]:
+            self._outlook = None
+            return b""
+        return pickle.dumps((photo, past if past.tells else None))
+
+
+async def _stop(process: Process) -> None:
+    """It has nothing that could be lost."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
