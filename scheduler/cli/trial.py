@@ -1,4 +1,4 @@
-"""`fairlane trial`: submit a small gang, and look whether every part does its share."""
+"""`fairlane trial`: submit a small gang, and see whether every part does its share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command(epilog=EXAMPLES)
 def trial(
-    namespace: Annotated[str, typer.Option(help="Where the gang is submitted; not Fairlane's own.")] = "default",
+    namespace: Annotated[
+        str, typer.Option(help="Where the gang is submitted; not Fairlane's own.")
+    ] = "default",
     size: Annotated[int, typer.Option(help="Pods of the gang.", min=1, max=100)] = 2,
     image: Annotated[str, typer.Option(help="Of the pods; need not be there.")] = "fairlane:latest",
     within: Annotated[float, typer.Option(help="Seconds that each step may take.", min=1.0)] = 60.0,

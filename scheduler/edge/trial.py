@@ -1,4 +1,4 @@
-"""A trial of the whole way: a small gang is submitted, and every part of Fairlane must have done its share of it.
+"""A trial of the whole way: a small gang is submitted, and every part of Fairlane must do its share of it.
 
 Admission gates and stamps the pods, the gang waits while it is not complete,
 the controller releases it with a receipt, kube-scheduler binds the pods, and
@@ -119,8 +119,8 @@ async def _submit(kube: KubeClient, plan: Plan, gang: str, name: str) -> str:
     pod = msgspec.json.decode(body, type=_Pod)
     if not pod.gated or STAMP not in pod.metadata.annotations:
         raise TrialFailed(
-            f"the pod {plan.namespace}/{name} got no gate and no stamp: admission is not installed, or leaves "
-            "this namespace alone (`kubectl get mutatingadmissionpolicies,mutatingwebhookconfigurations`)"
+            f"the pod {plan.namespace}/{name} got no gate and no stamp: admission is not installed, or "
+            "leaves it alone (kubectl get mutatingadmissionpolicies,mutatingwebhookconfigurations)"
         )
     return pod.metadata.annotations[STAMP]
 
@@ -129,7 +129,9 @@ async def _is_held(kube: KubeClient, plan: Plan, names: list[str], tell: Tell) -
     await asyncio.sleep(HELD_S)
     for name in names:
         if not (await _read(kube, plan.namespace, name)).gated:
-            raise TrialFailed(f"{name} was released though its gang is not complete: the controller is at fault")
+            raise TrialFailed(
+                f"{name} was released though its gang is not complete: the controller is at fault"
+            )
     tell("the gang waits while one of its pods is missing")
 
 
@@ -212,9 +214,11 @@ async def _is_recorded(recorder: RecorderClient, plan: Plan, nodes: dict[str, st
 async def _within(within_s: float, look: Callable[[], Awaitable[Found | None]]) -> Found | None:
     """What `look` finds first; None when it finds nothing in time."""
     deadline_s = time.monotonic() + within_s
-    while (found := await look()) is None and time.monotonic() < deadline_s:
+    while True:
+        found = await look()
+        if found is not None or time.monotonic() > deadline_s:
+            return found
         await asyncio.sleep(POLL_S)
-    return found
 
 
 async def _read(kube: KubeClient, namespace: str, name: str) -> _Pod:

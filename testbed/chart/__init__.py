@@ -1,1 +1,1 @@
-"""The Helm chart's parts that are made from code: admission, the schema of the values, and their reference."""
+"""Parts of the Helm chart that are made from code: admission, the schema of the values, their reference."""

@@ -1,7 +1,7 @@
 """Writes what is made from code: parts of the chart, the manifests rendered from it, the reference of values.
 
-    python -m testbed.chart           write
-    python -m testbed.chart --check   tell what differs, exit code 1
+python -m testbed.chart           write
+python -m testbed.chart --check   tell what differs, exit code 1
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ FAILURE = "WORDfailureWORD"
 TIMEOUT_S = 987654321
 WORDS: dict[str, str] = {
     '["WORDtrustedWORD"]': '{{ include "fairlane.trusted" . }}',
-    '["WORDsubmittersWORD"]': "{{ .Values.admission.submitters | toJson }}",
+    '["WORDsubmittersWORD"]': '{{ include "fairlane.list" .Values.admission.submitters }}',
     '"WORDcontrollerWORD"': '"system:serviceaccount:{{ .Release.Namespace }}:fairlane-controller"',
     FAILURE: "{{ .Values.admission.failurePolicy }}",
     NAMESPACE: "{{ .Release.Namespace }}",
@@ -117,7 +117,7 @@ def _filled(text: str) -> str:
 
 
 def _trusted() -> str:
-    """Helpers: JSON lists of the trusted users and of the namespaces that are left alone."""
+    """Helpers: lists, as CEL and YAML write them, of the trusted users and of the namespaces left alone."""
     always = sorted({name for kind in BUILT_IN for name in kind.controllers})
     lines = [f"{{{{- $names := concat (list {_quoted(always)}) .Values.admission.trustedControllers -}}}}"]
     for name, kind in KNOWN.items():
@@ -125,7 +125,9 @@ def _trusted() -> str:
         lines.append(f'{{{{- if has "{name}" .Values.admission.kinds }}}}{{{{ {add} }}}}{{{{ end -}}}}')
     body = "\n".join(lines)
     return (
-        f'{{{{- define "fairlane.trusted" -}}}}\n{body}\n{{{{ $names | uniq | sortAlpha | toJson }}}}\n{{{{- end }}}}\n'
+        f'{{{{- define "fairlane.trusted" -}}}}\n{body}\n'
+        '{{ $names | uniq | sortAlpha | include "fairlane.list" }}\n{{- end }}\n'
+        '{{- define "fairlane.list" -}}\n{{ toJson . | replace `","` `", "` }}\n{{- end }}\n'
         '{{- define "fairlane.excludedNamespaces" -}}\n'
         "{{ append .Values.admission.excludedNamespaces .Release.Namespace | uniq | sortAlpha | toJson }}\n"
         "{{- end }}\n"

@@ -30,7 +30,7 @@ _HEAD = f"""\
 #   kubectl apply -f manifests/fairqueue-crd.yaml
 #   kubectl create namespace {NAMESPACE}
 #   kubectl -n {NAMESPACE} create secret generic fairlane-token --from-literal=token=$(openssl rand -hex 24)
-# and after it manifests/admission-policies.yaml (Kubernetes 1.36 and newer) or manifests/admission-webhook.yaml.
+# and after it manifests/admission-policies.yaml (Kubernetes 1.36 and newer) or admission-webhook.yaml.
 """
 
 

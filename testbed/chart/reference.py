@@ -15,13 +15,13 @@ from testbed.chart.schema import Schema, values_schema
 HEAD = """\
 # Values of the chart
 
-Made by `make manifests` from the schema and the defaults in `helm/fairlane`. Anything that is not here is refused
-with a sentence. `settings` is the file fairlane.yaml of all processes; its defaults are theirs.
+Made by `make manifests` from the schema and the defaults in `helm/fairlane`. Anything that is not here is
+refused with a sentence. `settings` is the file fairlane.yaml of all processes; its defaults are theirs.
 
 | value | default | may be | meaning |
 |---|---|---|---|
 """
-SHARED = "resources podLabels podAnnotations env nodeSelector tolerations affinity".split()
+SHARED = ["resources", "podLabels", "podAnnotations", "env", "nodeSelector", "tolerations", "affinity"]
 """Alike in every part: told once."""
 _WORDS = {
     "minimum": "at least {}",

@@ -1,4 +1,4 @@
-"""The schema of the chart's values: written in values.schema.yaml, `settings` made from scheduler/config.py."""
+"""The schema of the chart's values: values.schema.yaml, with `settings` made from scheduler/config.py."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def _settings() -> tuple[Schema, Schema]:
         properties = (parts[section] if section else made)["properties"]
         for name in names:
             del properties[name]  # a KeyError: the setting is gone, and its name here too late
-    made["description"] = "Settings of the processes, as in fairlane.yaml; what the chart sets is not among them."
+    made["description"] = (
+        "Settings of the processes, as in fairlane.yaml; what the chart sets is not among them."
+    )
     used = {name: _cleaned(parts[name]) for name in sorted(_referred(made, parts))}
     return _cleaned(made), used
 

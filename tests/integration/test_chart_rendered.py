@@ -1,0 +1,366 @@
+"""The Helm chart, rendered by Helm: every variant is accepted by a real API server, every mistake refused.
+
+Helm is used where it is there already (`fairlane testbed programs helm` builds
+it): building it takes minutes, so these tests are skipped without it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import yaml
+
+from scheduler.admission_settings import AdmissionSettings
+from scheduler.config import Settings
+from scheduler.core.admission.kinds import KNOWN
+from scheduler.edge.kube import KubeClient, KubeError
+from scheduler.edge.manifests import policy_manifests, webhook_manifests
+from testbed.chart.files import RENDERED, rendered
+from testbed.chart.helm import CHART, NAMESPACE, NEWEST, OLDER, Helm, HelmError
+
+Object = dict[str, Any]
+MONITORING = ("monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PrometheusRule")
+FOREIGN = {
+    "monitoring.coreos.com": {"ServiceMonitor": "servicemonitors", "PrometheusRule": "prometheusrules"},
+    "cert-manager.io": {"Certificate": "certificates"},
+}
+"""Kinds that the testbed does not have: served with a schema that takes anything."""
+HA: Object = {
+    "scheduler": {"replicas": 2},
+    "controller": {"replicas": 3},
+    "predictor": {"replicas": 2},
+    "storage": {
+        "accessMode": "ReadWriteMany",
+        "storageClass": "shared",
+        "postgresql": {"existingSecret": "store"},
+    },
+}
+EVERYTHING: Object = {
+    **HA,
+    "image": {"digest": "sha256:" + "a" * 64, "pullSecrets": ["pull"]},
+    "commonLabels": {"team": "platform"},
+    "commonAnnotations": {"contact": "platform@example.org"},
+    "settings": {
+        "prometheus": {"url": "https://prometheus.monitoring:9090", "ca_file": "/etc/fairlane/prometheus/ca"}
+    },
+    "probe": {"enabled": True, "tolerations": [{"operator": "Exists"}]},
+    "admission": {"kinds": list(KNOWN), "submitters": ["system:serviceaccount:airflow:worker"]},
+    "monitoring": {"labels": {"release": "kube-prometheus-stack"}},
+}
+EVERYTHING["scheduler"] = {
+    "replicas": 2,
+    "prometheusSecret": "prometheus-access",
+    "podLabels": {"cost": "1"},
+    "podAnnotations": {"note": "x"},
+    "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+    "nodeSelector": {"pool": "infra"},
+    "affinity": {"nodeAffinity": {}},
+}
+VARIANTS: dict[str, tuple[Object, Any, tuple[str, ...]]] = {
+    "defaults": ({}, NEWEST, MONITORING),
+    "no Prometheus operator": ({}, NEWEST, ()),
+    "highly available": (HA, NEWEST, MONITORING),
+    "webhook": ({"admission": {"by": "webhook", "kinds": ["jobsets"]}}, NEWEST, ()),
+    "webhook with cert-manager": (
+        {"admission": {"webhook": {"certManager": {"issuerName": "ca"}}}},
+        OLDER,
+        (),
+    ),
+    "PostgreSQL": ({"storage": {"postgresql": {"existingSecret": "store"}}}, NEWEST, ()),
+    "no volume": (
+        {"storage": {"postgresql": {"existingSecret": "store"}, "registryUrl": "s3://models/fairlane"}},
+        NEWEST,
+        (),
+    ),
+    "air-gapped": ({"image": {"registry": "registry.internal:5000/mirror"}}, NEWEST, ()),
+    "everything": (EVERYTHING, NEWEST, MONITORING),
+}
+NEEDED_BY_OTHERS = ("ServiceAccount", "PriorityClass")
+"""Made for real: the API server refuses a pod without them, also when it is only tried."""
+PLURALS = {"NetworkPolicy": "networkpolicies", "PriorityClass": "priorityclasses"}
+PLURALS |= {"MutatingAdmissionPolicy": "mutatingadmissionpolicies"}
+PLURALS |= {"ValidatingAdmissionPolicy": "validatingadmissionpolicies"}
+CLUSTER_WIDE = re.compile(r"Cluster|AdmissionPolicy|WebhookConf|CustomResource|PriorityClass|^Namespace$")
+
+
+@pytest.fixture(scope="module")
+def helm() -> Helm:
+    """Helm; the test is skipped where there is none."""
+    program = Helm.found()
+    if program is None:
+        pytest.skip("helm is not built: `fairlane testbed programs helm` builds it, then this test runs")
+    return Helm(program)
+
+
+@pytest_asyncio.fixture
+async def served(kube: KubeClient) -> AsyncIterator[KubeClient]:
+    """The shared testbed with the namespaces of the chart, and the kinds of others that it may use."""
+    made = [_namespace(NAMESPACE), _namespace("fairlane-test"), *_foreign_kinds()]
+    for one in made:
+        try:
+            await kube.post(_collection(one), one)
+        except KubeError as error:
+            if error.status != 409:
+                raise
+    yield kube
+    await kube.delete("/apis/scheduling.k8s.io/v1/priorityclasses/fairlane")
+    await kube.delete(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts")
+    for one in made[1:]:
+        await kube.delete(_path(one))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+async def test_the_api_server_takes_every_object_of(variant: str, helm: Helm, served: KubeClient) -> None:
+    values, cluster, apis = VARIANTS[variant]
+    objects = helm.objects(values, cluster, apis)
+    assert len(objects) > 25
+    for one in objects:
+        await _try(served, one)
+
+
+async def _try(kube: KubeClient, one: Object) -> None:
+    params = {"fieldManager": "helm", "force": "true", "fieldValidation": "Strict"}
+    if one["kind"] not in NEEDED_BY_OTHERS:
+        params["dryRun"] = "All"
+    for attempt in range(50):  # a kind that was just made known is served a moment later
+        try:
+            await kube.patch(_path(one), one, "application/apply-patch+yaml", params)
+            return
+        except KubeError as error:
+            if error.status != 404 or attempt == 49:
+                raise AssertionError(f"{one['kind']} {one['metadata']['name']}: {error}") from error
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_pod_is_restricted_and_says_what_it_needs(variant: str, helm: Helm) -> None:
+    values, cluster, apis = VARIANTS[variant]
+    pods = [
+        (one["metadata"]["name"], pod) for one in helm.objects(values, cluster, apis) if (pod := _pod(one))
+    ]
+    assert len(pods) >= 5
+    for name, pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"], name
+        assert pod["priorityClassName"] == "fairlane", name
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "runAsNonRoot": True,
+                "capabilities": {"drop": ["ALL"]},
+                "seccompProfile": {"type": "RuntimeDefault"},
+            }, name
+            assert container["resources"]["requests"].keys() >= {"cpu", "memory"}, name
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_settings_can_be_used_by_the_processes(variant: str, helm: Helm, tmp_path: Any) -> None:
+    values, cluster, apis = VARIANTS[variant]
+    objects = helm.objects(values, cluster, apis)
+    text = next(one for one in objects if one["metadata"]["name"] == "fairlane-settings")["data"][
+        "fairlane.yaml"
+    ]
+    (tmp_path / "fairlane.yaml").write_text(text)
+    settings = Settings.load(tmp_path / "fairlane.yaml", {})
+    assert settings.admission.controller_user == f"system:serviceaccount:{NAMESPACE}:fairlane-controller"
+    services = {one["metadata"]["name"] for one in objects if one["kind"] == "Service"}
+    urls = (settings.recorder_url, settings.controller_url, settings.predictor_address)
+    assert {url.removeprefix("http://").partition(":")[0] for url in urls} <= services
+
+
+def test_selectors_find_their_pods_and_services_open_ports(helm: Helm) -> None:
+    objects = helm.objects(EVERYTHING, NEWEST, MONITORING)
+    labels = [template["metadata"]["labels"] for template in _templates(objects).values()]
+    for one in objects:
+        spec = one.get("spec", {})
+        if one["kind"] in ("Service", "PodDisruptionBudget", "NetworkPolicy"):
+            wanted = spec.get("podSelector") or spec["selector"]
+            wanted = wanted.get("matchLabels", wanted)
+            found = [pod for pod in labels if wanted.items() <= pod.items()]
+            assert found or "test" in one["metadata"]["name"], one["metadata"]["name"]
+
+
+def test_a_private_registry_serves_every_image(helm: Helm) -> None:
+    objects = helm.objects({"image": {"registry": "registry.internal:5000/mirror"}})
+    images = {container["image"] for one in objects if (pod := _pod(one)) for container in pod["containers"]}
+    assert images == {
+        "registry.internal:5000/mirror/fairlane:0.1.0",
+        "registry.internal:5000/mirror/kube-scheduler:v1.37.0",
+    }
+
+
+def test_kube_scheduler_is_that_of_the_cluster_also_where_its_version_has_words(helm: Helm) -> None:
+    objects = helm.objects({}, ("v1.34.2-gke.1234+x", ()))
+    images = {container["image"] for one in objects if (pod := _pod(one)) for container in pod["containers"]}
+    assert "registry.k8s.io/kube-scheduler:v1.34.2" in images
+
+
+def test_who_mounts_the_volume_of_one_node_is_together(helm: Helm) -> None:
+    together = _mounting(helm.objects({}))
+    assert together.keys() == {"fairlane-recorder", "fairlane-predictor", "fairlane-train"}
+    for name, pod in together.items():
+        terms = pod["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert [term["topologyKey"] for term in terms] == ["kubernetes.io/hostname"], name
+    apart = _mounting(helm.objects(HA))
+    assert apart.keys() == {"fairlane-predictor", "fairlane-train"}
+    assert all("affinity" not in pod for pod in apart.values())
+
+
+def _mounting(objects: list[Object]) -> dict[str, Object]:
+    pods = {one["metadata"]["name"]: pod for one in objects if (pod := _pod(one))}
+    return {
+        name: pod for name, pod in pods.items() if any("persistentVolumeClaim" in v for v in pod["volumes"])
+    }
+
+
+def test_a_change_of_settings_restarts_the_pods_and_nothing_else_does(helm: Helm) -> None:
+    before, same = (_checksums(helm.objects({"storage": {"size": size}})) for size in ("10Gi", "20Gi"))
+    after = _checksums(helm.objects({"settings": {"epoch_s": 30}}))
+    assert before == same
+    assert all(before[name] != after[name] for name in before)
+
+
+def _checksums(objects: list[Object]) -> dict[str, str]:
+    templates = _templates(objects).items()
+    return {name: template["metadata"]["annotations"]["checksum/settings"] for name, template in templates}
+
+
+def _templates(objects: list[Object]) -> dict[str, Object]:
+    """Pod templates, by the name of what makes pods of them."""
+    return {one["metadata"]["name"]: template for one in objects if (template := _template(one))}
+
+
+@pytest.mark.parametrize("kinds", [[], ["jobsets"], ["sparkapplications", "mpijobs", "rayjobs"]])
+def test_admission_in_the_chart_is_what_the_command_prints(kinds: list[str], helm: Helm) -> None:
+    settings = AdmissionSettings.model_validate({"kinds": kinds, "submitters": ["airflow"], "timeout_s": 7})
+    values = {"admission": {"kinds": kinds, "submitters": ["airflow"], "webhook": {"timeoutSeconds": 7}}}
+    assert _admission(helm.objects(values)) == _admission(policy_manifests(settings))
+    values["admission"]["by"] = "webhook"
+    assert _admission(helm.objects(values)) == _admission(webhook_manifests(settings))
+
+
+def _admission(objects: list[Object]) -> dict[tuple[str, str], Object]:
+    """Policies, bindings and configurations without their metadata; the order of webhooks means nothing."""
+    kept = [one for one in objects if one["apiVersion"].startswith("admissionregistration")]
+    for one in kept:
+        one.get("webhooks", []).sort(key=lambda hook: hook["name"])
+    return {(one["kind"], one["metadata"]["name"]): {**one, "metadata": None} for one in kept}
+
+
+def test_the_rendered_manifests_are_those_of_the_chart(helm: Helm) -> None:
+    """If this fails: make manifests."""
+    assert RENDERED.read_text() == rendered(helm)
+
+
+def test_the_resource_and_the_volume_stay_unless_asked(helm: Helm) -> None:
+    assert _kept(helm.objects({})) == {"CustomResourceDefinition", "PersistentVolumeClaim"}
+    assert _kept(helm.objects({"crds": {"keep": False}, "storage": {"keep": False}})) == set()
+
+
+def _kept(objects: list[Object]) -> set[str]:
+    annotations = {one["kind"]: one["metadata"].get("annotations", {}) for one in objects}
+    return {kind for kind, told in annotations.items() if told.get("helm.sh/resource-policy") == "keep"}
+
+
+def test_helm_lints_it(helm: Helm) -> None:
+    assert "0 chart(s) failed" in helm.run("lint", "--strict", str(CHART), values={})
+
+
+WRONG: list[tuple[Object, str]] = [
+    ({"controler": {"replicas": 2}}, r"additional properties 'controler' not allowed"),
+    ({"controller": {"replicas": "two"}}, r"/controller/replicas'?: got string, want integer"),
+    ({"controller": {"replicas": 0}}, r"/controller/replicas'?: minimum: got 0, want 1"),
+    ({"image": {"digest": "sha256:abc"}}, r"/image/digest'?: 'sha256:abc' does not match pattern"),
+    ({"settings": {"epoch": 3}}, r"/settings'?: additional properties 'epoch' not allowed"),
+    ({"settings": {"epoch_s": -1}}, r"/settings/epoch_s'?: exclusiveMinimum: got -1, want 0"),
+    ({"settings": {"token": "secret"}}, r"/settings'?: additional properties 'token' not allowed"),
+    (
+        {"admission": {"by": "magic"}},
+        r"/admission/by'?: value must be one of 'auto', 'policies', 'webhook', 'none'",
+    ),
+    ({"admission": {"kinds": ["jobset"]}}, r"/admission/kinds/0'?: value must be one of 'jobsets'"),
+    ({"train": {"schedule": "at night"}}, r"/train/schedule'?: 'at night' does not match pattern"),
+    ({"scheduler": {"resources": {"request": {}}}}, r"additional properties 'request' not allowed"),
+    (
+        {"recorder": {"env": [{"name": "FAIRLANE_TOKEN", "value": "x"}]}},
+        r"/recorder/env/0/name'?: 'not' failed",
+    ),
+    (
+        {"networkPolicies": {"prometheusPorts": [99999]}},
+        r"/prometheusPorts/0'?: maximum: got 99,?999, want 65,?535",
+    ),
+    (
+        {"predictor": {"replicas": 2}},
+        r"predictor.replicas is 2, but the models are on a volume that one node can",
+    ),
+    ({"storage": {"accessMode": "ReadWriteMany"}}, r"name a storageClass that can do that"),
+    ({"test": {"namespace": NAMESPACE}}, r"test.namespace is the namespace of the release"),
+    ({"scheduler": {"prometheusSecret": "x"}}, r"settings.prometheus.url is empty: say where Prometheus is"),
+    (
+        {"commonLabels": {"app.kubernetes.io/name": "x"}},
+        r"the label app.kubernetes.io/name is set by the chart",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "sentence"), WRONG)
+def test_a_mistake_is_refused_with_a_sentence(values: Object, sentence: str, helm: Helm) -> None:
+    with pytest.raises(HelmError, match=sentence):
+        helm.template(values)
+
+
+def test_policies_are_refused_where_the_cluster_has_none(helm: Helm) -> None:
+    with pytest.raises(
+        HelmError, match=r"this cluster is v?1\.33\.4 and policies that change objects need 1\.36"
+    ):
+        helm.template({"admission": {"by": "policies"}}, OLDER)
+
+
+def _namespace(name: str) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def _foreign_kinds() -> list[Object]:
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    made = []
+    for group, kinds in FOREIGN.items():
+        for kind, plural in kinds.items():
+            names = {"kind": kind, "plural": plural, "singular": kind.lower()}
+            versions = [{"name": "v1", "served": True, "storage": True, "schema": schema}]
+            spec = {"group": group, "scope": "Namespaced", "names": names, "versions": versions}
+            head = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition"}
+            made.append({**head, "metadata": {"name": f"{plural}.{group}"}, "spec": spec})
+    return made
+
+
+def _collection(one: Object) -> str:
+    group, kind = one["apiVersion"], one["kind"]
+    plural = PLURALS.get(kind, f"{kind.lower()}s")
+    base = f"/apis/{group}" if "/" in group else f"/api/{group}"
+    if CLUSTER_WIDE.search(kind):
+        return f"{base}/{plural}"
+    return f"{base}/namespaces/{one['metadata']['namespace']}/{plural}"
+
+
+def _path(one: Object) -> str:
+    return f"{_collection(one)}/{one['metadata']['name']}"
+
+
+def _template(one: Object) -> Object | None:
+    spec = one.get("spec") or {}
+    found: Object | None = spec.get("jobTemplate", {}).get("spec", spec).get("template")
+    return found if one["kind"] != "CustomResourceDefinition" else None
+
+
+def _pod(one: Object) -> Object | None:
+    """The specification of the pods that an object makes, or is."""
+    template = one if one["kind"] == "Pod" else _template(one)
+    return template["spec"] if template else None
+
+
+def test_alerts_are_what_prometheus_reads() -> None:
+    rules = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
+    assert all({"alert", "expr", "labels", "annotations"} <= set(rule) for rule in rules)
