@@ -11,8 +11,10 @@ import asyncio
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ VALUES: Object = {
     "storage": {"postgresql": {"existingSecret": "store"}, "registryUrl": "memory://models"},
     "settings": {"controller": {"lease_s": 6, "checkpoint_s": 1.0}},
 }
+PROCESSES = ("chart-controller", "chart-recorder", "chart-extender", "chart-scheduler")
 COLLECTIONS = {
     "Namespace": "/api/v1/namespaces",
     "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
@@ -191,6 +194,17 @@ async def test_a_release_lives_and_no_pod_is_lost(release: Release) -> None:
         await _uninstalled(release, kube, before)
         release.act(*words, values=VALUES)  # what stayed belongs to the release again
         release.act("uninstall", "fairlane")
+
+
+def _metrics_of_alerts_are_served(cluster: Cluster) -> None:
+    """An alert about a metric that nobody serves would never fire."""
+    served = ""
+    for process in ("controller", "recorder"):
+        with urllib.request.urlopen(f"{cluster.layout.url(process)}/metrics", timeout=10) as answer:
+            served += answer.read().decode()
+    alerts = (CHART / "files" / "alerts.yaml").read_text()
+    named = {re.sub(r"_(sum|count)$", "", name) for name in re.findall(r"\bfairlane_\w+", alerts)}
+    assert {name for name in named if name not in served} == set()
 
 
 async def _through_changes(release: Release, kube: KubeClient, before: list[str]) -> None:

@@ -7,6 +7,8 @@ it): building it takes minutes, so these tests are skipped without it.
 from __future__ import annotations
 
 import re
+import urllib.parse
+import urllib.request
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -21,6 +23,7 @@ from scheduler.edge.kube import KubeClient, KubeError
 from scheduler.edge.manifests import policy_manifests, webhook_manifests
 from testbed.chart.files import RENDERED, rendered
 from testbed.chart.helm import CHART, NAMESPACE, NEWEST, OLDER, Helm, HelmError
+from testbed.cluster import Cluster
 
 Object = dict[str, Any]
 MONITORING = ("monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PrometheusRule")
@@ -361,6 +364,11 @@ def _pod(one: Object) -> Object | None:
     return template["spec"] if template else None
 
 
-def test_alerts_are_what_prometheus_reads() -> None:
+def test_prometheus_understands_every_alert(cluster: Cluster) -> None:
     rules = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
-    assert all({"alert", "expr", "labels", "annotations"} <= set(rule) for rule in rules)
+    assert len(rules) >= 8
+    for rule in rules:
+        assert {"alert", "expr", "labels", "annotations"} <= rule.keys()
+        query = urllib.parse.urlencode({"query": rule["expr"]})
+        with urllib.request.urlopen(f"{cluster.prometheus_url}/api/v1/query?{query}", timeout=30) as answer:
+            assert answer.status == 200, rule["alert"]
