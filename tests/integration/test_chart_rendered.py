@@ -6,15 +6,16 @@ it): building it takes minutes, so these tests are skipped without it.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import urllib.parse
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 import yaml
+from admission_setup import with_admin
 
 from scheduler.admission_settings import AdmissionSettings
 from scheduler.config import Settings
@@ -82,6 +83,7 @@ VARIANTS: dict[str, tuple[Object, Any, tuple[str, ...]]] = {
     "air-gapped": ({"image": {"registry": "registry.internal:5000/mirror"}}, NEWEST, ()),
     "everything": (EVERYTHING, NEWEST, MONITORING),
 }
+PARTS = ("scheduler", "controller", "recorder", "predictor", "train", "probe", "admission", "test")
 NEEDED_BY_OTHERS = ("ServiceAccount", "PriorityClass")
 """Made for real: the API server refuses a pod without them, also when it is only tried."""
 PLURALS = {"NetworkPolicy": "networkpolicies", "PriorityClass": "priorityclasses"}
@@ -99,30 +101,42 @@ def helm() -> Helm:
     return Helm(program)
 
 
-@pytest_asyncio.fixture
-async def served(kube: KubeClient) -> AsyncIterator[KubeClient]:
+@pytest.fixture(scope="module")
+def served(cluster: Cluster, helm: Helm) -> Iterator[Cluster]:  # noqa: ARG001 - nothing to do without it
     """The shared testbed with the namespaces of the chart, and the kinds of others that it may use."""
-    made = [_namespace(NAMESPACE), _namespace("fairlane-test"), *_foreign_kinds()]
-    for one in made:
+    mine = [_namespace("fairlane-test"), *_foreign_kinds()]
+    asyncio.run(with_admin(cluster, lambda kube: _create([_namespace(NAMESPACE), *mine], kube)))
+    yield cluster
+    accounts = [_account(part) for part in PARTS]
+    asyncio.run(with_admin(cluster, lambda kube: _remove([_class(), *accounts, *mine], kube)))
+
+
+async def _create(objects: list[Object], kube: KubeClient) -> None:
+    for one in objects:
         try:
             await kube.post(_collection(one), one)
         except KubeError as error:
             if error.status != 409:
                 raise
-    yield kube
-    await kube.delete("/apis/scheduling.k8s.io/v1/priorityclasses/fairlane")
-    await kube.delete(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts")
-    for one in made[1:]:
-        await kube.delete(_path(one))
+
+
+async def _remove(objects: list[Object], kube: KubeClient) -> None:
+    for one in objects:
+        try:
+            await kube.delete(_path(one))
+        except KubeError as error:
+            if error.status != 404:
+                raise
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-async def test_the_api_server_takes_every_object_of(variant: str, helm: Helm, served: KubeClient) -> None:
+@pytest.mark.usefixtures("served")
+async def test_the_api_server_takes_every_object_of(variant: str, helm: Helm, kube: KubeClient) -> None:
     values, cluster, apis = VARIANTS[variant]
     objects = helm.objects(values, cluster, apis)
     assert len(objects) > 25
     for one in objects:
-        await _try(served, one)
+        await _try(kube, one)
 
 
 async def _try(kube: KubeClient, one: Object) -> None:
@@ -324,6 +338,15 @@ def test_policies_are_refused_where_the_cluster_has_none(helm: Helm) -> None:
 
 def _namespace(name: str) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def _account(part: str) -> Object:
+    metadata = {"name": f"fairlane-{part}", "namespace": NAMESPACE}
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
+
+
+def _class() -> Object:
+    return {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "fairlane"}}
 
 
 def _foreign_kinds() -> list[Object]:
