@@ -92,7 +92,7 @@ _ALL = (
         "helm",
         GoInstall(f"helm.sh/helm/v4/cmd/helm@v{HELM_VERSION}"),
         HELM_VERSION,
-        "3.17",
+        "4.0",  # Helm 3 orders and words things otherwise
         version_args=("version", "--short"),
     ),
     Program(

@@ -84,6 +84,7 @@ VARIANTS: dict[str, tuple[Object, Any, tuple[str, ...]]] = {
     "everything": (EVERYTHING, NEWEST, MONITORING),
 }
 PARTS = ("scheduler", "controller", "recorder", "predictor", "train", "probe", "admission", "test")
+RESTRICTED = "restricted"
 NEEDED_BY_OTHERS = ("ServiceAccount", "PriorityClass")
 """Made for real: the API server refuses a pod without them, also when it is only tried."""
 PLURALS = {"NetworkPolicy": "networkpolicies", "PriorityClass": "priorityclasses"}
@@ -104,10 +105,12 @@ def helm() -> Helm:
 @pytest.fixture(scope="module")
 def served(cluster: Cluster, helm: Helm) -> Iterator[Cluster]:  # noqa: ARG001 - nothing to do without it
     """The shared testbed with the namespaces of the chart, and the kinds of others that it may use."""
-    mine = [_namespace("fairlane-test"), *_foreign_kinds()]
+    restricted = _namespace(RESTRICTED, {"pod-security.kubernetes.io/enforce": "restricted"})
+    mine = [_namespace("fairlane-test"), restricted, *_foreign_kinds()]
+    mine.append(_account("default", RESTRICTED))
     asyncio.run(with_admin(cluster, lambda kube: _create([_namespace(NAMESPACE), *mine], kube)))
     yield cluster
-    accounts = [_account(part) for part in PARTS]
+    accounts = [_account(f"fairlane-{part}") for part in PARTS]
     asyncio.run(with_admin(cluster, lambda kube: _remove([_class(), *accounts, *mine], kube)))
 
 
@@ -137,6 +140,22 @@ async def test_the_api_server_takes_every_object_of(variant: str, helm: Helm, ku
     assert len(objects) > 25
     for one in objects:
         await _try(kube, one)
+
+
+@pytest.mark.usefixtures("served")
+async def test_the_api_server_holds_every_pod_for_restricted(helm: Helm, kube: KubeClient) -> None:
+    values, cluster, apis = VARIANTS["everything"]
+    objects = helm.objects(values, cluster, apis) + helm.objects({"admission": {"by": "webhook"}})
+    pods = {one["metadata"]["name"]: pod for one in objects if (pod := _pod(one))}
+    assert len(pods) == len(PARTS)
+    path = f"/api/v1/namespaces/{RESTRICTED}/pods?dryRun=All"
+    for name, pod in pods.items():
+        # made by no controller, in a namespace that enforces the standard, where the accounts are not
+        spec = {**pod, "serviceAccountName": "default", "priorityClassName": ""}
+        await kube.post(path, {"metadata": {"name": name}, "spec": spec})
+    loose = {"containers": [{"name": "main", "image": "none"}]}
+    with pytest.raises(KubeError, match="violates PodSecurity"):
+        await kube.post(path, {"metadata": {"name": "loose"}, "spec": loose})
 
 
 async def _try(kube: KubeClient, one: Object) -> None:
@@ -336,12 +355,12 @@ def test_policies_are_refused_where_the_cluster_has_none(helm: Helm) -> None:
         helm.template({"admission": {"by": "policies"}}, OLDER)
 
 
-def _namespace(name: str) -> Object:
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+def _namespace(name: str, labels: Object | None = None) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels or {}}}
 
 
-def _account(part: str) -> Object:
-    metadata = {"name": f"fairlane-{part}", "namespace": NAMESPACE}
+def _account(name: str, namespace: str = NAMESPACE) -> Object:
+    metadata = {"name": name, "namespace": namespace}
     return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
 
 

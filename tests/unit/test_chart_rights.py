@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -201,6 +202,7 @@ def _rights(resource: str, verb: str) -> list[Right]:
     return [Right(scope, group, plural, verb, name) for name in names]
 
 
+@lru_cache
 def _objects(file: str) -> list[Any]:
     return [one for one in yaml.safe_load_all((MANIFESTS / file).read_text()) if one]
 
