@@ -14,6 +14,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -136,15 +137,16 @@ async def _is_held(kube: KubeClient, plan: Plan, names: list[str], tell: Tell) -
 
 
 async def _is_released(kube: KubeClient, plan: Plan, names: list[str], tell: Tell) -> None:
+    waiting = ""
+
     async def receipt(name: str) -> str | None:
         nonlocal waiting
         pod = await _read(kube, plan.namespace, name)
         waiting = pod.told(QUEUED) or waiting
         return None if pod.gated else pod.metadata.annotations.get(RECEIPT, "")
 
-    waiting = ""
     for name in names:
-        found = await _within(plan.within_s, lambda name=name: receipt(name))  # type: ignore[misc]
+        found = await _within(plan.within_s, partial(receipt, name))
         if found is None:
             raise TrialFailed(
                 f"{name} was not released within {plan.within_s:.0f} s: "
@@ -166,15 +168,16 @@ def _checked_receipt(name: str, text: str) -> None:
 
 
 async def _is_bound(kube: KubeClient, plan: Plan, names: list[str]) -> dict[str, str]:
+    why, nodes = "", {}
+
     async def node(name: str) -> str | None:
         nonlocal why
         pod = await _read(kube, plan.namespace, name)
         why = pod.told("PodScheduled") or why
         return pod.spec.nodeName or None
 
-    why, nodes = "", {}
     for name in names:
-        found = await _within(plan.within_s, lambda name=name: node(name))  # type: ignore[misc]
+        found = await _within(plan.within_s, partial(node, name))
         if found is None:
             raise TrialFailed(
                 f"{name} was released but not placed within {plan.within_s:.0f} s: "
@@ -185,6 +188,8 @@ async def _is_bound(kube: KubeClient, plan: Plan, names: list[str]) -> dict[str,
 
 
 async def _is_recorded(recorder: RecorderClient, plan: Plan, nodes: dict[str, str], tell: Tell) -> None:
+    failure, asked = "", 0
+
     async def receipt(name: str) -> Receipt | None:
         nonlocal failure
         try:
@@ -194,9 +199,8 @@ async def _is_recorded(recorder: RecorderClient, plan: Plan, nodes: dict[str, st
             return None
         return known if known.chosen_node else None
 
-    failure, asked = "", 0
     for name, node in nodes.items():
-        known = await _within(plan.within_s, lambda name=name: receipt(name))  # type: ignore[misc]
+        known = await _within(plan.within_s, partial(receipt, name))
         if known is None:
             told = failure or "it knows no node for it"
             raise TrialFailed(f"the recorder has no receipt of {name} after {plan.within_s:.0f} s: {told}")

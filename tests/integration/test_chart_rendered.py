@@ -84,6 +84,16 @@ VARIANTS: dict[str, tuple[Object, Any, tuple[str, ...]]] = {
     "everything": (EVERYTHING, NEWEST, MONITORING),
 }
 PARTS = ("scheduler", "controller", "recorder", "predictor", "train", "probe", "admission", "test")
+PASSAGES = {
+    ("scheduler", "recorder", 8890),
+    ("scheduler", "predictor", 8889),
+    ("controller", "recorder", 8890),
+    ("controller", "controller", 8891),
+    ("train", "recorder", 8890),
+    ("test", "recorder", 8890),
+    ("probe", "probe", 8893),
+}
+"""Which part asks which: decisions, histories, predictions, requests to the leader, examples, round trips."""
 RESTRICTED = "restricted"
 NEEDED_BY_OTHERS = ("ServiceAccount", "PriorityClass")
 """Made for real: the API server refuses a pod without them, also when it is only tried."""
@@ -217,6 +227,28 @@ def test_selectors_find_their_pods_and_services_open_ports(helm: Helm) -> None:
             wanted = wanted.get("matchLabels", wanted)
             found = [pod for pod in labels if wanted.items() <= pod.items()]
             assert found or "test" in one["metadata"]["name"], one["metadata"]["name"]
+
+
+def test_the_network_lets_through_what_the_parts_ask_of_one_another_and_nothing_else(helm: Helm) -> None:
+    policies = [one for one in helm.objects(EVERYTHING) if one["kind"] == "NetworkPolicy"]
+    everybody = {"app.kubernetes.io/name": "fairlane", "app.kubernetes.io/instance": "fairlane"}
+    deny = next(one["spec"] for one in policies if one["metadata"]["name"] == "fairlane-deny")
+    assert deny == {"podSelector": {"matchLabels": everybody}, "policyTypes": ["Ingress", "Egress"]}
+    assert _passages(policies, "egress", "to") == _passages(policies, "ingress", "from") == PASSAGES
+
+
+def _passages(policies: list[Object], direction: str, peers: str) -> set[tuple[str, str, int]]:
+    """Caller, called and port, as the policies of the one or the other say it."""
+    label = "app.kubernetes.io/component"
+    found = set()
+    for policy in policies:
+        own = policy["spec"]["podSelector"]["matchLabels"].get(label, "")
+        for rule in policy["spec"].get(direction, ()):
+            for peer in rule.get(peers, ()):
+                if other := peer.get("podSelector", {}).get("matchLabels", {}).get(label):
+                    pair = (own, other) if direction == "egress" else (other, own)
+                    found |= {(*pair, port["port"]) for port in rule["ports"]}
+    return found
 
 
 def test_a_private_registry_serves_every_image(helm: Helm) -> None:
