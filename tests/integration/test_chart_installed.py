@@ -21,9 +21,10 @@ from typing import Any
 
 import pytest
 import yaml
+from chart_variants import helm_or_skip
 
 from scheduler.edge.kube import KubeClient, KubeError
-from testbed.chart.helm import CHART, NAMESPACE, NEWEST, Helm, HelmError
+from testbed.chart.helm import CHART, NAMESPACE, NEWEST, HelmError
 from testbed.cluster import Cluster
 from testbed.credentials import kubeconfig
 from testbed.layout import OPTIONAL, Options
@@ -51,9 +52,9 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 class Release:
     """A release on a testbed of its own, and its processes."""
 
-    def __init__(self, cluster: Cluster, program: Path) -> None:
+    def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
-        self.helm = Helm(program, cluster.kubeconfig)
+        self.helm = helm_or_skip(cluster.kubeconfig)
 
     def act(self, *words: str, values: Object | None = None) -> str:
         """A command of Helm about the release."""
@@ -160,11 +161,9 @@ class Release:
 @pytest.fixture(scope="module")
 def release() -> Iterator[Release]:
     """A testbed with room for four pods, and nothing installed."""
-    program = Helm.found()
-    if program is None:
-        pytest.skip("helm is not built: `fairlane testbed programs helm` builds it, then this test runs")
+    helm_or_skip()
     with Cluster(Options(nodes=3, sites=1, node_cpu=2, without=OPTIONAL)) as cluster:
-        yield Release(cluster, program)
+        yield Release(cluster)
 
 
 async def test_a_release_lives_and_no_pod_is_lost(release: Release) -> None:
