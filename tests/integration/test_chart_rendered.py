@@ -172,6 +172,17 @@ def _admission(objects: list[Object]) -> dict[tuple[str, str], Object]:
     return {(one["kind"], one["metadata"]["name"]): {**one, "metadata": None} for one in kept}
 
 
+def test_the_webhooks_rights_in_the_chart_are_those_that_the_command_prints(helm: Helm) -> None:
+    """Which tests/unit/test_chart_rights.py holds against what the webhook asks."""
+    made = _roles(helm.objects({"admission": {"by": "webhook"}}))
+    assert made == _roles(webhook_manifests(AdmissionSettings()))
+
+
+def _roles(objects: list[Object]) -> dict[str, list[Object]]:
+    roles = [one for one in objects if one["kind"] in ("Role", "ClusterRole")]
+    return {one["kind"]: one["rules"] for one in roles if one["metadata"]["name"] == "fairlane-admission"}
+
+
 def test_the_rendered_manifests_are_those_of_the_chart(helm: Helm) -> None:
     """If this fails: make manifests."""
     assert RENDERED.read_text() == rendered(helm)
