@@ -11,6 +11,7 @@ import yaml
 
 from scheduler.config import Settings
 from scheduler.core.admission.kinds import KNOWN
+from scheduler.edge.sources import preset_names
 
 Schema = dict[str, Any]
 FILE = Path(__file__).with_name("values.schema.yaml")
@@ -53,6 +54,10 @@ def _settings() -> tuple[Schema, Schema]:
         properties = (parts[section] if section else made)["properties"]
         for name in names:
             del properties[name]  # a KeyError: the setting is gone, and its name here too late
+    # what the processes check by code, said so that Helm can check it too
+    parts["PrometheusSettings"]["properties"]["url"]["pattern"] = r"^(https?://[^/\s]+.*)?$"
+    preset, _inline = made["properties"]["sources"]["items"]["oneOf"]
+    preset["enum"] = list(preset_names())
     made["description"] = (
         "Settings of the processes, as in fairlane.yaml; what the chart sets is not among them."
     )

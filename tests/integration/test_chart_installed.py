@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import pytest
 import yaml
 from chart_variants import helm_or_skip
 
-from scheduler.edge.kube import KubeClient, KubeError
+from scheduler.edge.kube import JSON_PATCH, KubeClient, KubeError
 from testbed.chart.helm import CHART, NAMESPACE, NEWEST, HelmError
 from testbed.cluster import Cluster
 from testbed.credentials import kubeconfig
@@ -217,14 +217,30 @@ async def _through_changes(release: Release, kube: KubeClient, before: list[str]
 
 
 async def _uninstalled(release: Release, kube: KubeClient, before: list[str]) -> None:
+    opened = [{"op": "remove", "path": "/spec/schedulingGates"}]
+    with pytest.raises(KubeError, match="only the Fairlane controller removes the gate"):
+        await kube.patch(f"{PODS}/waits", opened, JSON_PATCH)
     release.act("uninstall", "fairlane")
     await _are_there(kube, before)
+    await _until_allowed(lambda: kube.patch(f"{PODS}/waits", opened, JSON_PATCH))
     assert (await _read(kube, f"{QUEUES}/default"))["spec"] is not None
     for gone in ("deployments/fairlane-controller", "deployments/fairlane-scheduler"):
         with pytest.raises(KubeError, match="404"):
             await _read(kube, f"/apis/apps/v1/namespaces/{NAMESPACE}/{gone}")
     with pytest.raises(HelmError, match="not found"):
         release.act("status", "fairlane")
+
+
+async def _until_allowed(act: Callable[[], Awaitable[bytes]]) -> None:
+    """A policy that is gone is asked for a moment longer."""
+    for _ in range(100):
+        try:
+            await act()
+            return
+        except KubeError as error:
+            refused = error
+            await asyncio.sleep(0.2)
+    raise refused
 
 
 async def _are_there(kube: KubeClient, uids: list[str]) -> None:

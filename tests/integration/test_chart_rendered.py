@@ -219,7 +219,7 @@ WRONG: list[tuple[Object, str]] = [
     ({"scheduler": {"resources": {"request": {}}}}, r"additional properties 'request' not allowed"),
     (
         {"recorder": {"env": [{"name": "FAIRLANE_TOKEN", "value": "x"}]}},
-        r"/recorder/env/0/name'?: 'not' failed",
+        r"recorder.env sets FAIRLANE_TOKEN, which the chart sets",
     ),
     (
         {"networkPolicies": {"prometheusPorts": [99999]}},
@@ -230,6 +230,11 @@ WRONG: list[tuple[Object, str]] = [
         r"predictor.replicas is 2, but the models are on a volume that one node can",
     ),
     ({"storage": {"accessMode": "ReadWriteMany"}}, r"name a storageClass that can do that"),
+    (
+        {"settings": {"prometheus": {"url": "prometheus:9090"}}},
+        r"/prometheus/url'?: 'prometheus:9090' does not m",
+    ),
+    ({"settings": {"sources": ["node-exporter"]}}, r"value must be one of 'blackbox', 'dcgm'"),
     ({"test": {"namespace": NAMESPACE}}, r"test.namespace is the namespace of the release"),
     ({"scheduler": {"prometheusSecret": "x"}}, r"settings.prometheus.url is empty: say where Prometheus is"),
     (
