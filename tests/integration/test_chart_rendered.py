@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,6 +156,25 @@ def _checksums(objects: list[Object]) -> dict[str, str]:
 def _templates(objects: list[Object]) -> dict[str, Object]:
     """Pod templates, by the name of what makes pods of them."""
     return {one["metadata"]["name"]: template for one in objects if (template := template_of(one))}
+
+
+@pytest.mark.parametrize(("said", "ends"), [(0, 0), (3, 0), (5, 0), (1, 1), (4, 4)])
+def test_a_model_that_is_refused_is_no_failed_job(said: int, ends: int, helm: Helm, tmp_path: Path) -> None:
+    job = next(one for one in helm.objects({}) if one["kind"] == "CronJob")
+    container = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    program = tmp_path / "fairlane"
+    program.write_text(f'#!/bin/sh\necho "$@"\nexit {said}\n')
+    program.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REGISTRY": "s3://models"}
+    ran = subprocess.run(container["command"], env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == ends
+    assert ran.stdout.split()[:5] == [
+        "train",
+        "--recorder",
+        "http://fairlane-recorder:8890",
+        "--registry",
+        "s3://models",
+    ]
 
 
 @pytest.mark.parametrize("kinds", [[], ["jobsets"], ["sparkapplications", "mpijobs", "rayjobs"]])
