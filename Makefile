@@ -12,7 +12,7 @@ PYTEST := $(BIN)/pytest
 # modules compiled once instead of at every start of every process
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-long lint format bench e2e e2e-smoke programs proto lock clean
+.PHONY: help demo test test-long lint format bench e2e e2e-smoke programs manifests proto lock clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +23,8 @@ demo: programs ## The main job end to end on a local cluster, with a report.
 test: lint programs ## Lint, then unit, simulation and integration tests (real processes).
 	$(PYTEST) -q -m "not long"
 
-test-long: lint programs ## The same with the long tests.
+test-long: lint programs ## The same with the long tests, and those that need helm (built once).
+	$(BIN)/fairlane testbed programs helm
 	$(PYTEST) -q --timeout 1800
 
 lint: $(INSTALLED) ## ruff, mypy --strict, import contracts.
@@ -47,6 +48,9 @@ e2e-smoke: $(INSTALLED) ## The shortest run of the same.
 
 programs: $(INSTALLED) ## Find, or build once, the programs of the local cluster.
 	$(BIN)/fairlane testbed programs
+
+manifests: $(INSTALLED) ## Make the chart's generated parts, and manifests/ from the chart (builds helm once).
+	$(BIN)/python -m testbed.chart
 
 proto: $(INSTALLED) ## Generate the gRPC code from model/proto/*.proto.
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. model/proto/*.proto

@@ -32,6 +32,7 @@ __all__ = ["PROGRAMS", "BinaryError", "Program", "ensure", "locate"]
 KUBERNETES_VERSION = "1.37.0"
 ETCD_VERSION = "3.7.0"
 KWOK_VERSION = "0.8.0"
+HELM_VERSION = "4.3.1"
 PROMETHEUS_VERSION = "3.13.5"
 """Where it is built: its Go module counts this as v0.313.5."""
 
@@ -86,6 +87,13 @@ _ALL = (
         GoInstall(f"sigs.k8s.io/kwok/cmd/kwok@v{KWOK_VERSION}"),
         KWOK_VERSION,
         "0.7",
+    ),
+    Program(
+        "helm",
+        GoInstall(f"helm.sh/helm/v4/cmd/helm@v{HELM_VERSION}"),
+        HELM_VERSION,
+        "4.0",  # Helm 3 orders and words things otherwise
+        version_args=("version", "--short"),
     ),
     Program(
         "prometheus",

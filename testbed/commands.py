@@ -190,10 +190,10 @@ def programs(
     Examples:
       fairlane testbed programs
       FAIRLANE_BIN_DIR=/opt/kubernetes/bin fairlane testbed programs
-      fairlane testbed programs kubectl
+      fairlane testbed programs kubectl helm
     """
     with _explained():
-        wanted = names or [name for name in binaries.PROGRAMS if name != "kubectl"]
+        wanted = names or [name for name in binaries.PROGRAMS if name not in ("kubectl", "helm")]
         unknown = sorted(set(wanted) - set(binaries.PROGRAMS))
         if unknown:
             raise TestbedError(f"unknown: {', '.join(unknown)}; known: {', '.join(binaries.PROGRAMS)}")

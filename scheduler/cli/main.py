@@ -41,6 +41,9 @@ COMMANDS: dict[str, Entry] = {
     "probe": Entry(
         "scheduler.cli.probe:app", "Measure RTT, loss and transfer time to peers, within a budget."
     ),
+    "trial": Entry(
+        "scheduler.cli.trial:app", "Submit a small gang, and see whether every part does its share."
+    ),
     "simulate": Entry(
         "scheduler.cli.simulate:app", "Replay jobs: the fair queue beside published policies, in simulation."
     ),

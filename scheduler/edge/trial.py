@@ -1,0 +1,279 @@
+"""A trial of the whole way: a small gang is submitted, and every part of Fairlane must do its share of it.
+
+Admission gates and stamps the pods, the gang waits while it is not complete,
+the controller releases it with a receipt, kube-scheduler binds the pods, and
+the recorder knows where they are. What they would run does not matter, so
+nothing is waited for that depends on images or kubelets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+from scheduler.core.admission.rules import STAMP
+from scheduler.core.receipts import Receipt
+from scheduler.core.types import PREFIX, SCHEDULER_NAME
+from scheduler.edge.announcements import QUEUED
+from scheduler.edge.kube import KubeClient, KubeError
+from scheduler.edge.recorder_client import RecorderClient, RecorderError
+from scheduler.edge.release import GATE, RECEIPT
+
+HELD_S = 2.0
+"""How long an incomplete gang is watched: it must not be released."""
+POLL_S = 0.5
+
+Found = TypeVar("Found")
+Tell = Callable[[str], None]
+
+
+class TrialFailed(Exception):
+    """A part did not do its share; the message says which, and where to look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is submitted, and how long each step may take."""
+
+    namespace: str
+    size: int
+    image: str
+    within_s: float
+
+
+class _Meta(msgspec.Struct, frozen=True):
+    name: str
+    annotations: dict[str, str] = {}
+
+
+class _Gate(msgspec.Struct, frozen=True):
+    name: str
+
+
+class _Spec(msgspec.Struct, frozen=True):
+    nodeName: str = ""
+    schedulerName: str = ""
+    schedulingGates: tuple[_Gate, ...] = ()
+
+
+class _Condition(msgspec.Struct, frozen=True):
+    type: str
+    status: str = ""
+    message: str = ""
+
+
+class _Status(msgspec.Struct, frozen=True):
+    conditions: tuple[_Condition, ...] = ()
+
+
+class _Pod(msgspec.Struct, frozen=True):
+    metadata: _Meta
+    spec: _Spec = _Spec()
+    status: _Status = _Status()
+
+    @property
+    def gated(self) -> bool:
+        return any(gate.name == GATE for gate in self.spec.schedulingGates)
+
+    def told(self, condition: str) -> str:
+        """What a condition of the pod says; empty when it has none of that type."""
+        return next((one.message for one in self.status.conditions if one.type == condition), "")
+
+
+async def try_gang(kube: KubeClient, recorder: RecorderClient | None, plan: Plan, tell: Tell) -> None:
+    """Submit the gang of `plan`, tell each step that went well, and remove the gang again.
+
+    Raises:
+        TrialFailed: with the part that did not do its share.
+    """
+    gang = f"fairlane-trial-{uuid.uuid4().hex[:6]}"
+    async with _removed_at_last(kube, plan.namespace, [f"{gang}-{n}" for n in range(plan.size)]) as names:
+        begun_s = time.monotonic()
+        for name in names[:-1]:
+            await _submit(kube, plan, gang, name)
+        if len(names) > 1:
+            await _is_held(kube, plan, names[:-1], tell)
+        user = await _submit(kube, plan, gang, names[-1])
+        tell(f"admission gated {plan.size} pods and stamped them as {user}")
+        await _is_released(kube, plan, names, tell)
+        nodes = await _is_bound(kube, plan, names)
+        tell(f"kube-scheduler placed them on {', '.join(sorted(set(nodes.values())))}")
+        if recorder is not None:
+            await _is_recorded(recorder, plan, nodes, tell)
+        tell(f"all of it took {time.monotonic() - begun_s:.1f} s")
+
+
+async def _submit(kube: KubeClient, plan: Plan, gang: str, name: str) -> str:
+    """Create a pod; the user that it was stamped with."""
+    try:
+        body = await kube.post(_pods(plan.namespace), _manifest(plan, gang, name))
+    except KubeError as error:
+        raise TrialFailed(f"the API server did not take the pod {plan.namespace}/{name}: {error}") from error
+    pod = msgspec.json.decode(body, type=_Pod)
+    if not pod.gated or STAMP not in pod.metadata.annotations:
+        raise TrialFailed(
+            f"the pod {plan.namespace}/{name} got no gate and no stamp: admission is not installed, or "
+            "leaves it alone (kubectl get mutatingadmissionpolicies,mutatingwebhookconfigurations)"
+        )
+    return pod.metadata.annotations[STAMP]
+
+
+async def _is_held(kube: KubeClient, plan: Plan, names: list[str], tell: Tell) -> None:
+    await asyncio.sleep(HELD_S)
+    for name in names:
+        if not (await _read(kube, plan.namespace, name)).gated:
+            raise TrialFailed(
+                f"{name} was released though its gang is not complete: the controller is at fault"
+            )
+    tell("the gang waits while one of its pods is missing")
+
+
+async def _is_released(kube: KubeClient, plan: Plan, names: list[str], tell: Tell) -> None:
+    waiting = ""
+
+    async def receipt(name: str) -> str | None:
+        nonlocal waiting
+        pod = await _read(kube, plan.namespace, name)
+        waiting = pod.told(QUEUED) or waiting
+        return None if pod.gated else pod.metadata.annotations.get(RECEIPT, "")
+
+    for name in names:
+        found = await _within(plan.within_s, partial(receipt, name))
+        if found is None:
+            raise TrialFailed(
+                f"{name} was not released within {plan.within_s:.0f} s: "
+                + (waiting or "the controller says nothing about it; see its log and `fairlane queue`")
+            )
+        if not found:
+            raise TrialFailed(f"{name} was released without a receipt: not by Fairlane's controller")
+        _checked_receipt(name, found)
+    tell("the controller released the whole gang, with a receipt on every pod")
+
+
+def _checked_receipt(name: str, text: str) -> None:
+    try:
+        told = msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise TrialFailed(f"the receipt of {name} cannot be read: {error}") from error
+    if missing := {"gang", "flow", "released_s", "charged_work"} - told.keys():
+        raise TrialFailed(f"the receipt of {name} does not tell {', '.join(sorted(missing))}")
+
+
+async def _is_bound(kube: KubeClient, plan: Plan, names: list[str]) -> dict[str, str]:
+    why, nodes = "", {}
+
+    async def node(name: str) -> str | None:
+        nonlocal why
+        pod = await _read(kube, plan.namespace, name)
+        why = pod.told("PodScheduled") or why
+        return pod.spec.nodeName or None
+
+    for name in names:
+        found = await _within(plan.within_s, partial(node, name))
+        if found is None:
+            raise TrialFailed(
+                f"{name} was released but not placed within {plan.within_s:.0f} s: "
+                + (why or "kube-scheduler says nothing about it; does deploy/fairlane-scheduler run?")
+            )
+        nodes[name] = found
+    return nodes
+
+
+async def _is_recorded(recorder: RecorderClient, plan: Plan, nodes: dict[str, str], tell: Tell) -> None:
+    failure, asked = "", 0
+
+    async def receipt(name: str) -> Receipt | None:
+        nonlocal failure
+        try:
+            known = await recorder.receipt(plan.namespace, name, 1)
+        except RecorderError as error:
+            failure = str(error)
+            return None
+        return known if known.chosen_node else None
+
+    for name, node in nodes.items():
+        known = await _within(plan.within_s, partial(receipt, name))
+        if known is None:
+            told = failure or "it knows no node for it"
+            raise TrialFailed(f"the recorder has no receipt of {name} after {plan.within_s:.0f} s: {told}")
+        if known.chosen_node != node:
+            raise TrialFailed(f"the recorder says that {name} is on {known.chosen_node}, but it is on {node}")
+        asked += known.decision is not None
+    tell("the recorder knows the placement of every pod")
+    if asked < len(nodes):
+        tell(
+            f"note: the extender was asked about {asked} of {len(nodes)} pods; with one feasible node "
+            "kube-scheduler asks nobody, otherwise `fairlane doctor` says why"
+        )
+
+
+async def _within(within_s: float, look: Callable[[], Awaitable[Found | None]]) -> Found | None:
+    """What `look` finds first; None when it finds nothing in time."""
+    deadline_s = time.monotonic() + within_s
+    while True:
+        found = await look()
+        if found is not None or time.monotonic() > deadline_s:
+            return found
+        await asyncio.sleep(POLL_S)
+
+
+async def _read(kube: KubeClient, namespace: str, name: str) -> _Pod:
+    try:
+        return msgspec.json.decode(await kube.get(f"{_pods(namespace)}/{name}"), type=_Pod)
+    except KubeError as error:
+        raise TrialFailed(f"the pod {namespace}/{name} cannot be read: {error}") from error
+
+
+@asynccontextmanager
+async def _removed_at_last(kube: KubeClient, namespace: str, names: list[str]) -> AsyncIterator[list[str]]:
+    """`names`; pods of these names are deleted at the end, whatever happened."""
+    try:
+        yield names
+    finally:
+        for name in names:
+            try:
+                await kube.delete(f"{_pods(namespace)}/{name}")
+            except KubeError as error:
+                if error.status != 404:
+                    raise TrialFailed(f"the pod {namespace}/{name} stays behind: {error}") from error
+
+
+def _pods(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/pods"
+
+
+def _manifest(plan: Plan, gang: str, name: str) -> dict[str, Any]:
+    annotations = {"gang": gang, "gang-size": str(plan.size), "job-class": "fairlane-trial"}
+    hardened = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    container = {
+        "name": "main",
+        "image": plan.image,
+        "args": ["--help"],
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
+        "securityContext": hardened,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "annotations": {PREFIX + key: told for key, told in annotations.items()}},
+        "spec": {
+            "schedulerName": SCHEDULER_NAME,
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": False,
+            "containers": [container],
+        },
+    }

@@ -1,0 +1,275 @@
+"""A release in its life: installed, tried, upgraded, rolled back, uninstalled, with pods waiting and running.
+
+Helm and the API server are real; the pods of the release run on simulated
+nodes, so the same processes are started here, with the settings of the
+release and as its service accounts: with no more rights than the chart gives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from chart_variants import helm_or_skip
+
+from scheduler.edge.kube import JSON_PATCH, KubeClient, KubeError
+from testbed.chart.helm import CHART, NAMESPACE, NEWEST, HelmError
+from testbed.cluster import Cluster
+from testbed.credentials import kubeconfig
+from testbed.layout import OPTIONAL, Options
+
+Object = dict[str, Any]
+PODS = "/api/v1/namespaces/default/pods"
+QUEUES = "/apis/fairlane.dev/v1alpha1/fairqueues"
+GATE = "fairlane.dev/queue"
+VALUES: Object = {
+    # without a volume: nothing on the testbed makes one
+    "storage": {"postgresql": {"existingSecret": "store"}, "registryUrl": "memory://models"},
+    "settings": {"controller": {"lease_s": 6, "checkpoint_s": 1.0}},
+}
+PROCESSES = ("chart-controller", "chart-recorder", "chart-extender", "chart-scheduler")
+COLLECTIONS = {
+    "Namespace": "/api/v1/namespaces",
+    "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
+    "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
+    "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
+}
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+
+
+class Release:
+    """A release on a testbed of its own, and its processes."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.helm = helm_or_skip(cluster.kubeconfig)
+
+    def act(self, *words: str, values: Object | None = None) -> str:
+        """A command of Helm about the release."""
+        return self.helm.run(*words, "--namespace", NAMESPACE, values=values)
+
+    async def start(self) -> None:
+        """The scheduler, controller, recorder and extender of the release, as its service accounts."""
+        async with KubeClient.connect(str(self.cluster.kubeconfig)) as kube:
+            await self._settle_files(kube)
+            for account in ("scheduler", "controller", "recorder"):
+                await self._account(kube, account)
+        ports = self.cluster.layout.ports
+        self._run_fairlane("recorder", "recorder", {"STORE_URL": f"sqlite:///{self._file('own.db')}"})
+        self._run_fairlane("extender", "scheduler", {})
+        self._run_fairlane("controller", "controller", {})
+        self.cluster.process("fairlane-scheduler").stop()
+        program = self.cluster.layout.binaries["kube-scheduler"]
+        flags = ["--config", str(self._file("scheduler.yaml")), "--bind-address=127.0.0.1"]
+        flags += [
+            f"--secure-port={ports['fairlane_scheduler']}",
+            f"--kubeconfig={self._file('scheduler.kube')}",
+        ]
+        flags += [
+            f"--{one}-kubeconfig={self._file('scheduler.kube')}"
+            for one in ("authentication", "authorization")
+        ]
+        self.cluster.run("chart-scheduler", str(program), *flags)
+
+    async def try_it(self) -> subprocess.CompletedProcess[str]:
+        """What the test hook runs, with the hook's rights."""
+        hooks = [
+            one
+            for one in self.helm.objects(VALUES, NEWEST)
+            if one["kind"] in COLLECTIONS and "helm.sh/hook" in one["metadata"].get("annotations", {})
+        ]
+        async with KubeClient.connect(str(self.cluster.kubeconfig)) as kube:
+            for one in hooks:
+                await kube.post(COLLECTIONS[one["kind"]].format(one["metadata"].get("namespace")), one)
+            await self._account(kube, "test")
+        words = [
+            "--namespace",
+            "fairlane-test",
+            "--kubeconfig",
+            str(self._file("test.kube")),
+            "--within",
+            "60",
+        ]
+        command = [sys.executable, "-m", "scheduler.cli.main", "trial", *words]
+        environment = {**os.environ, **self._environment("RECORDER", {})}
+        return await asyncio.to_thread(
+            subprocess.run, command, env=environment, capture_output=True, text=True, check=False, timeout=240
+        )
+
+    async def _settle_files(self, kube: KubeClient) -> None:
+        base = f"/api/v1/namespaces/{NAMESPACE}"
+        settings = await _read(kube, f"{base}/configmaps/fairlane-settings")
+        self._file("fairlane.settings").write_text(settings["data"]["fairlane.yaml"])
+        scheduler = await _read(kube, f"{base}/configmaps/fairlane-scheduler")
+        text = scheduler["data"]["scheduler.yaml"].replace(
+            ":8888", f":{self.cluster.layout.ports['extender']}"
+        )
+        given = yaml.safe_load(text)
+        given["clientConnection"] = {"kubeconfig": str(self._file("scheduler.kube"))}
+        self._file("scheduler.yaml").write_text(yaml.safe_dump(given))
+        secret = await _read(kube, f"{base}/secrets/fairlane-token")
+        self.token = base64.b64decode(secret["data"]["token"]).decode()
+
+    async def _account(self, kube: KubeClient, name: str) -> None:
+        path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/fairlane-{name}/token"
+        made = json.loads(await kube.post(path, {"spec": {"expirationSeconds": 7200}}))
+        url, trusted = self.cluster.layout.url("apiserver", "https"), self.cluster.layout.file("ca.crt")
+        content = kubeconfig(url, trusted, f"fairlane-{name}", made["status"]["token"])
+        self._file(f"{name}.kube").write_text(json.dumps(content))
+
+    def _run_fairlane(self, command: str, account: str, own: dict[str, str]) -> None:
+        argv = (
+            sys.executable,
+            "-m",
+            "scheduler.cli.main",
+            command,
+            "--kubeconfig",
+            str(self._file(f"{account}.kube")),
+        )
+        self.cluster.run(f"chart-{command}", *argv, env=self._environment(command.upper(), own))
+
+    def _environment(self, section: str, own: dict[str, str]) -> dict[str, str]:
+        port = str(self.cluster.layout.ports[section.lower()])
+        given = {
+            f"FAIRLANE_{section}__{key}": value
+            for key, value in {"HOST": "127.0.0.1", "PORT": port, **own}.items()
+        }
+        return given | {
+            "FAIRLANE_CONFIG": str(self._file("fairlane.settings")),
+            "FAIRLANE_TOKEN": self.token,
+            "FAIRLANE_RECORDER_URL": self.cluster.layout.url("recorder"),
+            "FAIRLANE_PREDICTOR_ADDRESS": "",
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+        }
+
+    def _file(self, name: str) -> Path:
+        return self.cluster.directory / name
+
+
+@pytest.fixture(scope="module")
+def release() -> Iterator[Release]:
+    """A testbed with room for four pods, and nothing installed."""
+    helm_or_skip()
+    with Cluster(Options(nodes=3, sites=1, node_cpu=2, without=OPTIONAL)) as cluster:
+        yield Release(cluster)
+
+
+async def test_a_release_lives_and_no_pod_is_lost(release: Release) -> None:
+    words = ("install", "fairlane", str(CHART), "--create-namespace")
+    said = release.act(*words, values=VALUES)
+    assert "helm test fairlane" in said
+    await release.start()
+    tried = await release.try_it()
+    log = release.cluster.process("chart-controller").log_tail(30)
+    assert tried.returncode == 0, f"{tried.stdout}{tried.stderr}\n{log}"
+    for step in ("gated 2", "waits while one", "a receipt on every pod", "placed them", "recorder knows"):
+        assert step in tried.stdout
+    _metrics_of_alerts_are_served(release.cluster)
+    for process in PROCESSES:
+        assert "forbidden" not in release.cluster.process(process).log_tail(10_000).lower(), process
+    async with KubeClient.connect(str(release.cluster.kubeconfig)) as kube:
+        queue = _head("FairQueue", "default") | {"apiVersion": "fairlane.dev/v1alpha1", "spec": {}}
+        await kube.post(QUEUES, queue)
+        before = [await _submit(kube, name, size) for name, size in (("runs", 1), ("waits", 2))]
+        await _until(kube, "runs", lambda pod: pod["status"].get("phase") == "Running")
+        await _until(kube, "waits", lambda pod: "conditions" in pod["status"])
+        await _through_changes(release, kube, before)
+        await _uninstalled(release, kube, before)
+        release.act(*words, values=VALUES)  # what stayed belongs to the release again
+        release.act("uninstall", "fairlane")
+
+
+def _metrics_of_alerts_are_served(cluster: Cluster) -> None:
+    """An alert about a metric that nobody serves would never fire."""
+    served = ""
+    for process in ("controller", "recorder"):
+        with urllib.request.urlopen(f"{cluster.layout.url(process)}/metrics", timeout=10) as answer:
+            served += answer.read().decode()
+    alerts = (CHART / "files" / "alerts.yaml").read_text()
+    named = {re.sub(r"_(sum|count)$", "", name) for name in re.findall(r"\bfairlane_\w+", alerts)}
+    assert {name for name in named if name not in served} == set()
+
+
+async def _through_changes(release: Release, kube: KubeClient, before: list[str]) -> None:
+    token = await _read(kube, f"/api/v1/namespaces/{NAMESPACE}/secrets/fairlane-token")
+    changed = {**VALUES, "controller": {"replicas": 2}, "admission": {"kinds": ["jobsets"]}}
+    release.act("upgrade", "fairlane", str(CHART), values=changed)
+    policies = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies"
+    assert await _read(kube, f"{policies}/fairlane-stamp-jobsets")
+    again = await _read(kube, f"/api/v1/namespaces/{NAMESPACE}/secrets/fairlane-token")
+    assert again["data"] == token["data"]
+    release.act("rollback", "fairlane")
+    with pytest.raises(KubeError, match="404"):
+        await _read(kube, f"{policies}/fairlane-stamp-jobsets")
+    await _are_there(kube, before)
+
+
+async def _uninstalled(release: Release, kube: KubeClient, before: list[str]) -> None:
+    opened = [{"op": "remove", "path": "/spec/schedulingGates"}]
+    with pytest.raises(KubeError, match="only the Fairlane controller removes the gate"):
+        await kube.patch(f"{PODS}/waits", opened, JSON_PATCH)
+    release.act("uninstall", "fairlane")
+    await _are_there(kube, before)
+    await _until_allowed(lambda: kube.patch(f"{PODS}/waits", opened, JSON_PATCH))
+    assert (await _read(kube, f"{QUEUES}/default"))["spec"] is not None
+    for gone in ("deployments/fairlane-controller", "deployments/fairlane-scheduler"):
+        with pytest.raises(KubeError, match="404"):
+            await _read(kube, f"/apis/apps/v1/namespaces/{NAMESPACE}/{gone}")
+    with pytest.raises(HelmError, match="not found"):
+        release.act("status", "fairlane")
+
+
+async def _until_allowed(act: Callable[[], Awaitable[bytes]]) -> None:
+    """A policy that is gone is asked for a moment longer."""
+    for _ in range(100):
+        try:
+            await act()
+            return
+        except KubeError as error:
+            refused = error
+            await asyncio.sleep(0.2)
+    raise refused
+
+
+async def _are_there(kube: KubeClient, uids: list[str]) -> None:
+    running, waiting = [await _read(kube, f"{PODS}/{name}") for name in ("runs", "waits")]
+    assert [running["metadata"]["uid"], waiting["metadata"]["uid"]] == uids
+    assert running["status"]["phase"] == "Running"
+    assert [gate["name"] for gate in waiting["spec"]["schedulingGates"]] == [GATE]
+
+
+async def _submit(kube: KubeClient, name: str, size: int) -> str:
+    """One pod of a gang of `size`; its uid."""
+    container = {"name": "main", "image": "none", "resources": {"requests": {"cpu": "1"}}}
+    pod = _head("Pod", name)
+    pod["metadata"]["annotations"] = {"fairlane.dev/gang": name, "fairlane.dev/gang-size": str(size)}
+    pod["spec"] = {"schedulerName": "fairlane", "containers": [container]}
+    return str(json.loads(await kube.post(PODS, pod))["metadata"]["uid"])
+
+
+async def _until(kube: KubeClient, name: str, holds: Any) -> None:
+    for _ in range(300):
+        if holds(await _read(kube, f"{PODS}/{name}")):
+            return
+        await asyncio.sleep(0.2)
+    raise AssertionError(await _read(kube, f"{PODS}/{name}"))
+
+
+async def _read(kube: KubeClient, path: str) -> Object:
+    return dict(json.loads(await kube.get(path)))
+
+
+def _head(kind: str, name: str) -> Object:
+    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}}

@@ -1,0 +1,81 @@
+"""The chart's made parts are what the code makes now; the schema knows what administrators may set."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scheduler.config import Settings
+from testbed.chart.files import ROOT, differing, without_helm
+from testbed.chart.helm import CHART
+from testbed.chart.schema import CHARTS_OWN, values_schema
+
+SCHEMA = values_schema()
+TAKEN_AS_THEY_ARE = {"global", "nodeAffinity", "podAffinity", "podAntiAffinity"}
+"""Kubernetes' own, which the API server checks."""
+
+
+def test_the_made_files_are_what_the_code_makes_now() -> None:
+    """If this fails: make manifests."""
+    assert [str(path.relative_to(ROOT)) for path in differing(without_helm())] == []
+
+
+def test_the_defaults_are_all_described_and_all_that_is_described_has_a_default() -> None:
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+    described = SCHEMA["properties"].keys() - {"global"}
+    assert defaults.keys() == described
+    for name in described - {"settings"}:
+        below = SCHEMA["properties"][name].get("properties", {})
+        assert (defaults[name] or {}).keys() == below.keys(), name
+
+
+def test_every_object_that_people_write_refuses_what_it_does_not_know() -> None:
+    open_ones = [path for path, one in _objects(SCHEMA, "") if "additionalProperties" not in one]
+    assert {path.rpartition(".")[2] for path in open_ones} <= TAKEN_AS_THEY_ARE
+
+
+def test_every_value_says_what_it_is() -> None:
+    silent = [
+        path for path, one in _properties(SCHEMA, "") if not one.get("description") and "$ref" not in one
+    ]
+    assert [path for path in silent if not re.search(r"Settings|Source|ReadingQuery", path)] == []
+
+
+def test_settings_are_those_of_the_processes_but_for_the_charts_own() -> None:
+    known = SCHEMA["properties"]["settings"]["properties"].keys()
+    assert known == Settings.model_fields.keys() - set(CHARTS_OWN[""])
+    assert "bearer_token" not in SCHEMA["$defs"]["PrometheusSettings"]["properties"]
+
+
+def test_the_charts_version_is_the_projects() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    project = re.search(r'^version = "(.*)"', (Path(ROOT) / "pyproject.toml").read_text(), re.MULTILINE)
+    assert project is not None
+    assert chart["version"] == chart["appVersion"] == project[1]
+
+
+def _objects(schema: Any, path: str) -> list[tuple[str, Any]]:
+    """Every schema of an object, with its path."""
+    found = []
+    if isinstance(schema, dict):
+        if schema.get("type") == "object":
+            found.append((path, schema))
+        for key, one in schema.items():
+            found += _objects(one, f"{path}.{key}")
+    if isinstance(schema, list):
+        for one in schema:
+            found += _objects(one, path)
+    return found
+
+
+def _properties(schema: Any, path: str) -> list[tuple[str, Any]]:
+    found = []
+    if isinstance(schema, dict):
+        for key, one in schema.items():
+            if key == "properties":
+                found += [(f"{path}.{name}", value) for name, value in one.items()]
+            found += _properties(one, f"{path}.{key}")
+    return found
