@@ -33,6 +33,8 @@ RARELY_UNKNOWN = 0.02
 PATIENCE = 40
 CLEARLY = 1.0
 """Standard errors by which an alternative must be better before it is taken."""
+BEST_OF_MANY = 2.0
+"""The same for trees: their number is the best of many for these very rows, which alone gains about one."""
 
 
 @dataclass(frozen=True)
@@ -208,13 +210,13 @@ def _grown(
         parameters, data, settings.trees, valid_sets=[check], valid_names=["held"], callbacks=[stop]
     )
     grown = np.abs(left - booster.predict(start.completed(held.inputs.matrix)))
-    return booster if clearly_smaller(grown, np.abs(left), held.weight) else None
+    return booster if clearly_smaller(grown, np.abs(left), held.weight, BEST_OF_MANY) else None
 
 
-def clearly_smaller(errors: Floats, others: Floats, weight: Floats) -> bool:
-    """Whether these errors are smaller than the others of the same rows by more than chance would have it."""
+def clearly_smaller(errors: Floats, others: Floats, weight: Floats, by: float = CLEARLY) -> bool:
+    """Whether these errors are smaller than the others of the same rows, `by` standard errors or more."""
     gain = (others - errors) * weight
-    return bool(gain.mean() > CLEARLY * gain.std() / np.sqrt(len(gain)))
+    return bool(gain.mean() > by * gain.std() / np.sqrt(len(gain)))
 
 
 def _parameters(residual: Floats, settings: Settings, recipe: Recipe) -> dict[str, Any]:

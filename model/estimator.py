@@ -281,7 +281,7 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         if sample.inputs.terms.shape[1] > 0:
             yield [{"level_weight": 0.0}]
         yield [{"min_child": 5}, {"min_child": 5, "leaves": 31}]
-        if self.linear:
+        if self.linear and not settings.constrained:  # its coefficients know no signs
             yield [{"linear": True}]
         if not settings.constrained:
             yield [{"objective": "l1"}]
