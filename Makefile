@@ -21,11 +21,13 @@ demo: programs ## The main job end to end on a local cluster, with a report.
 	$(BIN)/fairlane demo
 
 test: lint programs ## Lint, then unit, simulation and integration tests (real processes).
-	$(PYTEST) -q -m "not long"
+	$(PYTEST) -q -m "not long" -n auto tests/unit tests/simulation
+	$(PYTEST) -q -m "not long" tests/integration
 
 test-long: lint programs ## The same with the long tests, and those that need helm (built once).
 	$(BIN)/fairlane testbed programs helm
-	$(PYTEST) -q --timeout 1800
+	$(PYTEST) -q --timeout 1800 -n auto tests/unit tests/simulation
+	$(PYTEST) -q --timeout 1800 tests/integration
 
 lint: $(INSTALLED) ## ruff, mypy --strict, import contracts.
 	$(BIN)/ruff check .
