@@ -102,14 +102,15 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 async def test_however_the_bytes_are_cut_each_request_gets_its_answer_in_turn(seed: int) -> None:
     rng = random.Random(seed)
     kinds = [rng.random() < 0.7 for _ in range(12)]
-    stream = b"".join(post(b'{"n":%d}' % i) if call else HEALTH for i, call in enumerate(kinds))
+    told = [b'{"n":%d,"names":"%s"}' % (i, 100 * b"x") if call else b"ok\n" for i, call in enumerate(kinds)]
+    stream = b"".join(post(body) if call else HEALTH for body, call in zip(told, kinds, strict=True))
     connection, pieces = Connection(), []
     while stream:
         cut = rng.choice([1, 3, 40, 90, 100_000])
         pieces.append(stream[:cut])
         stream = stream[cut:]
     written = await connection.send(*pieces)
-    assert bodies(written) == [b'{"n":%d}' % i if call else b"ok\n" for i, call in enumerate(kinds)]
+    assert bodies(written) == told
     assert connection.echo.afterwards == connection.echo.bodies
 
 
