@@ -116,7 +116,8 @@ class StoreWriter:
                     await self._prune()
                     prune_at_s = self._clock() + PRUNE_S
         finally:
-            await self._flush()
+            while self._owed and await self._flush():
+                pass
             self._thread.shutdown(wait=True)
 
     async def _wait(self) -> None:
