@@ -63,7 +63,7 @@ def _walk(book: Book, overtake: Overtake) -> list[Action]:
         if placement is None and without_room_too_long(book, head.record):
             placement = {}
         if placement is None:
-            if _reserve(book, head, head.record.wanted()):
+            if book.fits_empty(head.record) and _reserve(book, head, head.record.wanted()):
                 break
             actions += _set_aside(book, head.record)
             continue
@@ -195,7 +195,8 @@ def _ends(book: Book) -> Iterator[End]:
 
 def _set_aside(book: Book, record: GangRecord) -> list[Report]:
     """The head fits at no time: it is infeasible, or must wait until something that is not ours changes."""
-    book.doubt(record)
+    if book.fits_empty(record):
+        book.doubt(record)
     if book.feasible(record):
         record.retry_s = book.now_s + 1.0
         return []

@@ -201,8 +201,10 @@ class WaitingRoom:
 
     def feasible(self, record: GangRecord) -> bool:
         """True when the gang would fit the queue's nodes if nothing of ours ran, or more may come."""
-        if self.settings.release_head_after_s < math.inf:
-            return True
+        return self.settings.release_head_after_s < math.inf or self.fits_empty(record)
+
+    def fits_empty(self, record: GangRecord) -> bool:
+        """True when the gang would fit the nodes there are if nothing of ours ran (or there are none)."""
         known = self._feasible.get(record.form)
         if known is not None and (known < 0 or known == self.capacity.node_changes):
             return known < 0
