@@ -94,8 +94,12 @@ def outlook(photo: Photograph, reaches: Sequence[Reach], *, arrivals: bool) -> O
 
 
 def quantile(ordered: Sequence[float], part: float) -> float:
-    """Between the two values around that part of them; infinite as soon as one of these is."""
-    at = part * (len(ordered) - 1)
+    """Between the two values around that part of them; infinite as soon as one of these is.
+
+    Of n equally likely values a further one lies below the k-th with probability k / (n + 1): so p10 to p90
+    covers 80 % however few futures there are (from nine on).
+    """
+    at = min(max(part * (len(ordered) + 1) - 1.0, 0.0), len(ordered) - 1.0)
     low, high = ordered[math.floor(at)], ordered[math.ceil(at)]
     return low if low == high else low + (at - math.floor(at)) * (high - low)
 
