@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from scheduler.core.queue.arrivals import Past, RecentArrivals
 from scheduler.core.queue.events import Estimate, Event, GangArrived
-from scheduler.core.queue.expected import ExpectedStart, futures_of, outlook
+from scheduler.core.queue.expected import ExpectedStart, Verdict, futures_of, outlook
 from scheduler.core.queue.photograph import Photograph
 from simulator.cluster import Cluster
 from simulator.comparison import Setting
@@ -77,8 +78,8 @@ def coverage(told: Sequence[Told]) -> Coverage:
     """What these say together; NaN where there is nothing to say."""
     if not told:
         return Coverage(0, *(math.nan for _ in range(6)))
-    early = sum(each.start_s < each.expected.p10_s for each in told)
-    late = sum(each.start_s > each.expected.p90_s for each in told)
+    verdicts = Counter(each.expected.verdict(each.start_s) for each in told)
+    early, late = verdicts[Verdict.EARLY], verdicts[Verdict.LATE]
     closed = [each for each in told if math.isfinite(each.expected.p90_s)]
     waits = [(each, max(each.start_s - each.at_s, 1.0)) for each in closed]
     return Coverage(

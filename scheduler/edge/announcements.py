@@ -202,7 +202,11 @@ def _starts(start: ExpectedStart) -> str:
         return f"expected start: later{later} (by {start.futures} {start.source})"
     if not start.futures:
         return f"expected start {_instant(start.p50_s)} (by {start.source})"
-    latest = _instant(start.p90_s) if math.isfinite(start.p90_s) else f"much after {_instant(start.p50_s)}"
+    latest = (
+        _instant(math.ceil(start.p90_s))
+        if math.isfinite(start.p90_s)
+        else f"much after {_instant(start.p50_s)}"
+    )
     between = f"between {_instant(start.p10_s)} and {latest} with a probability of 80 %"
     return f"expected start {_instant(start.p50_s)}, {between} (by {start.futures} {start.source})"
 

@@ -82,8 +82,7 @@ class ExpectedStarts:
         """A gang is released: was that when it was first told?"""
         first = self._first.pop(uid, None)
         if first is not None:
-            early, late = now_s < first.p10_s, now_s > first.p90_s
-            self.verdicts["early" if early else "late" if late else "inside"] += 1
+            self.verdicts[first.verdict(now_s)] += 1
 
     def of(self, gang: GangReceipt) -> ExpectedStart | None:
         """When this gang is expected to start; None when it does not wait, or nothing is known yet."""

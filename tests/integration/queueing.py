@@ -91,8 +91,7 @@ def small_cluster(**settings: Any) -> Cluster:
         "tick_s": 1.0,
         "announce_s": 1.0,
         "check_s": 1.0,
-        "expected_every_s": 1.0,
-        "expected_core_share": 0.5,
+        "expected_every_s": 2.0,
         **settings,
     }
     options = Options(nodes=2, sites=1, node_cpu=2, without=OPTIONAL, settings={"controller": own})

@@ -28,6 +28,7 @@ def test_starts_are_counted_inside_before_after_and_open() -> None:
     found = coverage([told(15.0), told(20.0), told(9.0), told(21.0), told(99.0, p90_s=math.inf)])
     assert found.told == 5
     assert (found.inside, found.early, found.late, found.open) == pytest.approx((0.6, 0.2, 0.2, 0.2))
+    assert coverage([told(9.5, p10_s=9.6), told(20.4, p90_s=20.2)]).inside == 1.0  # told in whole seconds
     assert coverage([]).told == 0
     waits = by_horizon([told(601.0), told(59.0, p10_s=math.inf)])
     assert [one.told for one in waits.values()] == [1, 0, 1]

@@ -21,7 +21,7 @@ from scheduler.core.queue.events import (
     ReleaseFailed,
     Tick,
 )
-from scheduler.core.queue.expected import Outlook, StartSource, futures_of, outlook
+from scheduler.core.queue.expected import Outlook, StartSource, futures_of, outlook, quantile
 from scheduler.core.queue.futures import Future, reached, run_time_s
 from scheduler.core.queue.gatekeeper import Gatekeeper
 from scheduler.core.queue.photograph import Photograph
@@ -263,3 +263,13 @@ def test_the_less_is_known_of_run_times_the_wider_is_the_interval() -> None:
         assert start_.p10_s < start_.p50_s < start_.p90_s
         widths.append(start_.p90_s - start_.p10_s)
     assert widths[1] > 2 * widths[0]
+
+
+@pytest.mark.parametrize("futures", [10, 12, 40])
+def test_an_interval_covers_as_much_however_few_futures_it_comes_from(futures: int) -> None:
+    source = random.Random(7)
+    inside, rounds = 0, 4000
+    for _ in range(rounds):
+        values = sorted(source.random() for _ in range(futures))
+        inside += quantile(values, 0.1) <= source.random() <= quantile(values, 0.9)
+    assert inside / rounds == pytest.approx(0.8, abs=0.025)
