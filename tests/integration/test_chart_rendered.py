@@ -253,6 +253,10 @@ WRONG: list[tuple[Object, str]] = [
         r"/prometheus/url'?: 'prometheus:9090' does not m",
     ),
     ({"settings": {"sources": ["node-exporter"]}}, r"value must be one of 'blackbox', 'dcgm'"),
+    (
+        {"commonLabels": {"release": "a"}, "monitoring": {"labels": {"release": "b"}}},
+        r"the label release is in monitoring.labels and in commonLabels: leave it out of one",
+    ),
     ({"test": {"namespace": NAMESPACE}}, r"test.namespace is the namespace of the release"),
     ({"scheduler": {"prometheusSecret": "x"}}, r"settings.prometheus.url is empty: say where Prometheus is"),
     (
