@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,13 @@ def helm_or_skip(kubeconfig: Path | None = None) -> Helm:
     if program is None:
         pytest.skip("helm is not built: `fairlane testbed programs helm` builds it, then this test runs")
     return Helm(program, kubeconfig)
+
+
+@cache
+def objects_of(variant: str) -> list[Object]:
+    """What Helm makes of a variant; rendered once a run, so not to be changed."""
+    values, cluster, apis = VARIANTS[variant]
+    return helm_or_skip().objects(values, cluster, apis)
 
 
 def template_of(one: Object) -> Object | None:

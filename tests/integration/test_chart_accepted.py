@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 from admission_setup import with_admin
-from chart_variants import PARTS, VARIANTS, Object, helm_or_skip, pod_of
+from chart_variants import PARTS, VARIANTS, Object, helm_or_skip, objects_of, pod_of
 
 from scheduler.edge.kube import KubeClient, KubeError
 from testbed.chart.helm import CHART, NAMESPACE, Helm
@@ -49,6 +49,11 @@ def served(cluster: Cluster, helm: Helm) -> Iterator[Cluster]:  # noqa: ARG001 -
     asyncio.run(with_admin(cluster, lambda kube: _remove([_class(), *accounts, *mine], kube)))
 
 
+def _timed(variant: str) -> object:
+    """Two variants have all kinds of objects between them; the others take longer than they tell."""
+    return variant if variant in ("defaults", "everything") else pytest.param(variant, marks=pytest.mark.long)
+
+
 async def _create(objects: list[Object], kube: KubeClient) -> None:
     for one in objects:
         try:
@@ -67,11 +72,10 @@ async def _remove(objects: list[Object], kube: KubeClient) -> None:
                 raise
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [_timed(name) for name in VARIANTS])
 @pytest.mark.usefixtures("served")
-async def test_the_api_server_takes_every_object_of(variant: str, helm: Helm, kube: KubeClient) -> None:
-    values, cluster, apis = VARIANTS[variant]
-    objects = helm.objects(values, cluster, apis)
+async def test_the_api_server_takes_every_object_of(variant: str, kube: KubeClient) -> None:
+    objects = objects_of(variant)
     assert len(objects) > 25
     for one in objects:
         await _try(kube, one)
@@ -79,8 +83,7 @@ async def test_the_api_server_takes_every_object_of(variant: str, helm: Helm, ku
 
 @pytest.mark.usefixtures("served")
 async def test_the_api_server_holds_every_pod_for_restricted(helm: Helm, kube: KubeClient) -> None:
-    values, cluster, apis = VARIANTS["everything"]
-    objects = helm.objects(values, cluster, apis) + helm.objects({"admission": {"by": "webhook"}})
+    objects = objects_of("everything") + helm.objects({"admission": {"by": "webhook"}})
     pods = {one["metadata"]["name"]: pod for one in objects if (pod := pod_of(one))}
     assert len(pods) == len(PARTS)
     path = f"/api/v1/namespaces/{RESTRICTED}/pods?dryRun=All"

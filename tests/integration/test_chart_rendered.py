@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-from chart_variants import EVERYTHING, HA, MONITORING, VARIANTS, Object, helm_or_skip, pod_of, template_of
+from chart_variants import VARIANTS, Object, helm_or_skip, objects_of, pod_of, template_of
 
 from scheduler.admission_settings import AdmissionSettings
 from scheduler.config import Settings
 from scheduler.edge.manifests import policy_manifests, webhook_manifests
 from testbed.chart.files import RENDERED, rendered
-from testbed.chart.helm import CHART, NAMESPACE, NEWEST, OLDER, Helm, HelmError
+from testbed.chart.helm import CHART, NAMESPACE, OLDER, Helm, HelmError
 
 PASSAGES = {
     ("scheduler", "recorder", 8890),
@@ -35,11 +34,8 @@ def helm() -> Helm:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_pod_is_restricted_and_says_what_it_needs(variant: str, helm: Helm) -> None:
-    values, cluster, apis = VARIANTS[variant]
-    pods = [
-        (one["metadata"]["name"], pod) for one in helm.objects(values, cluster, apis) if (pod := pod_of(one))
-    ]
+def test_every_pod_is_restricted_and_says_what_it_needs(variant: str) -> None:
+    pods = [(one["metadata"]["name"], pod) for one in objects_of(variant) if (pod := pod_of(one))]
     assert len(pods) >= 5
     for name, pod in pods:
         assert pod["securityContext"]["runAsNonRoot"], name
@@ -56,9 +52,8 @@ def test_every_pod_is_restricted_and_says_what_it_needs(variant: str, helm: Helm
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_settings_can_be_used_by_the_processes(variant: str, helm: Helm, tmp_path: Any) -> None:
-    values, cluster, apis = VARIANTS[variant]
-    objects = helm.objects(values, cluster, apis)
+def test_the_settings_can_be_used_by_the_processes(variant: str, tmp_path: Path) -> None:
+    objects = objects_of(variant)
     text = next(one for one in objects if one["metadata"]["name"] == "fairlane-settings")["data"][
         "fairlane.yaml"
     ]
@@ -70,8 +65,8 @@ def test_the_settings_can_be_used_by_the_processes(variant: str, helm: Helm, tmp
     assert {url.removeprefix("http://").partition(":")[0] for url in urls} <= services
 
 
-def test_selectors_find_their_pods_and_services_open_ports(helm: Helm) -> None:
-    objects = helm.objects(EVERYTHING, NEWEST, MONITORING)
+def test_selectors_find_their_pods_and_services_open_ports() -> None:
+    objects = objects_of("everything")
     labels = [template["metadata"]["labels"] for template in _templates(objects).values()]
     for one in objects:
         spec = one.get("spec", {})
@@ -82,8 +77,8 @@ def test_selectors_find_their_pods_and_services_open_ports(helm: Helm) -> None:
             assert found or "test" in one["metadata"]["name"], one["metadata"]["name"]
 
 
-def test_the_network_lets_through_what_the_parts_ask_of_one_another_and_nothing_else(helm: Helm) -> None:
-    policies = [one for one in helm.objects(EVERYTHING) if one["kind"] == "NetworkPolicy"]
+def test_the_network_lets_through_what_the_parts_ask_of_one_another_and_nothing_else() -> None:
+    policies = [one for one in objects_of("everything") if one["kind"] == "NetworkPolicy"]
     everybody = {"app.kubernetes.io/name": "fairlane", "app.kubernetes.io/instance": "fairlane"}
     deny = next(one["spec"] for one in policies if one["metadata"]["name"] == "fairlane-deny")
     assert deny == {"podSelector": {"matchLabels": everybody}, "policyTypes": ["Ingress", "Egress"]}
@@ -104,8 +99,8 @@ def _passages(policies: list[Object], direction: str, peers: str) -> set[tuple[s
     return found
 
 
-def test_a_private_registry_serves_every_image(helm: Helm) -> None:
-    objects = helm.objects({"image": {"registry": "registry.internal:5000/mirror"}})
+def test_a_private_registry_serves_every_image() -> None:
+    objects = objects_of("air-gapped")
     images = {
         container["image"] for one in objects if (pod := pod_of(one)) for container in pod["containers"]
     }
@@ -123,13 +118,13 @@ def test_kube_scheduler_is_that_of_the_cluster_also_where_its_version_has_words(
     assert "registry.k8s.io/kube-scheduler:v1.34.2" in images
 
 
-def test_who_mounts_the_volume_of_one_node_is_together(helm: Helm) -> None:
-    together = _mounting(helm.objects({}))
+def test_who_mounts_the_volume_of_one_node_is_together() -> None:
+    together = _mounting(objects_of("no Prometheus operator"))
     assert together.keys() == {"fairlane-recorder", "fairlane-predictor", "fairlane-train"}
     for name, pod in together.items():
         terms = pod["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
         assert [term["topologyKey"] for term in terms] == ["kubernetes.io/hostname"], name
-    apart = _mounting(helm.objects(HA))
+    apart = _mounting(objects_of("highly available"))
     assert apart.keys() == {"fairlane-predictor", "fairlane-train"}
     assert all("affinity" not in pod for pod in apart.values())
 
@@ -159,8 +154,8 @@ def _templates(objects: list[Object]) -> dict[str, Object]:
 
 
 @pytest.mark.parametrize(("said", "ends"), [(0, 0), (3, 0), (5, 0), (1, 1), (4, 4)])
-def test_a_model_that_is_refused_is_no_failed_job(said: int, ends: int, helm: Helm, tmp_path: Path) -> None:
-    job = next(one for one in helm.objects({}) if one["kind"] == "CronJob")
+def test_a_model_that_is_refused_is_no_failed_job(said: int, ends: int, tmp_path: Path) -> None:
+    job = next(one for one in objects_of("no Prometheus operator") if one["kind"] == "CronJob")
     container = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
     program = tmp_path / "fairlane"
     program.write_text(f'#!/bin/sh\necho "$@"\nexit {said}\n')
@@ -211,7 +206,8 @@ def test_the_rendered_manifests_are_those_of_the_chart(helm: Helm) -> None:
 
 
 def test_the_resource_and_the_volume_stay_unless_asked(helm: Helm) -> None:
-    assert _kept(helm.objects({})) == {"CustomResourceDefinition", "PersistentVolumeClaim"}
+    kept = {"CustomResourceDefinition", "PersistentVolumeClaim"}
+    assert _kept(objects_of("no Prometheus operator")) == kept
     assert _kept(helm.objects({"crds": {"keep": False}, "storage": {"keep": False}})) == set()
 
 
@@ -257,6 +253,10 @@ WRONG: list[tuple[Object, str]] = [
         r"/prometheus/url'?: 'prometheus:9090' does not m",
     ),
     ({"settings": {"sources": ["node-exporter"]}}, r"value must be one of 'blackbox', 'dcgm'"),
+    (
+        {"commonLabels": {"release": "a"}, "monitoring": {"labels": {"release": "b"}}},
+        r"the label release is in monitoring.labels and in commonLabels: leave it out of one",
+    ),
     ({"test": {"namespace": NAMESPACE}}, r"test.namespace is the namespace of the release"),
     ({"scheduler": {"prometheusSecret": "x"}}, r"settings.prometheus.url is empty: say where Prometheus is"),
     (
