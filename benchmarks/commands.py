@@ -134,9 +134,9 @@ def eta(
         str, typer.Option(help="Sigmas of the error that estimates have, and history: none, only past runs.")
     ] = ETA_ESTIMATES,
     first: Annotated[int, typer.Option(min=0, help="Only the first so many jobs of each; 0: all.")] = 0,
-    photographs: Annotated[int, typer.Option(min=1, help="Instants at which starts are told.")] = 12,
-    futures: Annotated[int, typer.Option(min=2, help="Futures run of each, with and without arrivals.")] = 20,
-    gangs: Annotated[int, typer.Option(min=1, help="Waiting gangs told of, the next first.")] = 300,
+    photographs: Annotated[int, typer.Option(min=1, help="Instants at which starts are told.")] = 30,
+    futures: Annotated[int, typer.Option(min=2, help="Futures run of each, with and without arrivals.")] = 12,
+    gangs: Annotated[int, typer.Option(min=1, help="Waiting gangs told of, the next first.")] = 60,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
     out: Out = RESULTS,
     output: Json = "table",
