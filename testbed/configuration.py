@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from testbed.credentials import USERS
 from testbed.layout import Layout, Options
 
 FAIRLANE_SCHEDULER = "fairlane"
@@ -103,6 +104,7 @@ def fairlane_settings(options: Options, layout: Layout, token: str) -> Config:
         "recorder_url": layout.url("recorder"),
         "controller_url": layout.url("controller"),
         "token": token,
+        "admission": {"controller": USERS["controller"][0]},
         "extender": {"host": "127.0.0.1", "port": layout.ports["extender"], "prefix": EXTENDER_PREFIX},
         "recorder": {
             "host": "127.0.0.1",

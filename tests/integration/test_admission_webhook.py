@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(300)
 TEAM = PODS.format("team")
 OURS = {"schedulerName": "fairlane"}
 HOOKS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/fairlane"
-SHORT = {"ca_s": 16.0, "certificate_s": 8.0, "settle_s": 2.0, "check_s": 0.25}
+SHORT = {"ca_s": 24.0, "certificate_s": 12.0, "settle_s": 2.0, "check_s": 0.25}
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ async def test_no_call_is_refused_while_certificates_and_cas_are_renewed(short_l
     created = 0
     async with short_lived.user("alice") as alice:
         await _until_gated(alice)
-        deadline_s = asyncio.get_running_loop().time() + 30
+        deadline_s = asyncio.get_running_loop().time() + 45
         while asyncio.get_running_loop().time() < deadline_s:
             try:
                 made = json.loads(await alice.post(TEAM + DRY, pod(**OURS)))

@@ -89,14 +89,21 @@ def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
 
 def _testbed(*arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "scheduler.cli.main", "testbed", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # a suite that runs in the background of a shell ignores SIGINT, and so would its children
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def _is_supervisor(pid: int) -> bool:
     return b"testbed.supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-def _until(condition: Callable[[], bool], within_s: float = 180.0) -> None:
+def _until(condition: Callable[[], bool], within_s: float = 120.0) -> None:
     deadline_s = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline_s, f"not true within {within_s:.0f} s"

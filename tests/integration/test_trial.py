@@ -25,8 +25,8 @@ class _Pods(msgspec.Struct):
 
 @pytest.fixture(scope="module")
 def admitted(cluster: Cluster) -> Iterator[Cluster]:
-    """The shared testbed with admission policies; its controller runs as the user fairlane."""
-    with installed(cluster, "policies", controller="fairlane"):
+    """The shared testbed with admission policies; its controller runs as the user fairlane-controller."""
+    with installed(cluster, "policies", controller="fairlane-controller"):
         yield cluster
 
 
