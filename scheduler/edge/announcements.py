@@ -24,6 +24,7 @@ from typing import Any
 from scheduler.core.queue.expected import ExpectedStart
 from scheduler.core.queue.gangs import Phase
 from scheduler.core.queue.receipts import GangReceipt
+from scheduler.core.workloads.remarks import Remark
 from scheduler.edge.kube import STRATEGIC_PATCH, KubeClient, KubeError
 from scheduler.edge.release import PodRef
 
@@ -97,10 +98,17 @@ class Announcements:
         self.stats["dropped"] += len(self._events) == EVENTS_WAITING_MAX
         self._events.append((about, reason, message, "Warning" if warning else "Normal"))
 
-    def pod(self, uid: str) -> About | None:
-        """A pod as an event's object; None when it is not known (any more)."""
+    def of_pod(self, uid: str, reason: str, message: str, *, warning: bool = False) -> None:
+        """Tell of something that happened to a pod; nothing is told of one that is not known (any more)."""
         pod = self._where(uid)
-        return None if pod is None else About("Pod", pod.namespace, pod.name, uid)
+        if pod is not None:
+            self.event(About("Pod", pod.namespace, pod.name, uid), reason, message, warning=warning)
+
+    def remark(self, remark: Remark) -> None:
+        """Tell of what was not understood of a pod or, without a pod's name, of a namespace's pods."""
+        kind = "Pod" if remark.name else "Namespace"
+        about = About(kind, remark.namespace, remark.name or remark.namespace, remark.uid)
+        self.event(about, "NotUnderstood", remark.sentence, warning=True)
 
     async def run(self) -> None:
         """Write what is due, until cancelled."""

@@ -35,7 +35,6 @@ from scheduler.core.queue.invariants import InvariantBroken
 from scheduler.core.queue.lateness import LatenessRecord
 from scheduler.core.queue.receipts import QueueView
 from scheduler.core.queue.settings import QueueSettings
-from scheduler.core.workloads.remarks import Remark
 from scheduler.edge.announcements import TELLABLE, About, Announcements
 from scheduler.edge.checkpoints import CheckpointError, Checkpoints, Superseded
 from scheduler.edge.controller_state import OTHER_FLOWS, ControllerState
@@ -270,7 +269,7 @@ class Term:
                 self.expected.released(action.uid, self._clock())
                 self._tasks.create_task(self._release(action))
             case DeletePods():
-                self._announce(action.pods[0], "Deleted", action.reason, warning=True)
+                self.announcements.of_pod(action.pods[0], "Deleted", action.reason, warning=True)
                 self._tasks.create_task(self.releases.delete(action))
             case Report():
                 self._report(action)
@@ -295,7 +294,9 @@ class Term:
             how = " ahead of its turn, since it delays nobody" if receipt.backfilled else ""
             how = how if receipt.placement else " as Pending, since there is no room: nodes may come for it"
             told = f"released{how}; {receipt.charged_work:.4g} share-seconds charged"
-            self._announce(action.pods[0], "Released", f"{told} (estimate by {receipt.estimate.source})")
+            self.announcements.of_pod(
+                action.pods[0], "Released", f"{told} (estimate by {receipt.estimate.source})"
+            )
 
     def _answer(self, event: Event) -> None:
         self.tell([event])
@@ -309,18 +310,7 @@ class Term:
             sentence = f"gang {report.uid}: {report.sentence}" if report.uid else report.sentence
             self.announcements.event(self._queue_object(), reason, sentence, warning=True)
         else:
-            self._announce(receipt.pods[0], reason, report.sentence, warning=True)
-
-    def _announce(self, pod: str, reason: str, message: str, *, warning: bool = False) -> None:
-        about = self.announcements.pod(pod)
-        if about is not None:
-            self.announcements.event(about, reason, message, warning=warning)
-
-    def _remark(self, remark: Remark) -> None:
-        log.warning("%s/%s: %s", remark.namespace, remark.name or "*", remark.sentence)
-        kind = "Pod" if remark.name else "Namespace"
-        about = About(kind, remark.namespace, remark.name or remark.namespace, remark.uid)
-        self.announcements.event(about, "NotUnderstood", remark.sentence, warning=True)
+            self.announcements.of_pod(receipt.pods[0], reason, report.sentence, warning=True)
 
     def _queue_object(self) -> About:
         return About("FairQueue", "", self._own.queue, api_version="fairlane.dev/v1alpha1")
@@ -363,7 +353,8 @@ class Term:
             if not self.feeds.unready:
                 self.tell([Tick()])
             for remark in self.feeds.take_remarks():
-                self._remark(remark)
+                log.warning("%s/%s: %s", remark.namespace, remark.name or "*", remark.sentence)
+                self.announcements.remark(remark)
 
     async def _check(self) -> None:
         while True:
