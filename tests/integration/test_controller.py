@@ -158,7 +158,8 @@ async def test_usage_says_what_each_user_asked_for_and_received(jobs: Jobs, clus
         ran_s = sum((life.ended_s or 0.0) - (life.bound_s or 0.0) for life in lives)
         assert users[name]["requested_seconds"]["cpu"] == pytest.approx(ran_s, rel=0.3)
         assert users[name]["jobs"] == users[name]["gangs"] == 2 * SLOTS
-        assert users[name]["while_waiting"]["entitled_share"] > 0.4
+        # a half while both wait; looked at by the second, and one begins and ends before the other
+        assert 0.25 < users[name]["while_waiting"]["entitled_share"] < 0.75
     shown = await asyncio.to_thread(_command, cluster, "usage", "--since", "1h", "--user", "kim")
     assert "kim" in shown
     assert "lee" not in shown
