@@ -20,11 +20,19 @@ from scheduler.core.admission.review import BadReview, answer, judge, request_of
 from scheduler.core.admission.rules import ENABLED_LABEL, Rules
 from scheduler.core.admission.webhooks import MUTATE, VALIDATE, WHOLE_NAMESPACE
 from scheduler.core.wire import encode_json
-from scheduler.edge.exchange import Disconnected, Receive, Refused, Scope, Send, read_body, refuse, respond
+from scheduler.edge.exchange import (
+    Disconnected,
+    Receive,
+    Refused,
+    Scope,
+    Send,
+    read_body,
+    refuse,
+    respond,
+    tell_process,
+)
 from scheduler.edge.kube import Changed, KubeClient, KubeError, Listed
 
-PLAIN = b"text/plain; charset=utf-8"
-METRICS = b"text/plain; version=0.0.4; charset=utf-8"
 NAMESPACES_PATH = "/api/v1/namespaces"
 NOT_FOUND = 404
 _PATHS = {
@@ -144,7 +152,7 @@ class AdmissionApp:
             if scope["path"] in _PATHS:
                 await self._review(scope, receive, send)
             else:
-                await self._tell(scope, send)
+                await tell_process(scope, send, self._status, self._metrics, self._unready)
         except Refused as refused:
             self.failed[refused.status] += 1
             self.last_failure = f"{refused.status} for {scope['method']} {scope['path']}: {refused.why}"
@@ -174,20 +182,3 @@ class AdmissionApp:
     async def _labels(self, namespace: str, whole: bool) -> Labels:
         labels = await self._namespaces.labels(namespace)
         return {**labels, ENABLED_LABEL: "true"} if whole else labels
-
-    async def _tell(self, scope: Scope, send: Send) -> None:
-        path, method = scope["path"], scope["method"]
-        if path not in ("/healthz", "/readyz", "/metrics", "/v1/status"):
-            raise Refused(404, f"there is nothing at {path[:200]}")
-        if method not in ("GET", "HEAD"):
-            raise Refused(405, f"{path} is a GET", allow="GET, HEAD")
-        match path:
-            case "/healthz":
-                await respond(send, 200, b"ok\n", PLAIN)
-            case "/readyz":
-                why = self._unready()
-                await respond(send, 503 if why else 200, (why or "ready").encode() + b"\n", PLAIN)
-            case "/metrics":
-                await respond(send, 200, self._metrics(), METRICS)
-            case _:
-                await respond(send, 200, encode_json(self._status()))

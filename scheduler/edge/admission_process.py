@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -114,11 +113,4 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
         server = new_server(
             parts.app, port_file=port_file, tls=parts.context, connections_max=CONNECTIONS_MAX
         )
-        background = asyncio.create_task(parts.run())
-        background.add_done_callback(lambda _task: setattr(server, "should_exit", True))
-        try:
-            await server.serve([listening])
-        finally:
-            background.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await background
+        await server.serve_beside(listening, parts.run())

@@ -27,7 +27,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from scheduler.edge.controller import Refused, Term
-from scheduler.edge.json_api import Handler, body_of, guarded, json_answer, refused, whole_number
+from scheduler.edge.json_api import Handler, body_of, guarded, json_answer, of_process, refused, whole_number
 from scheduler.edge.queue_view import gang_view, queue_view, usage_view
 
 BODY_BYTES_MAX = 64 * 1024
@@ -72,18 +72,12 @@ class ControllerApi:
             "/v1/weights": self.set_weight,
             "/v1/gangs/{uid:path}/promote": self.promote,
         }
-        own: dict[str, Handler] = {
-            "/v1/status": self.tell_status,
-            "/healthz": self.tell_health,
-            "/readyz": self.tell_readiness,
-            "/metrics": self.tell_metrics,
-        }
         routes = [
             Route(path, self._by_leader(guarded(handler, self._token)), methods=["POST"])
             for path, handler in acting.items()
         ]
         routes += [Route(path, self._by_leader(handler)) for path, handler in reading.items()]
-        routes += [Route(path, handler) for path, handler in own.items()]
+        routes += of_process(self._status, self._metrics, self._unready)
         return Starlette(routes=routes, exception_handlers={HTTPException: refused})  # type: ignore[dict-item]
 
     async def tell_queue(self, request: Request) -> Response:
@@ -154,23 +148,6 @@ class ControllerApi:
         """Put a gang before all others."""
         uid = request.path_params["uid"]
         return self._act(request, lambda term: term.promote(uid), f"gang {uid} was put before all others")
-
-    async def tell_status(self, _request: Request) -> Response:
-        """This replica's state in plain values."""
-        return json_answer(self._status())
-
-    async def tell_health(self, _request: Request) -> Response:
-        """Alive: the loop that decides is the one that answers here."""
-        return Response("ok\n")
-
-    async def tell_readiness(self, _request: Request) -> Response:
-        """Ready to decide, or to stand in for the leader; else why not."""
-        why = self._unready()
-        return Response((why or "ready") + "\n", 503 if why else 200)
-
-    async def tell_metrics(self, _request: Request) -> Response:
-        """Prometheus metrics."""
-        return Response(self._metrics(), media_type="text/plain; version=0.0.4")
 
     def _leading(self) -> Term:
         term = self._term()

@@ -203,14 +203,7 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
     url = own.url or f"http://{host}:{port}"
     async with controller(settings, lambda: url) as parts:
         server = new_server(parts.app, port_file=port_file)
-        background = asyncio.create_task(parts.run())
-        background.add_done_callback(lambda _task: setattr(server, "should_exit", True))
-        try:
-            await server.serve([listening])
-        finally:
-            background.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await background
+        await server.serve_beside(listening, parts.run())
 
 
 def _innermost(error: BaseException) -> str:

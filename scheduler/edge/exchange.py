@@ -14,6 +14,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 JSON = b"application/json"
+PLAIN = b"text/plain; charset=utf-8"
+METRICS = b"text/plain; version=0.0.4; charset=utf-8"
 DRAINED_BYTES = 64 * 2**20
 """Of a body that is too large so much is read and thrown away, so that the client hears our answer."""
 
@@ -95,3 +97,32 @@ async def refuse(send: Send, refused: Refused) -> None:
     headers = [(b"allow", refused.allow.encode())] if refused.allow else []
     headers += [(b"connection", b"close")] if refused.closing else []
     await respond(send, refused.status, encode_json({"error": refused.why}), JSON, *headers)
+
+
+async def tell_process(
+    scope: Scope,
+    send: Send,
+    status: Callable[[], Any],
+    metrics: Callable[[], bytes],
+    unready: Callable[[], str],
+) -> None:
+    """Answer what every process tells of itself: /healthz, /readyz, /metrics, /v1/status.
+
+    Raises:
+        Refused: another path, or another method than GET and HEAD.
+    """
+    path, method = scope["path"], scope["method"]
+    if path not in ("/healthz", "/readyz", "/metrics", "/v1/status"):
+        raise Refused(404, f"there is nothing at {path[:200]}")
+    if method not in ("GET", "HEAD"):
+        raise Refused(405, f"{path} is a GET", allow="GET, HEAD")
+    match path:
+        case "/healthz":
+            await respond(send, 200, b"ok\n", PLAIN)
+        case "/readyz":
+            why = unready()
+            await respond(send, 503 if why else 200, (why or "ready").encode() + b"\n", PLAIN)
+        case "/metrics":
+            await respond(send, 200, metrics(), METRICS)
+        case _:
+            await respond(send, 200, encode_json(status()))

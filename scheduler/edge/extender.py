@@ -23,12 +23,11 @@ from scheduler.edge.exchange import (
     read_body,
     refuse,
     respond,
+    tell_process,
 )
 from scheduler.edge.prioritizer import Prioritizer
 from scheduler.edge.short_way import Reply, ShortWay
 
-PLAIN = b"text/plain; charset=utf-8"
-METRICS = b"text/plain; version=0.0.4; charset=utf-8"
 OTHER_VERBS = ("filter", "bind", "preempt")
 
 
@@ -108,23 +107,8 @@ class ExtenderApp:
             self._count(status, f"POST {self._prioritize_path}: {why}")
 
     async def _tell(self, scope: Scope, send: Send) -> None:
-        path, method = scope["path"], scope["method"]
-        if path in self._other_paths:
-            verb = self._other_paths[path]
+        if verb := self._other_paths.get(scope["path"]):
             raise Refused(
                 404, f"only prioritize is served: remove {verb}Verb from the extender's configuration"
             )
-        if path not in ("/healthz", "/readyz", "/metrics", "/v1/status"):
-            raise Refused(404, f"there is nothing at {path[:200]}")
-        if method not in ("GET", "HEAD"):
-            raise Refused(405, f"{path} is a GET", allow="GET, HEAD")
-        match path:
-            case "/healthz":
-                await respond(send, 200, b"ok\n", PLAIN)
-            case "/readyz":
-                why = self._unready()
-                await respond(send, 503 if why else 200, (why or "ready").encode() + b"\n", PLAIN)
-            case "/metrics":
-                await respond(send, 200, self._metrics(), METRICS)
-            case _:
-                await respond(send, 200, encode_json(self._status()))
+        await tell_process(scope, send, self._status, self._metrics, self._unready)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import random
@@ -256,11 +255,4 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
     async with extender(settings) as parts:
         protocol = partial(ShortWayProtocol, parts.app.short_way)
         server = new_server(parts.app, settings.extender.keep_alive_s, port_file, protocol=protocol)
-        background = asyncio.create_task(parts.run())
-        background.add_done_callback(lambda _task: setattr(server, "should_exit", True))
-        try:
-            await server.serve([listening])
-        finally:
-            background.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await background
+        await server.serve_beside(listening, parts.run())

@@ -8,12 +8,13 @@ so that a stuck or hostile client costs a closed connection and nothing else.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import ssl
 from asyncio.events import TimerHandle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -157,6 +158,17 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
         if signal.SIGINT in self._captured_signals:
             raise KeyboardInterrupt
+
+    async def serve_beside(self, listening: socket.socket, work: Coroutine[Any, Any, None]) -> None:
+        """Serve until told to end, or until the `work` of the process has ended, whose errors are raised."""
+        background = asyncio.create_task(work)
+        background.add_done_callback(lambda _task: setattr(self, "should_exit", True))
+        try:
+            await self.serve([listening])
+        finally:
+            background.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await background
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then tell the port."""

@@ -10,12 +10,40 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from scheduler.core.wire import encode_json
 
 BODY_TIMEOUT_S = 30.0
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+def of_process(
+    status: Callable[[], Any], metrics: Callable[[], bytes], unready: Callable[[], str]
+) -> list[Route]:
+    """What every process tells of itself, to everybody: /v1/status, /healthz, /readyz, /metrics."""
+
+    async def tell_status(_request: Request) -> Response:
+        return json_answer(status())
+
+    async def tell_health(_request: Request) -> Response:
+        return Response("ok\n")
+
+    async def tell_readiness(_request: Request) -> Response:
+        why = unready()
+        return Response((why or "ready") + "\n", 503 if why else 200)
+
+    async def tell_metrics(_request: Request) -> Response:
+        return Response(metrics(), media_type="text/plain; version=0.0.4")
+
+    own = {
+        "/v1/status": tell_status,
+        "/healthz": tell_health,
+        "/readyz": tell_readiness,
+        "/metrics": tell_metrics,
+    }
+    return [Route(path, handler) for path, handler in own.items()]
 
 
 def guarded(handler: Handler, token: str) -> Handler:

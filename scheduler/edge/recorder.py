@@ -29,7 +29,16 @@ from starlette.routing import Route
 from model.placement import RunHistory
 from scheduler.core.receipts import Receipt, receipt_of
 from scheduler.core.records import Batch
-from scheduler.edge.json_api import Handler, body_of, by_method, guarded, json_answer, refused, whole_number
+from scheduler.edge.json_api import (
+    Handler,
+    body_of,
+    by_method,
+    guarded,
+    json_answer,
+    of_process,
+    refused,
+    whole_number,
+)
 from scheduler.edge.store import ExperienceStore, StoreError
 from scheduler.edge.store_writer import StoreWriter
 
@@ -73,13 +82,7 @@ class RecorderApi:
         for path, handler, method in with_token:
             by_path.setdefault(path, {})[method] = guarded(handler, self._token)
         routes = [Route(path, by_method(ways), methods=list(ways)) for path, ways in by_path.items()]
-        open_to_all = {
-            "/v1/status": self.tell_status,
-            "/healthz": self.tell_health,
-            "/readyz": self.tell_readiness,
-            "/metrics": self.tell_metrics,
-        }
-        routes += [Route(path, handler) for path, handler in open_to_all.items()]
+        routes += of_process(self._status, self._metrics, self._unready)
         handlers = {HTTPException: refused, StoreError: _unavailable}
         return Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
 
@@ -116,23 +119,6 @@ class RecorderApi:
     async def tell_outcomes(self, request: Request) -> Response:
         """Every pod followed."""
         return await _table(request, self._store.outcomes)
-
-    async def tell_status(self, _request: Request) -> Response:
-        """The recorder's state in plain values."""
-        return json_answer(self._status())
-
-    async def tell_health(self, _request: Request) -> Response:
-        """Alive."""
-        return Response("ok\n")
-
-    async def tell_readiness(self, _request: Request) -> Response:
-        """Ready to record; else why not."""
-        why = self._unready()
-        return Response((why or "ready") + "\n", 503 if why else 200)
-
-    async def tell_metrics(self, _request: Request) -> Response:
-        """Prometheus metrics."""
-        return Response(self._metrics(), media_type="text/plain; version=0.0.4")
 
     def _receipt(self, namespace: str, name: str, limit: int) -> Receipt:
         placement = self._store.placement(namespace, name)

@@ -188,11 +188,4 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
     listening = listen(settings.recorder.host, settings.recorder.port)
     async with recorder(settings) as parts:
         server = new_server(parts.app, port_file=port_file)
-        background = asyncio.create_task(parts.run())
-        background.add_done_callback(lambda _task: setattr(server, "should_exit", True))
-        try:
-            await server.serve([listening])
-        finally:
-            background.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await background
+        await server.serve_beside(listening, parts.run())
