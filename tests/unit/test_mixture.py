@@ -233,3 +233,21 @@ def test_the_estimator_takes_the_mixture_where_it_is_better_and_tells_what_it_ad
     assert fitted.contributions(X).sum(axis=1) == pytest.approx(np.log(fitted.predict(X)))
     beyond = np.array([[0.5, 1.0, 500.0, 5.0]])
     assert fitted.predict(beyond)[0] == pytest.approx(2.0 + 1.5 * 500.0, rel=0.2)
+
+
+def test_with_few_runs_it_stays_near_the_weights_that_were_expected() -> None:
+    def weights(rows: int) -> Floats:
+        seconds, target = a_sample(rows)
+        return fit_mixture(parts_in(seconds), target, np.ones(rows), expected=(1.0, 0.5, 1.0)).weights
+
+    few, many = (np.abs(weights(rows) - [1.0, 0.5, 1.0]).max() for rows in (3, 400))
+    assert few < 0.5 * many
+    assert weights(400) == pytest.approx([2.0, 1.5, 0.0], abs=0.3)
+
+
+def test_no_tree_grows_on_the_noise_that_a_mixture_leaves() -> None:
+    seconds, target = a_sample(500, noise=0.3)
+    X = np.column_stack([np.random.default_rng(2).random((500, 6)), seconds])
+    fitted = CompletionTimeEstimator(seconds_columns=(6, 7, 8)).fit(X, np.exp(target))
+    assert fitted.recipe_.mixture
+    assert fitted.trees_ == 0
