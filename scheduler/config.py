@@ -171,6 +171,8 @@ class ExtenderSettings(Section):
     decision_batch: PositiveInt = 200
     flush_s: PositiveFloat = 1.0
     """Decisions wait at most this long for their batch."""
+    hold_s: NonNegativeFloat = 10.0
+    """While call follows call, decisions wait up to this long more: what waits is placed first."""
     predict_timeout_s: PositiveFloat = 2.0
     """Deadline of a background prediction."""
     table_idle_s: PositiveFloat = 600.0

@@ -4,6 +4,9 @@ Nothing waits for it. While the recorder is away the newest decisions are
 kept; beyond the limit the oldest are dropped and counted. A batch is taken
 out of the buffer once it is stored, so a lost answer leads to a repeated
 batch, which the recorder stores once.
+
+In a burst of calls, sending and storing take processor time from scheduler and
+API server on a machine that they share; so it is put off until calls pause.
 """
 
 from __future__ import annotations
@@ -11,7 +14,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import random
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +33,9 @@ TABLES_REMEMBERED = 1024
 RETRY_S = 1.0
 RETRY_S_MAX = 30.0
 LAST_FLUSH_S = 2.0
+
+PAUSE_S = 0.1
+"""Calls that follow each other faster than this are a burst."""
 
 BUILDING_AT_MOST = 64
 """Decisions whose feature rows are being built; a row takes milliseconds of a thread."""
@@ -52,13 +60,28 @@ class LogStats:
 
 
 class DecisionLog:
-    """At most `limit` decisions in waiting; `recorder` None throws all away."""
+    """At most `limit` decisions in waiting; `recorder` None throws all away.
 
-    def __init__(self, recorder: RecorderClient | None, limit: int, batch: int, flush_s: float) -> None:
+    A batch is sent when `batch` decisions wait or one has waited `flush_s`;
+    in a burst when calls pause, the buffer is half full, or `hold_s` later.
+    """
+
+    def __init__(
+        self,
+        recorder: RecorderClient | None,
+        limit: int,
+        batch: int,
+        flush_s: float,
+        hold_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._recorder = recorder
         self._limit = limit
         self._batch = batch
         self._flush_s = flush_s
+        self._hold_s = hold_s
+        self._clock = clock
+        self._last_added_s = -math.inf
         self._waiting: deque[tuple[DecisionRecord, ScoreTable | None]] = deque()
         self._stored: OrderedDict[str, None] = OrderedDict()
         self._building: set[asyncio.Task[None]] = set()
@@ -77,6 +100,7 @@ class DecisionLog:
             self._waiting.popleft()
             self.stats.dropped += 1
         self._waiting.append((record, table))
+        self._last_added_s = self._clock()
         if len(self._waiting) >= self._batch:
             self._wake.set()
 
@@ -106,6 +130,7 @@ class DecisionLog:
         try:
             while True:
                 await self._wait()
+                await self._hold()
                 while self._waiting:
                     if not await self.flush():
                         await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.0))
@@ -135,6 +160,14 @@ class DecisionLog:
             await asyncio.wait_for(self._wake.wait(), self._flush_s)
         except TimeoutError:
             return
+
+    async def _hold(self) -> None:
+        """Wait for the burst to end, as far as time and buffer allow."""
+        until_s = self._clock() + self._hold_s
+        while 2 * len(self._waiting) < self._limit and self._clock() < until_s:
+            if self._clock() - self._last_added_s >= PAUSE_S:
+                return
+            await asyncio.sleep(PAUSE_S)
 
     def _next_batch(self) -> tuple[list[DecisionRecord], dict[str, ScoreTable]]:
         some: list[DecisionRecord] = []

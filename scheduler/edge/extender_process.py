@@ -67,7 +67,9 @@ class Extender(Collector):
         )
         self.watch = ClusterWatch(kube, self.cluster, descriptions, self.maker.on_pod)
         self.poller = IsolatedPoller(settings, self.watch.identities)
-        self.decisions = DecisionLog(recorder, own.decision_buffer, own.decision_batch, own.flush_s)
+        self.decisions = DecisionLog(
+            recorder, own.decision_buffer, own.decision_batch, own.flush_s, own.hold_s
+        )
         self.prioritizer = Prioritizer(
             self.cluster,
             descriptions,

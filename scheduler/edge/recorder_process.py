@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -27,6 +26,7 @@ from scheduler.edge.metrics import Scrape, counter, counters, cumulated, gauge
 from scheduler.edge.recorder import RecorderApi
 from scheduler.edge.store import ExperienceStore, StoreError
 from scheduler.edge.store_writer import StoreWriter
+from scheduler.edge.yielding import yield_processor
 
 COUNT_S = 5.0
 """How often rows are counted for status and metrics, but see `COUNT_SHARE`."""
@@ -184,7 +184,7 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
             f"others could write into the store on {settings.recorder.host}: "
             f"set FAIRLANE_TOKEN, or listen on 127.0.0.1"
         )
-    os.nice(settings.recorder.niceness)
+    yield_processor(settings.recorder.niceness)
     listening = listen(settings.recorder.host, settings.recorder.port)
     async with recorder(settings) as parts:
         server = new_server(parts.app, port_file=port_file)

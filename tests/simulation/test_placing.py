@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +21,7 @@ from scheduler.core.jobs import Descriptions
 from scheduler.core.ranking import NO_EXPLORATION, Exploration
 from scheduler.core.records import Batch, BatchReply, DecisionRecord
 from scheduler.core.types import Fallback, key_of
-from scheduler.edge.decisions import DecisionLog
+from scheduler.edge.decisions import PAUSE_S, DecisionLog
 from scheduler.edge.histories import Histories
 from scheduler.edge.predictions import PredictionError, Predictions
 from scheduler.edge.prioritizer import Prioritizer
@@ -88,7 +90,14 @@ class Stage:
             self.clock,
             lambda: f"id{next(ids)}",
         )
-        self.log = DecisionLog(self.store, own.decision_buffer, own.decision_batch, own.flush_s)  # type: ignore[arg-type]
+        self.log = DecisionLog(
+            self.store,  # type: ignore[arg-type]
+            own.decision_buffer,
+            own.decision_batch,
+            own.flush_s,
+            own.hold_s,
+            lambda: self.now_s,
+        )
         self.prioritizer = Prioritizer(
             self.cluster,
             Descriptions(),
@@ -320,6 +329,58 @@ async def test_a_full_buffer_drops_the_oldest_decisions_and_counts_them() -> Non
     stage.store.failure = None
     assert await stage.log.flush()
     assert [decision.pod_uid for decision in stage.store.decisions] == ["u2", "u3", "u4"]
+
+
+@asynccontextmanager
+async def _sending(stage: Stage) -> AsyncIterator[None]:
+    """The log sends by itself until the block ends."""
+    sending = asyncio.create_task(stage.log.run())
+    try:
+        yield
+    finally:
+        sending.cancel()
+
+
+async def _some_turns(stage: Stage) -> None:
+    """Long enough for a decision to be sent, were it not held."""
+    await asyncio.sleep(3 * PAUSE_S)
+    assert not stage.store.decisions
+
+
+async def _stored(stage: Stage) -> None:
+    for _ in range(1000):
+        if stage.store.decisions:
+            return
+        await asyncio.sleep(0.03)
+    raise AssertionError("nothing was sent")
+
+
+async def test_decisions_of_a_burst_are_sent_once_calls_pause() -> None:
+    stage = Stage(flush_s=0.01)
+    async with _sending(stage):
+        stage.place("u1")  # the clock stands still: the next call comes at once
+        await _some_turns(stage)
+        stage.now_s += PAUSE_S
+        await _stored(stage)
+
+
+async def test_in_a_burst_that_does_not_end_decisions_are_sent_after_a_while() -> None:
+    stage = Stage(flush_s=0.01, hold_s=10.0)
+    async with _sending(stage):
+        stage.place("u1")
+        await _some_turns(stage)
+        stage.now_s += 10.0
+        stage.place("u2")  # still in the burst
+        await _stored(stage)
+
+
+async def test_a_buffer_that_fills_in_a_burst_is_sent() -> None:
+    stage = Stage(flush_s=0.01, decision_buffer=4)
+    async with _sending(stage):
+        stage.place("u1")
+        await _some_turns(stage)
+        stage.place("u2")
+        await _stored(stage)
 
 
 async def test_decisions_that_the_recorder_will_never_take_do_not_block_the_others(stage: Stage) -> None:
