@@ -22,6 +22,13 @@ def test_error_is_relative_to_the_actual_time_and_coverage_counts_the_interval()
     assert found.coverage == 0.75
 
 
+def test_an_interval_without_width_covers_its_own_time_however_it_was_rounded() -> None:
+    frame = pd.DataFrame({"run_s": [10.0]})
+    rounded = float(np.exp(np.log(10.0)))
+    assert rounded != 10.0
+    assert evaluate(frame, np.full((1, 3), rounded)).coverage == 1.0
+
+
 def test_deciles_are_of_the_actual_time() -> None:
     actual = np.arange(1.0, 101.0)
     wrong_when_long = np.where(actual > 90, actual * 2, actual)
