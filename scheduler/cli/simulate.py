@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from simulator.workload import Workload
 
 POLICIES = "fairlane,ujf,cfq,uwfq"
+WIDTH_AT_MOST = 1000
 EXIT_INPUT, EXIT_DEFECT = 2, 3
 NAMES = (
     "fairlane, fairlane-slack, fifo, fair, ujf, srpt, cfq, uwfq, uwfq-floor, drf, "
@@ -198,7 +200,7 @@ def closed(
             ]
         from simulator.report import closed_json, closed_table
 
-        Console().print(closed_table(results))
+        _print_whole(closed_table(results))
         if out:
             out.write_text(json.dumps(closed_json(setting, results), indent=2) + "\n")
 
@@ -277,6 +279,14 @@ def _progress(jobs: int | None) -> Iterator[Callable[[str], Watch]]:
         yield announce
 
 
+def _print_whole(table: Table, file: IO[str] | None = None) -> None:
+    """Print a table as wide as it is: a number of which half is cut off says nothing."""
+    console = Console(file=file)
+    needed = console.measure(table, options=console.options.update(max_width=WIDTH_AT_MOST)).maximum
+    console.width = max(console.width, needed)
+    console.print(table)
+
+
 def _show(comparison: Comparison, shares: bool, out: Path | None, report: Path | None) -> None:
     from simulator.plots import draw
     from simulator.report import notes, share_table, tables, write_json
@@ -286,7 +296,7 @@ def _show(comparison: Comparison, shares: bool, out: Path | None, report: Path |
     if shares:
         shown += [share_table(each.measures) for each in comparison.results]
     for table in shown:
-        console.print(table)
+        _print_whole(table)
     for note in notes(comparison):
         console.print(f"note: {note}", markup=False)
     if out:
@@ -295,7 +305,6 @@ def _show(comparison: Comparison, shares: bool, out: Path | None, report: Path |
         draw(comparison, report)
         write_json(comparison, report / "report.json")
         with (report / "report.txt").open("w") as text:
-            printer = Console(file=text, width=200)
             for table in shown:
-                printer.print(table)
+                _print_whole(table, text)
         console.print(f"report: {report}", markup=False)

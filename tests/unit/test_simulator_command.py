@@ -25,9 +25,16 @@ def trace(tmp_path: Path) -> Path:
     return path
 
 
-def called(*arguments: object) -> tuple[int, str]:
-    result = CliRunner().invoke(app, [str(each) for each in arguments], env={"COLUMNS": "200"})
+def called(*arguments: object, columns: int = 200) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(each) for each in arguments], env={"COLUMNS": str(columns)})
     return result.exit_code, result.output
+
+
+def test_no_figure_is_cut_off_where_the_terminal_is_narrow(trace: Path) -> None:
+    code, text = called(trace, "--slots", 2, "--policy", "fairlane", "--shares", columns=60)
+    assert code == 0, text
+    assert "…" not in text
+    assert "95-100 %" in text
 
 
 def test_a_trace_gives_tables_json_and_pictures(trace: Path, tmp_path: Path) -> None:
