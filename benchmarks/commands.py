@@ -20,6 +20,7 @@ from testbed.progress import Progress
 
 RESULTS = Path("benchmarks/results")
 NODES, RATE_NODES = "100,500,5000", 500
+SHARES_S, FLOOD = 300.0, 200
 ETA_LOADS, ETA_ESTIMATES = "mixed:28", "0.5,0,history"
 USERS, WAITING, QUEUE_NODES, ENDS = "100,1000,10000", 100_000, 200, 1000
 
@@ -48,6 +49,7 @@ def bench(context: typer.Context) -> None:
       fairlane bench rate --nodes 500 --pods 1000 --rounds 6
       fairlane bench queue
       fairlane bench eta
+      fairlane bench shares
     """
     if context.invoked_subcommand is None:
         with _explained(), _work() as (work, progress):
@@ -150,6 +152,38 @@ def eta(
     """
     with _explained(), _work() as (_, progress):
         _eta(loads, estimates, first, (photographs, futures, gangs), seed, out, output, progress)
+
+
+@app.command()
+def shares(
+    seconds: Annotated[float, typer.Option(min=10, help="Of saturation.")] = SHARES_S,
+    flood: Annotated[int, typer.Option(min=1, help="Pods that one user submits at once.")] = FLOOD,
+    seed: Annotated[int, typer.Option(help="Of the run times.")] = 0,
+    out: Out = RESULTS,
+    output: Json = "table",
+) -> None:
+    """The fair queue's promises on real pods, while the leader of two replicas is killed twice.
+
+    Shares by weight although one user lies; whole gangs; small jobs beside a flood. Takes --seconds and
+    two minutes. Needs a quiet machine only as far as its processes must come along.
+
+    \b
+    Examples:
+      fairlane bench shares
+      fairlane bench shares --seconds 40 --flood 60
+    """
+    with _explained(), _work() as (_, progress):
+        _shares(seconds, flood, seed, out, output, progress)
+
+
+def _shares(seconds: float, flood: int, seed: int, out: Path, output: str, progress: Progress) -> None:
+    from benchmarks import shares, shares_report
+
+    about = provenance()
+    found = shares.measure(seconds, flood, seed, progress)
+    _tell({"benchmark": "shares", **about, "seed": seed, **found.to_json()}, out / "shares", output)
+    if output != "json":
+        shares_report.show(found, _console())
 
 
 def _eta(

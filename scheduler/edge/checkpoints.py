@@ -3,7 +3,8 @@
 On the API server and not in the experience store, because then nothing but
 the API server has to be up for the queue to go on, every replica reaches it,
 and its versions keep a former leader from writing over a newer one's state: a
-write names the version it replaces.
+write names the version it replaces, and before each request of it the lease
+is asked for, since pieces are replaced without a version.
 
 The state is compressed JSON, cut into pieces. All but the first go into
 ConfigMaps of a slot (`a`, `b` in turn), then the head, which names the slot,
@@ -17,6 +18,7 @@ import asyncio
 import json
 import zlib
 from base64 import b64decode, b64encode
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -51,10 +53,22 @@ _DECODER = msgspec.json.Decoder(_ConfigMap)
 
 
 class Checkpoints:
-    """Reads and writes the state under one name; read first, then write."""
+    """Reads and writes the state under one name; read first, then write.
 
-    def __init__(self, kube: KubeClient, namespace: str, name: str, writer: str) -> None:
+    `holds` is asked before each change, none of which lasts longer than `request_s`.
+    """
+
+    def __init__(
+        self,
+        kube: KubeClient,
+        namespace: str,
+        name: str,
+        writer: str,
+        holds: Callable[[], bool],
+        request_s: float,
+    ) -> None:
         self._kube, self._name, self._writer = kube, name, writer
+        self._holds, self._request_s = holds, request_s
         self._collection = _COLLECTION.format(namespace=namespace)
         self._version, self._slot = "", "a"
         self.size_bytes = 0
@@ -81,7 +95,7 @@ class Checkpoints:
         """Replace the state.
 
         Raises:
-            Superseded: somebody else wrote since.
+            Superseded: somebody else wrote since, or may.
             CheckpointError: it is too large.
             KubeError: the API server refused or does not answer.
         """
@@ -104,11 +118,11 @@ class Checkpoints:
     async def _put_part(self, name: str, piece: bytes) -> None:
         body = _body(name, piece, {})
         try:
-            await self._kube.put(f"{self._collection}/{name}", body)
+            await self._change(self._kube.put(f"{self._collection}/{name}", body))
         except KubeError as error:
             if error.status != 404:
                 raise
-            await self._kube.post(self._collection, body)
+            await self._change(self._kube.post(self._collection, body))
 
     async def _put_head(self, piece: bytes, data: dict[str, str]) -> None:
         body = _body(self._name, piece, data)
@@ -122,9 +136,19 @@ class Checkpoints:
 
     async def _replace(self, body: dict[str, Any]) -> bytes:
         if not self._version:
-            return await self._kube.post(self._collection, body)
+            return await self._change(self._kube.post(self._collection, body))
         body["metadata"]["resourceVersion"] = self._version
-        return await self._kube.put(f"{self._collection}/{self._name}", body)
+        return await self._change(self._kube.put(f"{self._collection}/{self._name}", body))
+
+    async def _change(self, request: Coroutine[Any, Any, bytes]) -> bytes:
+        if not self._holds():
+            request.close()
+            raise Superseded("the lease ran out")
+        try:
+            async with asyncio.timeout(self._request_s):
+                return await request
+        except TimeoutError as error:
+            raise KubeError(0, "Timeout", f"no answer within {self._request_s:g} s") from error
 
     async def _is_own(self) -> bool:
         """True when what is there now was written by this replica; its version is taken over."""

@@ -54,6 +54,8 @@ CLOCKS_S = 120.0
 is settled in it. Less than `ENDED_KEPT_S`, so that what ended since is not settled twice."""
 LAST_WORD_S = 2.0
 """For the checkpoint at the end of a term."""
+REQUEST_PART = 0.35
+"""Of the lease that a change may last: what is in flight must end before another replica may act."""
 
 _NOBODYS: dict[tuple[str, ...], float] = {("",): 1.0}
 
@@ -99,8 +101,7 @@ class Term:
             share=own.expected_core_share,
         )
         where = self.feeds.pod_of
-        # what is in flight must end before another replica may act
-        request_s = 0.35 * own.lease_s
+        request_s = REQUEST_PART * own.lease_s
         self.releases = Releases(kube, holds, where, self._answer, parallel=own.parallel, request_s=request_s)
         self.announcements = Announcements(
             kube,

@@ -15,7 +15,7 @@ from typing import Any
 
 from scheduler.config import ConfigError, Settings
 from scheduler.edge.checkpoints import Checkpoints
-from scheduler.edge.controller import Term
+from scheduler.edge.controller import REQUEST_PART, Term
 from scheduler.edge.controller_api import ControllerApi
 from scheduler.edge.controller_metrics import ControllerMetrics
 from scheduler.edge.controller_stats import ControllerStats
@@ -83,7 +83,12 @@ class Controller:
     async def _lead(self) -> None:
         """Keep the queue until the lease is lost."""
         checkpoints = Checkpoints(
-            self._kube, namespace_of(self._own.namespace), self._own.name, self.identity
+            self._kube,
+            namespace_of(self._own.namespace),
+            self._own.name,
+            self.identity,
+            self._campaign.holds,
+            request_s=REQUEST_PART * self._own.lease_s,
         )
         self.term = Term(
             self._own, self._kube, checkpoints, self._campaign.holds, self.stats, Estimates(self._recorder)

@@ -56,7 +56,7 @@ class ControllerState:
         )
         if "usage" in plain:
             state.usage = UsageBook.revive(plain["usage"])
-        state._settled_s = {uid: plain["at_s"] for uid, _ in core["ended"]}
+        state._settled_s = {uid: plain["at_s"] for uid, *_ in core["ended"]}
         return state
 
     def settled(self, uid: str, now_s: float) -> None:
@@ -67,7 +67,7 @@ class ControllerState:
     def told(self, core: dict[str, Any], now_s: float) -> dict[str, Any]:
         """Plain values of all of it; `core` is the gatekeeper's export as of now."""
         self._forget(now_s)
-        kept = [[uid, pods] for uid, pods in core["ended"] if uid in self._settled_s]
+        kept = [gang for gang in core["ended"] if gang[0] in self._settled_s]
         return {
             "version": VERSION,
             "at_s": now_s,

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -73,13 +74,24 @@ class SeenPod(msgspec.Struct, frozen=True):
 
 @dataclass
 class Life:
-    """When a pod was first seen open, bound, running and ended, in monotonic seconds."""
+    """When a pod was first seen open, bound, running and ended, in monotonic seconds.
+
+    `placed_s` and `over_s`: when it was bound and ended in truth, by the API server's times, in unix seconds.
+    How late this process sees that says how busy the machine is, and nothing of what the pod held.
+    """
 
     user: str
     released_s: float | None = None
     bound_s: float | None = None
     running_s: float | None = None
     ended_s: float | None = None
+    placed_s: float | None = None
+    over_s: float | None = None
+
+    @property
+    def held_s(self) -> float:
+        """For how long it held its place, known to half a second; 0 while that is not over."""
+        return 0.0 if self.placed_s is None or self.over_s is None else self.over_s - self.placed_s
 
 
 def small_cluster(**settings: Any) -> Cluster:
@@ -163,7 +175,7 @@ class Jobs:
             life.released_s = now_s
             self.order.append(name)
         if life.bound_s is None and pod.spec.nodeName:
-            life.bound_s = now_s
+            life.bound_s, life.placed_s = now_s, _placed_s(pod)
         if life.running_s is None and pod.status.phase == "Running":
             life.running_s = now_s
             ending = asyncio.create_task(self._end(name, float(pod.metadata.annotations[RUN_S])))
@@ -171,12 +183,14 @@ class Jobs:
             ending.add_done_callback(self._ending.discard)
         if life.ended_s is None and (gone or pod.ended):
             life.ended_s = now_s
+            life.over_s = time.time() if life.over_s is None else life.over_s
         open_now = [one for one in self.lives.values() if one.released_s is not None and one.ended_s is None]
         self.most_open = max(self.most_open, len(open_now))
 
     async def _end(self, name: str, run_s: float) -> None:
         await asyncio.sleep(run_s)
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        over_s = self.lives[name].over_s = time.time()
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(over_s))
         over = {"exitCode": 0, "reason": "Completed", "startedAt": now, "finishedAt": now}
         state = {"terminated": over, "running": None}
         body = {"status": {"phase": "Succeeded", "containerStatuses": [{"name": "main", "state": state}]}}
@@ -208,6 +222,16 @@ class Jobs:
     async def delete_all(self) -> None:
         """Delete all pods made here."""
         await self.kube.delete(PATH)
+
+
+def _placed_s(pod: SeenPod) -> float:
+    """The middle of the time in which it was bound: its whole second is known, and that it is past."""
+    now_s = time.time()
+    for one in pod.status.conditions:
+        if one.type == "PodScheduled" and one.status == "True" and one.lastTransitionTime:
+            at_s = datetime.fromisoformat(one.lastTransitionTime).timestamp()
+            return (at_s + min(at_s + 1.0, now_s)) / 2
+    return now_s
 
 
 @asynccontextmanager

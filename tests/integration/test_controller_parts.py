@@ -123,37 +123,82 @@ async def test_a_replica_whose_loop_is_stuck_does_not_keep_the_lease(
         await asyncio.wait_for(stuck.lost(), 10)
 
 
+def _checkpoints(kube: Any, name: str, writer: str, holds: Callable[[], bool] = lambda: True) -> Checkpoints:
+    return Checkpoints(kube, "default", name, writer, holds, request_s=30.0)
+
+
 async def test_a_checkpoint_is_read_back_as_written_small_or_in_pieces(
     kube: KubeClient, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints_module, "PIECE_BYTES", 2000)
-    written = Checkpoints(kube, "default", name, "a")
+    written = _checkpoints(kube, name, "a")
     assert await written.read() is None
     for count in (1, 300, 2, 500):
         state = {"nan": math.nan, "uids": [uuid.uuid4().hex for _ in range(count)]}
         await written.write(state)
-        read = await Checkpoints(kube, "default", name, "b").read()
+        read = await _checkpoints(kube, name, "b").read()
         assert read is not None
         assert read["uids"] == state["uids"]
         assert math.isnan(read["nan"])
     with pytest.raises(CheckpointError, match="more than"):
         await written.write({"uids": [uuid.uuid4().hex for _ in range(4000)]})
-    assert (await Checkpoints(kube, "default", name, "b").read() or {})["uids"] == state["uids"]
+    assert (await _checkpoints(kube, name, "b").read() or {})["uids"] == state["uids"]
 
 
 async def test_a_former_leader_cannot_write_over_the_new_ones_checkpoint(kube: KubeClient, name: str) -> None:
-    old, new = Checkpoints(kube, "default", name, "old"), Checkpoints(kube, "default", name, "new")
+    old, new = _checkpoints(kube, name, "old"), _checkpoints(kube, name, "new")
     await old.read()
     await old.write({"by": "old"})
     await new.read()
     await new.write({"by": "new"})
     with pytest.raises(Superseded):
         await old.write({"by": "old again"})
-    assert await Checkpoints(kube, "default", name, "any").read() == {"by": "new"}
+    assert await _checkpoints(kube, name, "any").read() == {"by": "new"}
+
+
+class SlowAnswer:
+    """A client whose second replacement is answered only when `go` is set."""
+
+    def __init__(self, kube: KubeClient) -> None:
+        self._kube, self._puts = kube, 0
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kube, name)
+
+    async def put(self, path: str, body: Any) -> bytes:
+        answer = await self._kube.put(path, body)
+        self._puts += 1
+        if self._puts == 2:
+            self.asked.set()
+            await self.go.wait()
+        return answer
+
+
+async def test_a_former_leader_does_not_spoil_the_pieces_of_the_new_ones_checkpoint(
+    kube: KubeClient, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pieces are replaced without a version; so the lease is asked for before each."""
+    monkeypatch.setattr(checkpoints_module, "PIECE_BYTES", 2000)
+    states = [{"uids": [uuid.uuid4().hex for _ in range(500)], "by": by} for by in ("first", "new", "old")]
+    slow, lease = SlowAnswer(kube), {"held": True}
+    new, old = _checkpoints(kube, name, "new"), _checkpoints(slow, name, "old", lambda: lease["held"])
+    for _ in range(2):  # so that both slots have pieces
+        await new.write(states[0])
+    await old.read()
+    writing = asyncio.create_task(old.write(states[2]))
+    await slow.asked.wait()
+    lease["held"] = False
+    await new.read()
+    await new.write(states[1])
+    slow.go.set()
+    with pytest.raises(Superseded):
+        await writing
+    assert await _checkpoints(kube, name, "any").read() == states[1]
 
 
 async def test_a_write_whose_answer_was_lost_does_not_depose_its_writer(kube: KubeClient, name: str) -> None:
-    checkpoints = Checkpoints(kube, "default", name, "writer")
+    checkpoints = _checkpoints(kube, name, "writer")
     await checkpoints.write({"number": 1})
     checkpoints._version, version = "", checkpoints._version
     await checkpoints.write({"number": 2})

@@ -10,10 +10,12 @@ from queue_keeper import Queue, arrive, gang, released, settled
 
 from scheduler.core.queue.events import (
     Event,
+    Gang,
     GangArrived,
     GangEnded,
     GangFound,
     GangStarted,
+    GangWithdrawn,
     Listed,
     NodeSet,
     PodEnded,
@@ -124,3 +126,47 @@ def test_room_for_promised_pods_and_for_pods_without_a_node_is_kept_again_after_
     newcomer = arrive("c", "c", lasts_s=1)
     assert released(revived.handle_all([NodeSet(slots_node(4)), *found, newcomer], 10.0)) == []
     assert released(revived.handle(GangEnded("b", 20.0), 20.0)) == ["c"]
+
+
+def alone(queue: Queue, at_s: float) -> Gang:
+    """A pod of b waits by itself and goes; before its gate is seen to be open it is of the gang a."""
+    single = gang("b", "a")
+    single = replace(single, pods=(replace(single.pods[0], uid="b"),))  # as pods that wait by themselves are
+    queue.at(at_s, GangArrived(single), GangWithdrawn("b"))
+    assert released(queue.actions)[-1:] == ["b"]
+    return single
+
+
+def test_a_pod_counts_once_when_a_restart_tells_of_it_under_the_gang_it_was_released_as() -> None:
+    """Its receipt names b, but its label was edited while b was being released, and it ran as a part of a."""
+    queue = Queue(4)
+    single = alone(queue, 0.0)
+    both = replace(PAIR, pods=(*PAIR.pods, *single.pods))
+    queue.at(1, GangArrived(both), GangStarted("a"))
+    queue.at(30, GangEnded("a", 30.0))
+    assert settled(queue.actions)[-1].actual_work == pytest.approx(3 * 29.0 / 4)
+    told_again = (GangFound(single, {}, None, 0.0, 5.0), PodEnded("b", "b", 30.0, started_s=1.0))
+    revived, works = restarted(queue, 50.0, *told_again, GangEnded("b", 30.0, 1.0))
+    assert works == []
+    revived.check_invariants()
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_a_pod_that_changes_its_gang_across_a_restart_counts_in_one_of_them(first: str) -> None:
+    queue = Queue(4)
+    single = alone(queue, 0.0)
+    queue.at(1, GangArrived(replace(PAIR, pods=(*PAIR.pods, *single.pods))), GangStarted("a"))
+    queue.at(30, Tick())
+    found = {
+        "a": GangFound(PAIR, {"a/0": "slots", "a/1": "slots"}, 1.0, 1.0, 5.0),
+        "b": GangFound(single, {"b": "slots"}, 1.0, 0.0, 5.0),
+    }
+    state = json.loads(json.dumps(queue.keeper.export()))
+    revived = Gatekeeper.revive(slots_settings(4), state)
+    order = [found.pop(first), *found.values()]
+    events = [NodeSet(slots_node(4)), *order, Listed(frozenset("ab"))]
+    actions = revived.handle_all(events, 50.0) + revived.handle_all(
+        [GangEnded("a", 61.0), GangEnded("b", 61.0)], 61.0
+    )
+    assert sum(one.actual_work for one in settled(actions)) == pytest.approx(3 * 60.0 / 4)
+    revived.check_invariants()

@@ -55,6 +55,8 @@ class Book(WaitingRoom):
     def __init__(self, settings: QueueSettings, clock: Callable[[float], FairClock] = FairClock) -> None:
         super().__init__(settings, clock)
         self.restored: dict[str, Restored] = {}
+        self.carried: dict[str, float] = {}
+        """Pods that the gang they had at the checkpoint has no more, and until when it counted them."""
 
     def release(
         self, record: GangRecord, placement: Placement, *, tag: float, backfilled: bool
@@ -124,7 +126,7 @@ class Book(WaitingRoom):
             self.capacity.put(pod.uid, node, pod.shape.requests)
         if pod.uid in record.started:
             return
-        at_s = min(at_s, self.now_s)
+        at_s = min(max(at_s, self.carried.get(pod.uid, -math.inf)), self.now_s)
         record.asked.add(pod.uid)
         record.open.add(pod.uid)
         record.count_until(self.now_s)
@@ -157,6 +159,7 @@ class Book(WaitingRoom):
     def settle(self, record: GangRecord, at_s: float, *, vanished: bool = False) -> Settled:
         """A charged gang is done with: what it used replaces its charge; its record is gone."""
         ran_to_end = record.all_ended() and record.started_s is not None and not vanished
+        ran = frozenset(record.started.keys() | record.ended)
         for pod in record.wanted():
             if pod.uid in record.pods:
                 self.stop(record, pod, at_s)
@@ -169,7 +172,7 @@ class Book(WaitingRoom):
         if ran_to_end and record.started_s is not None:
             self.runs.ended(gang, max(0.0, finished_s - record.started_s), record.estimate.p50_s)
         self._drop(record)
-        self._bury(gang.uid, frozenset(record.pods))
+        self._bury(gang.uid, frozenset(record.pods), ran)
         return Settled(
             gang.uid,
             gang.flow,
@@ -231,17 +234,22 @@ class Book(WaitingRoom):
     def _count_anew(self, record: GangRecord, info: Restored) -> None:
         """Pods that ran at the checkpoint count from their starts: only their ends will tell what they used.
 
-        What is not there any more had gone when it was last seen.
+        What is not there any more had gone when it was last seen, or is of another gang, which counts it.
         """
+        gone = {uid for uid in info.running.keys() - record.pods.keys() if not self._counted_elsewhere(uid)}
+        self.carried.update(dict.fromkeys(gone, info.counted_s))
+        running = ((started_s, share) for uid, (started_s, share) in info.running.items() if uid in gone)
         record.used_work = record.ended_work = info.ended_work + sum(
-            share * (info.counted_s - started_s)
-            for uid, (started_s, share) in info.running.items()
-            if uid not in record.pods
+            share * (info.counted_s - started_s) for started_s, share in running
         )
         record.ended = {uid for uid in info.ended if uid in record.pods}
         self.order.hold(record.place.path, 0.0, 0, record.used_work - info.used_work, self.now_s)
         for uid in [uid for uid in info.running if uid in record.pods]:
             self.start(record, record.pods[uid], "", info.running[uid][0])
+
+    def _counted_elsewhere(self, pod: str) -> bool:
+        """True for a pod that another gang has now: labels may be edited while a release is under way."""
+        return pod in self.ran or bool(self.capacity.node_of(pod))
 
     def refund_unreleased(self, uid: str) -> None:
         """A gang charged according to a checkpoint waits with closed gates: it was never released."""
@@ -263,7 +271,7 @@ class Book(WaitingRoom):
         self.order.hold(path, 0.0, 0, actual - info.used_work, self.now_s)
         self.order.settle(info.place, actual, self.now_s)
         self.received[path] = self.received.get(path, 0.0) + actual
-        self._bury(uid, frozenset(info.pods))
+        self._bury(uid, frozenset(info.pods), frozenset({*info.running, *info.ended}))
         return [
             Settled(
                 uid, path[-1], info.place.job[1], info.group, info.job_class, info.place.arrived_s,
@@ -279,6 +287,7 @@ class Book(WaitingRoom):
             for uid, info in list(self.restored.items())
             for one in self.end_restored(uid, max(info.counted_s, info.released_s), None)
         ]
+        self.carried.clear()
         self.order.end_of_revival(self.now_s)
         self.no_room_since_s = {uid: at_s for uid, at_s in self.no_room_since_s.items() if uid in self.gangs}
         return settled
@@ -327,7 +336,8 @@ class Book(WaitingRoom):
         for uid in (pods | {gang.uid}) & self.ended.keys():
             self.ended[uid] -= pods
 
-    def _bury(self, uid: str, pods: frozenset[str]) -> None:
+    def _bury(self, uid: str, pods: frozenset[str], ran: frozenset[str]) -> None:
         self.ended[uid] = self.ended.pop(uid, frozenset()) | pods
+        self.ran |= ran & pods
         if len(self.ended) > ENDED_KEPT:
-            self.ended.popitem(last=False)
+            self.ran -= self.ended.popitem(last=False)[1]

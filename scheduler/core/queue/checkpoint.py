@@ -44,7 +44,9 @@ def export(
         "paused": book.paused,
         "order": _plain_level(book.order.top, (), jobs),
         "charges": charges,
-        "ended": [[uid, sorted(pods)] for uid, pods in book.ended.items()] if ended else [],
+        "ended": [[uid, sorted(pods), sorted(pods - book.ran)] for uid, pods in book.ended.items()]
+        if ended
+        else [],
         "received": [[list(path), work] for path, work in book.received.items()],
         "no_room_since_s": book.no_room_since_s.copy(),
         "runs": book.runs.export(),
@@ -63,7 +65,9 @@ def revive(book: Book, state: Mapping[str, Any]) -> None:
     book.weights.update({tuple(path): weight for path, weight in state["weights"]})
     book.paused = state["paused"]
     _fill_level(book, book.order.top, state["order"], 0)
-    book.ended.update({uid: frozenset(pods) for uid, pods in state["ended"]})
+    for uid, pods, *idle in state["ended"]:
+        book.ended[uid] = frozenset(pods)
+        book.ran |= book.ended[uid].difference(*idle)
     book.received.update({tuple(path): work for path, work in state["received"]})
     book.no_room_since_s.update(state.get("no_room_since_s", {}))
     book.runs.revive(state["runs"])

@@ -228,15 +228,18 @@ def _pause_s(failures: int) -> float:
 
 
 def _is_over(book: Book, gang: Gang) -> bool:
-    """True for a late word about a gang that has ended; other pods under the same uid are a new life."""
+    """True for a late word about pods that have ended, in this gang or another; others are a new life."""
     ended = book.ended.get(gang.uid)
-    return ended is not None and all(pod.uid in ended for pod in gang.pods)
+    if ended is None and not gang.pods:
+        return False
+    return all(pod.uid in (ended or ()) or pod.uid in book.ran for pod in gang.pods)
 
 
 def _without_buried(book: Book, event: GangFound) -> Gang:
     """The gang without pods that ended in an earlier life under its uid, which was settled."""
     gang = event.gang
-    buried = book.ended.get(gang.uid, frozenset()) - event.nodes.keys() - event.gated
+    ended = book.ended.get(gang.uid, frozenset()) | {pod.uid for pod in gang.pods if pod.uid in book.ran}
+    buried = ended - event.nodes.keys() - event.gated
     return replace(gang, pods=tuple(pod for pod in gang.pods if pod.uid not in buried)) if buried else gang
 
 

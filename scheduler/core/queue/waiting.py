@@ -55,6 +55,8 @@ class WaitingRoom:
         self.runs = PastRuns()
         self.gangs: dict[str, GangRecord] = {}
         self.ended: OrderedDict[str, frozenset[str]] = OrderedDict()
+        self.ran: set[str] = set()
+        """Of the pods that ended those that ran: their work is counted, whichever gang they are told of."""
         self.received: dict[Path, float] = {}
         self.occupied: dict[Path, float] = {}
         self.waiting_of: dict[Path, int] = {}
