@@ -23,12 +23,32 @@ PODS = "/api/v1/namespaces/default/pods"
 Pod = dict[str, Any]
 
 
+FIRST = ("faults", "controller", "admission", "telemetry_prometheus", "explain", "testbed_ends", "predictor")
+"""Files that take long, by the beginning of their names: begun first, so that none runs alone at the end."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder starts real processes."""
+    """Everything in this folder starts real processes, and mostly waits for them: several files run at once.
+
+    The tests of a file stay together in one worker, in their order, and so do those that install admission,
+    of which an API server has one. Each worker has a testbed of its own once a test there wants it.
+    """
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.integration)
+            item.add_marker(pytest.mark.xdist_group(_group(item.path)))
+    items.sort(key=lambda item: _rank(item.path))
+
+
+def _group(path: Path) -> str:
+    name = path.stem.removeprefix("test_")
+    return "admission" if name.startswith("admission") else name
+
+
+def _rank(path: Path) -> int:
+    name = path.stem.removeprefix("test_")
+    return next((rank for rank, first in enumerate(FIRST) if name.startswith(first)), len(FIRST))
 
 
 @pytest.fixture(scope="session")
