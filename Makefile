@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/pytest
-# integration tests wait more than they compute; each worker starts a testbed, which takes 15 s of CPU
+# integration tests wait more than they compute; which of them run at once says their conftest.py
 WORKERS ?= 3
 SEVERAL_FILES_AT_ONCE := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 

@@ -23,32 +23,34 @@ PODS = "/api/v1/namespaces/default/pods"
 Pod = dict[str, Any]
 
 
-FIRST = ("faults", "controller", "admission", "telemetry_prometheus", "explain", "testbed_ends", "predictor")
-"""Files that take long, by the beginning of their names: begun first, so that none runs alone at the end."""
+LONG = ("faults", "controller", "telemetry_prometheus", "predictor", "testbed_ends", "chart_rendered")
+"""Files that take long, without `test_`: begun first, so that none runs alone at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything in this folder starts real processes, and mostly waits for them: several files run at once.
 
-    The tests of a file stay together in one worker, in their order, and so do those that install admission,
-    of which an API server has one. Each worker has a testbed of its own once a test there wants it.
+    The tests of a file stay together, in their order, and so do all files that use the shared testbed, which
+    are begun before all others: an idle testbed takes a fifth of a core, so one a worker would cost more than
+    it brings.
     """
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.integration)
-            item.add_marker(pytest.mark.xdist_group(_group(item.path)))
-    items.sort(key=lambda item: _rank(item.path))
+    here = [item for item in items if Path(__file__).parent in item.path.parents]
+    sharing = {item.path for item in here if _uses_shared_testbed(item)}
+    for item in here:
+        item.add_marker(pytest.mark.integration)
+        item.add_marker(pytest.mark.xdist_group("testbed" if item.path in sharing else item.path.stem))
+    items.sort(key=lambda item: 0 if item.path in sharing else _place(item.path))
 
 
-def _group(path: Path) -> str:
+def _uses_shared_testbed(item: pytest.Item) -> bool:
+    fixtures = item.fixturenames if isinstance(item, pytest.Function) else ()
+    return "cluster" in fixtures and not hasattr(item.module, "cluster")  # type: ignore[attr-defined]
+
+
+def _place(path: Path) -> int:
+    """Which of LONG a file is, from 1 on; further on for all others."""
     name = path.stem.removeprefix("test_")
-    return "admission" if name.startswith("admission") else name
-
-
-def _rank(path: Path) -> int:
-    name = path.stem.removeprefix("test_")
-    return next((rank for rank, first in enumerate(FIRST) if name.startswith(first)), len(FIRST))
+    return 1 + (LONG.index(name) if name in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")
