@@ -26,7 +26,7 @@ _PLAIN_TEXT = re.compile(r"(^|__)(TOKEN|BEARER_TOKEN|USERNAME|PASSWORD)$")
 """Never parsed as YAML: a secret made of digits must stay text."""
 
 _NOT_YAML = (yaml.YAMLError, ValueError, AttributeError, LookupError, RecursionError)
-"""What PyYAML raises: besides its own errors those of its parts, for 2020-13-45, 0x_ or `[` a thousand times."""
+"""What PyYAML raises: besides its own errors those of its parts, e.g. for 2020-13-45, 0x_ or much nesting."""
 
 
 class ConfigError(ValueError):
