@@ -8,6 +8,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/pytest
+# integration tests wait more than they compute; which of them run at once says their conftest.py
+WORKERS ?= 3
+SEVERAL_FILES_AT_ONCE := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 # modules compiled once instead of at every start of every process
 unexport PYTHONDONTWRITEBYTECODE
@@ -22,7 +25,7 @@ demo: programs ## The main job end to end on a local cluster, with a report.
 
 test: lint programs ## Lint, then unit, simulation and integration tests (real processes).
 	$(PYTEST) -q -m "not long" -n auto tests/unit tests/simulation
-	$(PYTEST) -q -m "not long" tests/integration
+	$(PYTEST) -q -m "not long" $(SEVERAL_FILES_AT_ONCE) tests/integration
 
 test-long: lint programs ## The same with the long tests, and those that need helm (built once).
 	$(BIN)/fairlane testbed programs helm

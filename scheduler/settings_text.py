@@ -25,6 +25,9 @@ _SERVICE_LINK = re.compile(r".*(_SERVICE_HOST|_SERVICE_PORT(_\w+)?|_PORT(_\d+_(T
 _PLAIN_TEXT = re.compile(r"(^|__)(TOKEN|BEARER_TOKEN|USERNAME|PASSWORD)$")
 """Never parsed as YAML: a secret made of digits must stay text."""
 
+_NOT_YAML = (yaml.YAMLError, ValueError, AttributeError, LookupError, RecursionError)
+"""What PyYAML raises: besides its own errors those of its parts, e.g. for 2020-13-45, 0x_ or much nesting."""
+
 
 class ConfigError(ValueError):
     """The settings cannot be used; the message says which and why, one sentence a line."""
@@ -47,7 +50,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the settings file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except _NOT_YAML as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if values is None:
         return {}
@@ -87,7 +90,7 @@ def _parsed(variable: str, text: str) -> Any:
         return text
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         raise ConfigError(f"the environment variable {variable} is not valid YAML: {error}") from error
 
 

@@ -12,6 +12,7 @@ line. Three cords keep anything from surviving:
 - each child's environment carries the testbed's mark (remains.py), by which
   `down` finds what is left even after a crash of everything else.
 
+What the children say goes through pipes into logs of bounded size (logs.py).
 One thread, standard library only: a fork is safe, and it starts at once.
 """
 
@@ -33,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed import remains
+from testbed.logs import BoundedLog, LogPipe
 from testbed.ports import Reservation
 
 SOCKET = "control.sock"
@@ -52,6 +54,7 @@ class Child:
     log: str
     grace_s: float
     process: subprocess.Popen[bytes] | None = None
+    pipe: LogPipe | None = None
     asked_to_end: bool = False
     starts: int = 0
     started_at_s: float = 0.0
@@ -73,9 +76,12 @@ class Child:
 
     def describe(self) -> Answer:
         """The public facts; `exit_code` is negative for a signal, as subprocess has it."""
+        state = self.state()
+        if self.pipe is not None and state in ("stopped", "died"):
+            self.pipe.drain()  # who learns of its end finds its last words
         return {
             "name": self.name,
-            "state": self.state(),
+            "state": state,
             "pid": self._pid() if self.is_running() else None,
             "exit_code": None if self.process is None else self.process.poll(),
             "starts": self.starts,
@@ -92,6 +98,7 @@ class Supervisor:
         self._directory = directory
         self._mark = mark
         self._children: dict[str, Child] = {}
+        self._logs: dict[str, BoundedLog] = {}
         self._ports = Reservation()
         self._detached = False
         self._keep_files = False
@@ -194,23 +201,32 @@ class Supervisor:
         return self._children[name]
 
     def _spawn(self, child: Child) -> None:
-        Path(child.log).parent.mkdir(parents=True, exist_ok=True)
         supervisor_pid = os.getpid()
-        with Path(child.log).open("ab") as log:
+        pipe = LogPipe(self._log(child.log))
+        try:
             child.process = subprocess.Popen(
                 child.argv,
                 cwd=self._directory,
                 env={**os.environ, **child.env, remains.VARIABLE: self._mark},
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=pipe.writing_end,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=lambda: _die_with(supervisor_pid),  # noqa: PLW1509 - one thread
             )
+        finally:
+            pipe.handed_over()
+        child.pipe = pipe
         child.asked_to_end = False
         child.starts += 1
         child.started_at_s, child.ended_at_s = time.time(), 0.0
         child.ended.clear()
+
+    def _log(self, path: str) -> BoundedLog:
+        """The log at `path`: one for all that write there, a process and those that it leaves behind."""
+        if path not in self._logs:
+            self._logs[path] = BoundedLog(Path(path))
+        return self._logs[path]
 
     async def _end(self, child: Child, grace_s: float) -> None:
         if not child.is_running():
@@ -227,6 +243,8 @@ class Supervisor:
     async def _end_all(self) -> None:
         await asyncio.gather(*(self._end(child, child.grace_s) for child in self._children.values()))
         remains.kill(self._mark)
+        for child in self._children.values():
+            child.describe()  # reads its last words, for a folder that is kept
 
     def _remove_files(self) -> None:
         if self._keep_files:

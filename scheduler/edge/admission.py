@@ -170,7 +170,7 @@ class AdmissionApp:
             prepared, whole = _PATHS[scope["path"]]
             labels = await self._labels(request.get("namespace") or "", whole)
             verdict = judge(request, labels, self._rules, prepared=prepared)
-        except (msgspec.DecodeError, BadReview) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, BadReview) as error:
             raise Refused(400, str(error)) from error
         except KubeError as error:
             raise Refused(503, f"the labels of the namespace cannot be read: {error}") from error

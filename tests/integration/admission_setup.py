@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
+import pytest_asyncio
 
 from scheduler.admission_settings import AdmissionSettings
 from scheduler.edge.kube import KubeClient, KubeError, _tls, load_configuration
@@ -101,6 +103,35 @@ def installed(cluster: Cluster, by: str, **given: Any) -> Iterator[Installed]:
         asyncio.run(with_admin(cluster, lambda kube: _remove(kube, objects)))
         if process is not None:
             process.stop()
+
+
+@pytest.fixture(scope="module", params=["policies", "webhook"])
+def admission(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[Installed]:
+    """Admission in force, by both ways in turn."""
+    with installed(cluster, request.param) as state:
+        yield state
+
+
+@pytest_asyncio.fixture
+async def alice(admission: Installed) -> AsyncIterator[KubeClient]:
+    """The API server as a user."""
+    async with admission.user("alice") as connected:
+        yield connected
+
+
+@pytest_asyncio.fixture
+async def bob(admission: Installed) -> AsyncIterator[KubeClient]:
+    """The API server as another."""
+    async with admission.user("bob") as connected:
+        yield connected
+
+
+async def refused(call: Awaitable[Any]) -> str:
+    """What the API server says when it refuses, as it must."""
+    with pytest.raises(KubeError) as caught:
+        await call
+    assert caught.value.status in (403, 422), caught.value
+    return caught.value.message
 
 
 def start_webhook(cluster: Cluster, settings: AdmissionSettings) -> Process:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from admission_setup import admission, alice, bob  # noqa: F401 - fixtures
 
 from scheduler.edge.kube import KubeClient
 from testbed.cluster import Cluster
@@ -22,12 +23,34 @@ PODS = "/api/v1/namespaces/default/pods"
 Pod = dict[str, Any]
 
 
+LONG = ("faults", "controller", "telemetry_prometheus", "predictor", "testbed_ends", "chart_rendered")
+"""Files that take long, without `test_`: begun first, so that none runs alone at the end."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder starts real processes."""
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.integration)
+    """Everything in this folder starts real processes, and mostly waits for them: several files run at once.
+
+    The tests of a file stay together, in their order, and so do all files that use the shared testbed, which
+    are begun before all others: an idle testbed takes a fifth of a core, so one a worker would cost more than
+    it brings.
+    """
+    here = [item for item in items if Path(__file__).parent in item.path.parents]
+    sharing = {item.path for item in here if _uses_shared_testbed(item)}
+    for item in here:
+        item.add_marker(pytest.mark.integration)
+        item.add_marker(pytest.mark.xdist_group("testbed" if item.path in sharing else item.path.stem))
+    items.sort(key=lambda item: 0 if item.path in sharing else _place(item.path))
+
+
+def _uses_shared_testbed(item: pytest.Item) -> bool:
+    fixtures = item.fixturenames if isinstance(item, pytest.Function) else ()
+    return "cluster" in fixtures and not hasattr(item.module, "cluster")  # type: ignore[attr-defined]
+
+
+def _place(path: Path) -> int:
+    """Which of LONG a file is, from 1 on; further on for all others."""
+    name = path.stem.removeprefix("test_")
+    return 1 + (LONG.index(name) if name in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")

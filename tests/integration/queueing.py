@@ -187,6 +187,10 @@ class Jobs:
         open_now = [one for one in self.lives.values() if one.released_s is not None and one.ended_s is None]
         self.most_open = max(self.most_open, len(open_now))
 
+    async def finish(self, names: list[str]) -> None:
+        """End pods now that would run on."""
+        await asyncio.gather(*(self._end(name, 0.0) for name in names))
+
     async def _end(self, name: str, run_s: float) -> None:
         await asyncio.sleep(run_s)
         over_s = self.lives[name].over_s = time.time()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from testbed.ports import Reservation
 
 ROOT = Path("/usr/lib/postgresql")
 
@@ -32,8 +33,9 @@ def postgres() -> Iterator[str]:
     user = "postgres" if os.geteuid() == 0 else None
     if user is not None:
         shutil.chown(directory, user, pwd.getpwnam(user).pw_gid)
+    ports = Reservation()
     try:
-        port = _free_port()
+        port = ports.take(1)[0]
         _run(
             [folder / "initdb", "-D", directory / "data", "-A", "trust", "-U", "fairlane", "--no-sync"], user
         )
@@ -45,6 +47,7 @@ def postgres() -> Iterator[str]:
             server.terminate()
             server.wait(timeout=20)
     finally:
+        ports.close()
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -64,9 +67,3 @@ def _await(folder: Path, port: int, user: str | None) -> None:
     while subprocess.run(ready, user=user, cwd="/", check=False).returncode:
         assert time.monotonic() < deadline_s, "PostgreSQL does not start"
         time.sleep(0.1)
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import yaml
+
+from testbed.ports import Reservation
 
 
 def binary(name: str) -> str | None:
@@ -21,12 +22,6 @@ def binary(name: str) -> str | None:
     cache = Path.home() / ".cache" / "fairlane" / "bin"
     folders = [os.environ.get("FAIRLANE_BIN_DIR", ""), os.environ.get("PATH", ""), str(cache)]
     return shutil.which(name, path=os.pathsep.join(filter(None, folders)))
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
 
 
 def eventually(condition: Callable[[], bool], timeout_s: float = 40.0, every_s: float = 0.3) -> bool:
@@ -72,18 +67,28 @@ class Exporter:
 
 
 class RealPrometheus:
-    """A Prometheus process that scrapes `targets` (address -> labels) every second."""
+    """A Prometheus process that scrapes `targets` (address -> labels), and those of `jobs`, every second."""
 
-    def __init__(self, folder: Path, targets: Mapping[str, Mapping[str, str]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        targets: Mapping[str, Mapping[str, str]],
+        jobs: Sequence[Mapping[str, object]] = (),
+    ) -> None:
         self._folder = folder
-        self.port = free_port()
+        self._ports = Reservation()  # also while it is down: nobody else may answer in its place
+        self.port = self._ports.take(1)[0]
         self.url = f"http://127.0.0.1:{self.port}"
         static = [{"targets": [address], "labels": dict(labels)} for address, labels in targets.items()]
         job = {"job_name": "tests", "honor_labels": True, "static_configs": static}
-        self._config = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [job]}
+        self._config = {
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+            "scrape_configs": [job, *jobs],
+        }
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, wait: bool = True) -> None:
+        """Start it, and wait until it answers unless told not to."""
         config = self._folder / "prometheus.yml"
         config.write_text(yaml.safe_dump(self._config))
         program = binary("prometheus")
@@ -91,13 +96,23 @@ class RealPrometheus:
         arguments = [f"--config.file={config}", f"--storage.tsdb.path={self._folder}/data"]
         arguments += [f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=error"]
         self._process = subprocess.Popen([program, *arguments])
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
         assert eventually(self._ready), "Prometheus did not become ready"
 
     def stop(self) -> None:
+        """End it at once; its port and its data stay."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def close(self) -> None:
+        """End it for good."""
+        self.stop()
+        self._ports.close()
 
     def _ready(self) -> bool:
         try:

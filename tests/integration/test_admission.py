@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import pytest
-import pytest_asyncio
-from admission_setup import ACCOUNT, CONTROLLER, PODS, SUBMITTER, Installed, Object, installed, pod
+from admission_setup import ACCOUNT, CONTROLLER, PODS, SUBMITTER, Installed, Object, pod, refused
 
 from scheduler.core.admission import rules as told
 from scheduler.edge.kube import JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, KubeClient, KubeError
-from testbed.cluster import Cluster
 
 pytestmark = pytest.mark.timeout(300)
 GATE = "fairlane.dev/queue"
@@ -22,36 +19,9 @@ TEAM = PODS.format("team")
 DRY = "?dryRun=All"
 
 
-@pytest.fixture(scope="module", params=["policies", "webhook"])
-def admission(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[Installed]:
-    """Admission in force, by both ways in turn."""
-    with installed(cluster, request.param) as state:
-        yield state
-
-
-@pytest_asyncio.fixture
-async def alice(admission: Installed) -> AsyncIterator[KubeClient]:
-    async with admission.user("alice") as connected:
-        yield connected
-
-
-@pytest_asyncio.fixture
-async def bob(admission: Installed) -> AsyncIterator[KubeClient]:
-    async with admission.user("bob") as connected:
-        yield connected
-
-
 async def create(kube: KubeClient, body: Object, path: str = TEAM) -> Object:
     made: Object = json.loads(await kube.post(path, body))
     return made
-
-
-async def refused(call: Awaitable[Any]) -> str:
-    """What the API server says when it refuses, as it must."""
-    with pytest.raises(KubeError) as caught:
-        await call
-    assert caught.value.status in (403, 422), caught.value
-    return caught.value.message
 
 
 def gates(made: Object) -> list[str]:

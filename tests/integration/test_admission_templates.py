@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from admission_kinds import KINDS, STAMP, Made
-from admission_setup import ACCOUNT, SUBMITTER, Installed, installed
-from test_admission import refused
+from admission_setup import ACCOUNT, SUBMITTER, Installed, refused
 
 from scheduler.core.admission import rules as told
 from scheduler.edge.kube import KubeClient
-from testbed.cluster import Cluster
 
 pytestmark = pytest.mark.timeout(300)
 CHANGEABLE = [name for name in KINDS if name not in ("Job", "ControllerRevision")]
 """The templates of the others are immutable."""
-
-
-@pytest.fixture(scope="module", params=["policies", "webhook"])
-def admission(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[Installed]:
-    """Admission in force, by both ways in turn."""
-    with installed(cluster, request.param) as state:
-        yield state
-
-
-@pytest_asyncio.fixture
-async def alice(admission: Installed) -> AsyncIterator[KubeClient]:
-    async with admission.user("alice") as connected:
-        yield connected
-
-
-@pytest_asyncio.fixture
-async def bob(admission: Installed) -> AsyncIterator[KubeClient]:
-    async with admission.user("bob") as connected:
-        yield connected
 
 
 async def created(

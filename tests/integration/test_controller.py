@@ -75,7 +75,7 @@ async def test_an_incomplete_gang_is_not_released_and_costs_nobody_anything(jobs
 async def test_every_released_pod_carries_a_receipt_and_a_waiting_one_its_place(
     jobs: Jobs, cluster: Cluster
 ) -> None:
-    first = [await jobs.submit("alice", run_s=20.0) for _ in range(SLOTS)]
+    first = [await jobs.submit("alice", run_s=60.0) for _ in range(SLOTS)]  # until `finish`
     await jobs.until(lambda: len(jobs.order) == SLOTS)
     waiting = [await jobs.submit("bob", run_s=0.2) for _ in range(3)]
     receipt = msgspec.json.decode((await jobs.pod(first[0])).metadata.annotations[RECEIPT])
@@ -115,6 +115,7 @@ async def test_every_released_pod_carries_a_receipt_and_a_waiting_one_its_place(
         assert part in table
     told = json.loads(await asyncio.to_thread(_queue_command, cluster, "--user", "bob", "-o", "json"))
     assert [flow["user"] for flow in told["flows"]] == ["bob"]
+    await jobs.finish(first)
     await jobs.until(lambda: jobs.ended() == 7)
 
 

@@ -68,10 +68,21 @@ async def placed_by_model(cluster: Cluster, kube: KubeClient, eventually: Eventu
     return names[-1]
 
 
-async def test_a_placement_is_explained_from_the_sentence_to_the_readings(
-    placing: Cluster, kube: KubeClient, eventually: Eventually
-) -> None:
-    name = await placed_by_model(placing, kube, eventually)
+@pytest.fixture(scope="module")
+def already() -> list[str]:
+    """The pod of `name`, once there is one: the tests only read what is recorded of it."""
+    return []
+
+
+@pytest.fixture
+async def name(placing: Cluster, kube: KubeClient, eventually: Eventually, already: list[str]) -> str:
+    """Name of a pod that the model placed and that has ended."""
+    if not already:
+        already.append(await placed_by_model(placing, kube, eventually))
+    return already[0]
+
+
+def test_a_placement_is_explained_from_the_sentence_to_the_readings(placing: Cluster, name: str) -> None:
     text = explain(placing, f"default/{name}").stdout
     assert text.startswith("The pod was placed on node-0")
     assert "It ran for" in text
@@ -90,19 +101,13 @@ async def test_a_placement_is_explained_from_the_sentence_to_the_readings(
     assert [one["node"] for one in alone["candidates"]] == [seen["chosen_node"]]
 
 
-async def test_without_a_predictor_it_says_what_it_cannot_tell(
-    placing: Cluster, kube: KubeClient, eventually: Eventually
-) -> None:
-    name = await placed_by_model(placing, kube, eventually)
+def test_without_a_predictor_it_says_what_it_cannot_tell(placing: Cluster, name: str) -> None:
     seen = told(placing, name, "--predictor", "127.0.0.1:1")
     assert seen["mattered"] == []
     assert "which readings mattered is not known: predictor 127.0.0.1:1" in seen["mattered_note"]
 
 
-async def test_the_store_tells_the_same_as_the_recorder(
-    placing: Cluster, kube: KubeClient, eventually: Eventually
-) -> None:
-    name = await placed_by_model(placing, kube, eventually)
+def test_the_store_tells_the_same_as_the_recorder(placing: Cluster, name: str) -> None:
     url = yaml.safe_load(placing.settings_file.read_text())["recorder"]["store_url"]
     assert told(placing, name, "--store", url) == told(placing, name)
 

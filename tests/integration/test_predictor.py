@@ -25,6 +25,7 @@ from model.published import PublishedModel
 from model.registry import Registry
 from model.schema import POSITION
 from scheduler.edge.predictions import PredictionClient, PredictionError
+from testbed.ports import Reservation
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 PATIENCE_S = 150.0
@@ -37,12 +38,14 @@ class Running:
         self.folder = folder
         self.registry = Registry(str(folder / "models"), keep=50)
         self.process: subprocess.Popen[bytes] | None = None
+        self._ports = Reservation()  # it comes back on the same port, and nobody else takes it meanwhile
+        self._port = self._ports.take(1)[0]
 
-    def start(self, port: int = 0) -> str:
+    def start(self) -> str:
         """Start it, wait until it listens, and return its address."""
         port_file = self.folder / "port"
         port_file.unlink(missing_ok=True)
-        options = ["--registry", self.registry.url, "--port", str(port), "--port-file", str(port_file)]
+        options = ["--registry", self.registry.url, "--port", str(self._port), "--port-file", str(port_file)]
         command = [sys.executable, "-m", "scheduler.cli.main", "predictor", *options, "--poll-s", "0.1"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stderr=log, stdout=log)
@@ -51,13 +54,20 @@ class Running:
             assert self.process.poll() is None, self.log()
             assert time.monotonic() < deadline, "the predictor does not listen"
             time.sleep(0.05)
-        return f"127.0.0.1:{port_file.read_text().strip()}"
+        assert port_file.read_text().strip() == str(self._port)
+        return f"127.0.0.1:{self._port}"
 
     def end(self, number: int) -> int:
         """Send a signal and wait for the end."""
         assert self.process is not None
         self.process.send_signal(number)
         return self.process.wait(PATIENCE_S)
+
+    def close(self) -> None:
+        """End it if it runs, and give up its port."""
+        if self.process is not None and self.process.poll() is None:
+            self.end(signal.SIGKILL)
+        self._ports.close()
 
     def log(self) -> str:
         return (self.folder / "log").read_text()
@@ -69,8 +79,7 @@ def running(folder: Path) -> Iterator[Running]:
     try:
         yield server
     finally:
-        if server.process is not None and server.process.poll() is None:
-            server.end(signal.SIGKILL)
+        server.close()
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +291,7 @@ async def test_a_damaged_newest_model_changes_nothing_and_is_told(
             path = tmp_path / "models" / "versions" / broken / "state.json"
             path.write_bytes(path.read_bytes()[:100])
             server.end(signal.SIGKILL)  # a fresh start meets the damage for certain
-            server.start(int(address.rsplit(":", 1)[1]))
+            server.start()
             await answered(client, good)
             about = await client.current_model()
     assert "truncated or was changed" in server.log()
@@ -298,7 +307,7 @@ async def test_a_client_finds_a_predictor_that_came_back(tmp_path: Path, model: 
             server.end(signal.SIGKILL)
             with pytest.raises(PredictionError):
                 await client.predict(["a"], feature_rows(1), JOB_CLASS)
-            server.start(int(address.rsplit(":", 1)[1]))
+            server.start()
             await answered(client)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,19 +95,50 @@ class Cluster:
         return TelemetryPoller(Settings.model_validate(values), lambda: NODES)
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
+@contextmanager
+def scraped(folder: Path) -> Iterator[Cluster]:
+    """Three machines and a Prometheus of their own that begins to scrape them."""
     machines = [Machine(node.name) for node in NODES]
     machines[1].speed_bytes = -125000
     exporters = [Exporter(machine.text) for machine in machines]
-    prometheus = RealPrometheus(tmp_path, {exporter.address: {} for exporter in exporters})
-    prometheus.start()
+    prometheus = RealPrometheus(folder, {exporter.address: {} for exporter in exporters})
+    prometheus.start(wait=False)
     try:
         yield Cluster(machines, exporters, prometheus)
     finally:
-        prometheus.stop()
+        prometheus.close()
         for exporter in exporters:
             exporter.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Cluster]]:
+    """One for tests that disturb nothing, and one for each that does.
+
+    They grow old together: the first tests here need young series, and the others find theirs settled.
+    """
+    with ExitStack() as stack:
+        made = {
+            name: stack.enter_context(scraped(tmp_path_factory.mktemp(name)))
+            for name in ("steady", "dead", "hanging", "reset", "restarted")
+        }
+        for one in made.values():
+            one.prometheus.wait_ready()
+        yield made
+
+
+@pytest.fixture
+def steady(clusters: dict[str, Cluster]) -> Cluster:
+    """Machines that nothing happens to."""
+    return clusters["steady"]
+
+
+@pytest.fixture
+def young(tmp_path: Path) -> Iterator[Cluster]:
+    """Machines that are not known yet."""
+    with scraped(tmp_path) as made:
+        made.prometheus.wait_ready()
+        yield made
 
 
 def value(poller: TelemetryPoller, reading: str, node: int = 0) -> float:
@@ -127,8 +159,23 @@ def settled(poller: TelemetryPoller) -> bool:
     return known is not None and bool(np.isfinite(known).all()) and intervals["cpu_use"] < 3
 
 
-def test_readings_come_out_in_their_units(cluster: Cluster) -> None:
-    poller = cluster.poller()
+def test_a_series_younger_than_the_range_of_its_rate_is_unknown_not_idle(young: Cluster) -> None:
+    poller = young.poller()
+    seen: list[float] = []
+    assert eventually(lambda: not math.isnan(seen.append(value(poller, "network_transmit")) or seen[-1]))
+    assert seen[-1] == pytest.approx(1e6, rel=0.2)
+    assert len(seen) > 1
+
+
+def test_the_interval_of_a_young_series_is_not_learned_too_short(young: Cluster) -> None:
+    poller = young.poller("ping_exporter")
+    assert eventually(lambda: poller.poll() and poller.reports[0].series == 6)
+    seen = [poller.reports[0].interval_s for _ in range(8) if time.sleep(0.5) is None and poller.poll()]
+    assert all(math.isnan(interval_s) or interval_s >= 0.9 for interval_s in seen)
+
+
+def test_readings_come_out_in_their_units(steady: Cluster) -> None:
+    poller = steady.poller()
     assert eventually(lambda: settled(poller)), poller.stats
     expected = {
         "cpu_use": 0.25,
@@ -147,16 +194,17 @@ def test_readings_come_out_in_their_units(cluster: Cluster) -> None:
     assert poller.snapshot.node_age_s["cpu_use"][0] < 4
 
 
-def test_pairs_come_from_the_first_source_and_name_both_nodes(cluster: Cluster) -> None:
-    poller = cluster.poller()
+def test_pairs_come_from_the_first_source_and_name_both_nodes(steady: Cluster) -> None:
+    poller = steady.poller()
     assert eventually(lambda: settled(poller))
     assert eventually(lambda: poller.poll() and rtts(poller) == [0.002, 0.003])
     assert poller.snapshot.pair_readings["loss"].to_node(0).tolist()[1:] == [0.0, 0.0]
-    ping_first = cluster.poller("ping_exporter", "fairlane_probe")
+    ping_first = steady.poller("ping_exporter", "fairlane_probe")
     assert eventually(lambda: ping_first.poll() and rtts(ping_first) == [0.5, 0.5])
 
 
-def test_a_dead_exporter_is_unknown_long_before_prometheus_forgets_it(cluster: Cluster) -> None:
+def test_a_dead_exporter_is_unknown_long_before_prometheus_forgets_it(clusters: dict[str, Cluster]) -> None:
+    cluster = clusters["dead"]
     poller = cluster.poller()
     assert eventually(lambda: settled(poller))
     cluster.exporters[2].close()
@@ -167,7 +215,8 @@ def test_a_dead_exporter_is_unknown_long_before_prometheus_forgets_it(cluster: C
     assert value(poller, "cpu_use", 0) == pytest.approx(0.25, rel=0.3)
 
 
-def test_a_hanging_exporter_that_is_still_scraped_is_unknown(cluster: Cluster) -> None:
+def test_a_hanging_exporter_that_is_still_scraped_is_unknown(clusters: dict[str, Cluster]) -> None:
+    cluster = clusters["hanging"]
     poller = cluster.poller()
     assert eventually(lambda: settled(poller))
     cluster.machines[0].frozen_at_s = time.time()
@@ -176,22 +225,8 @@ def test_a_hanging_exporter_that_is_still_scraped_is_unknown(cluster: Cluster) -
     assert any(report.stale == 1 for report in poller.reports if report.reading == "cpu_use")
 
 
-def test_a_series_younger_than_the_range_of_its_rate_is_unknown_not_idle(cluster: Cluster) -> None:
-    poller = cluster.poller()
-    seen: list[float] = []
-    assert eventually(lambda: not math.isnan(seen.append(value(poller, "network_transmit")) or seen[-1]))
-    assert seen[-1] == pytest.approx(1e6, rel=0.2)
-    assert len(seen) > 1
-
-
-def test_the_interval_of_a_young_series_is_not_learned_too_short(cluster: Cluster) -> None:
-    poller = cluster.poller("ping_exporter")
-    assert eventually(lambda: poller.poll() and poller.reports[0].series == 6)
-    seen = [poller.reports[0].interval_s for _ in range(8) if time.sleep(0.5) is None and poller.poll()]
-    assert all(math.isnan(interval_s) or interval_s >= 0.9 for interval_s in seen)
-
-
-def test_a_counter_reset_is_never_a_negative_rate(cluster: Cluster) -> None:
+def test_a_counter_reset_is_never_a_negative_rate(clusters: dict[str, Cluster]) -> None:
+    cluster = clusters["reset"]
     poller = cluster.poller()
     assert eventually(lambda: settled(poller))
     cluster.machines[0].reset_at_s = time.time()
@@ -200,7 +235,8 @@ def test_a_counter_reset_is_never_a_negative_rate(cluster: Cluster) -> None:
     assert eventually(lambda: value(poller, "network_transmit", 0) == pytest.approx(1e6, rel=0.2))
 
 
-def test_when_prometheus_dies_the_snapshot_ages_and_comes_back(cluster: Cluster) -> None:
+def test_when_prometheus_dies_the_snapshot_ages_and_comes_back(clusters: dict[str, Cluster]) -> None:
+    cluster = clusters["restarted"]
     poller = cluster.poller()
     assert eventually(lambda: settled(poller))
     before = poller.snapshot
@@ -212,7 +248,7 @@ def test_when_prometheus_dies_the_snapshot_ages_and_comes_back(cluster: Cluster)
     assert poller.snapshot.taken_at_s > before.taken_at_s
 
 
-def test_every_query_of_every_preset_is_understood(cluster: Cluster) -> None:
-    poller = cluster.poller(*preset_names())
+def test_every_query_of_every_preset_is_understood(steady: Cluster) -> None:
+    poller = steady.poller(*preset_names())
     assert poller.poll(), poller.stats.failure
     assert [report.error for report in poller.reports if report.error] == []

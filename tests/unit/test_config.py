@@ -32,6 +32,12 @@ def test_the_defaults_need_no_file() -> None:
     assert (settings.epoch_s, settings.stale_after_scrapes, settings.extender.max_listed) == (15.0, 3.0, 5)
 
 
+@pytest.mark.parametrize("text", ["2020-13-45", "0x_", "[" * 3000, "!!timestamp x", "!!int ''"])
+def test_what_the_yaml_parser_stumbles_over_is_told(text: str, tmp_path: Path) -> None:
+    assert "is not valid YAML" in mistake(f"epoch_s: {text}", tmp_path)
+    assert "FAIRLANE_EPOCH_S is not valid YAML" in mistake("", tmp_path, FAIRLANE_EPOCH_S=text)
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         load().epoch_s = 1  # type: ignore[misc]
