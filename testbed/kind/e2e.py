@@ -34,6 +34,7 @@ from testbed.kind.pods import JobError, Pods
 from testbed.kind.runs import Runs, data_sources, transfer_bytes
 from testbed.kind.shell import CommandError
 from testbed.kind.spark import Shuffle
+from testbed.progress import Phases
 
 EXPLORE: dict[str, Any] = {"exploration": {"rate": 1.0, "scope": "all"}}
 """While collecting, nodes are chosen at random, so that the model sees the bad ones too."""
@@ -96,11 +97,11 @@ SMOKE = Plan(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found out: decisions, a model without network features, the number of examples."""
+    """What was found out: decisions, a model without network features, what was learnt from."""
 
     decisions: list[Decision]
     blind: Predict | None
-    examples: int
+    examples: pd.DataFrame
     published: bool
 
 
@@ -116,19 +117,21 @@ def gang_places(states: int, gangs: int) -> list[int]:
 class EndToEnd:
     """One run of the comparison on a cluster that is up."""
 
-    def __init__(self, cluster: KindCluster, plan: Plan, seed: int) -> None:
+    def __init__(self, cluster: KindCluster, plan: Plan, seed: int, phase: Phases) -> None:
         self._cluster = cluster
+        self._phase = phase
         self._plan = plan
         self._seed = seed
         self._say = cluster.progress.say
         self._links = Links(cluster)
         self._random = random.Random(seed)
-        self._so_far = Outcome([], None, 0, False)
+        self._so_far = Outcome([], None, pd.DataFrame(), False)
 
     async def run(self) -> Outcome:
         """All steps; the links are as before afterwards."""
         try:
-            await asyncio.to_thread(self._prepare)
+            with self._phase("install"):
+                await asyncio.to_thread(self._prepare)
             return await self._steps()
         finally:
             await asyncio.to_thread(self._links.remove)
@@ -139,17 +142,25 @@ class EndToEnd:
         return self._so_far
 
     async def _steps(self) -> Outcome:
-        await self._ready()
-        async with self._runs() as runs:
-            await self._collect(runs)
-        table = await self._examples()
-        published = await asyncio.to_thread(self._train)
-        self._so_far = replace(self._so_far, examples=len(table), published=published)
-        await asyncio.to_thread(deploy.components, self._cluster)
-        await self._ready()
-        async with self._runs() as runs:
-            await self._compare(runs, self._so_far.decisions)
-        return replace(self._so_far, blind=await asyncio.to_thread(self._without_network, table))
+        with self._phase("install"):
+            await self._ready()
+        with self._phase("collect"):
+            async with self._runs() as runs:
+                await self._collect(runs)
+        with self._phase("train"):
+            table = await self._examples()
+            self._so_far = replace(self._so_far, examples=table)
+            published = await asyncio.to_thread(self._train)
+            self._so_far = replace(self._so_far, published=published)
+        with self._phase("install"):
+            await asyncio.to_thread(deploy.components, self._cluster)
+            await self._ready()
+        with self._phase("compare"):
+            async with self._runs() as runs:
+                await self._compare(runs, self._so_far.decisions)
+        with self._phase("train"):
+            blind = await asyncio.to_thread(self._without_network, table)
+        return replace(self._so_far, blind=blind)
 
     @asynccontextmanager
     async def _runs(self) -> AsyncIterator[Runs]:
