@@ -15,7 +15,7 @@ SEVERAL_FILES_AT_ONCE := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 # modules compiled once instead of at every start of every process
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-long lint format bench e2e e2e-smoke programs manifests proto lock clean
+.PHONY: help demo test test-long test-kind lint format bench e2e e2e-smoke programs manifests proto lock clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,8 +48,11 @@ bench: programs ## Benchmarks, with stored JSON results.
 e2e: $(INSTALLED) ## The comparison on a kind cluster with real jobs (up to an hour).
 	$(BIN)/fairlane e2e
 
-e2e-smoke: $(INSTALLED) ## The shortest run of the same.
+e2e-smoke: $(INSTALLED) ## The shortest run of the same (under 12 minutes once images are built).
 	$(BIN)/fairlane e2e --smoke
+
+test-kind: $(INSTALLED) ## Tests on a kind cluster of their own (tests/e2e; skipped without a container runtime).
+	$(PYTEST) -q --timeout 1800 tests/e2e
 
 programs: $(INSTALLED) ## Find, or build once, the programs of the local cluster.
 	$(BIN)/fairlane testbed programs

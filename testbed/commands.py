@@ -225,13 +225,14 @@ def _interruptible() -> Iterator[None]:
 
 
 def _up_on_kind() -> None:
-    from testbed.kind import deploy
+    from testbed.kind import deploy, release
     from testbed.kind.cluster import KindCluster
     from testbed.kind.links import Links
 
     cluster = KindCluster(progress=Progress())
     cluster.up()
-    deploy.everything(cluster)
+    deploy.surroundings(cluster)
+    release.install(cluster)
     Links(cluster).install()
     console.print(f"\nexport KUBECONFIG={cluster.kubeconfig}\nPrometheus          {cluster.prometheus_url}")
 

@@ -85,6 +85,27 @@ class Progress:
             yield
 
 
+class Phases:
+    """How long each part of a run took, in seconds, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Count the block's time for `name`, however it ends; a name may come again."""
+        started_s = time.monotonic()
+        self.seconds.setdefault(name, 0.0)
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.monotonic() - started_s
+
+    def sentence(self) -> str:
+        """All of it in a line, e.g. `cluster 61 s, train 12 s`."""
+        return ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.seconds.items())
+
+
 @contextmanager
 def _every(interval_s: float, act: Callable[[], None]) -> Iterator[None]:
     """Call `act` every `interval_s` from a thread while the block runs."""

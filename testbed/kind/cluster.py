@@ -116,7 +116,6 @@ class KindCluster:
             self.progress.say(f"cluster {self.name} is up already")
         else:
             self._create()
-        self.docker.weigh()
         self._wait_ready()
         self._label_nodes()
         return not found
@@ -161,6 +160,7 @@ class KindCluster:
         self.docker.install()
         programs.build(self.binaries, "kind", self.progress)
         self.docker.start()
+        self.docker.weigh()
         if not self.images.registry:
             programs.build(self.binaries, "node", self.progress)
             programs.kubernetes(self._kubernetes, self.progress)

@@ -17,6 +17,7 @@ from testbed.kind.cluster import KindCluster
 from testbed.kind.pods import JobError
 from testbed.kind.runtime import why_none
 from testbed.kind.shell import CommandError
+from testbed.progress import Phases
 
 NO_RUNTIME = 77
 """Exit code where no container engine can be had; test runners take 77 for "skipped"."""
@@ -75,20 +76,23 @@ def _compare(cluster: KindCluster, smoke: bool, seed: int, folder: Path, keep: b
     from testbed.kind import report  # the plotting library takes a second to import
     from testbed.kind.e2e import FULL, SMOKE, EndToEnd
 
-    started_s, plan = time.monotonic(), SMOKE if smoke else FULL
-    facts: dict[str, object] = {"seed": seed, "plan": asdict(plan)}
-    run, made = EndToEnd(cluster, plan, seed), True
+    started_s, plan, phase = time.monotonic(), SMOKE if smoke else FULL, Phases()
+    facts: dict[str, object] = {"seed": seed, "plan": asdict(plan), "phases_s": phase.seconds}
+    run, made = EndToEnd(cluster, plan, seed, phase), True
     try:
-        made = cluster.up()
+        with phase("cluster"):
+            made = cluster.up()
         outcome = asyncio.run(run.run())
     except BaseException as error:
-        if run.so_far.decisions:  # they took many minutes
+        if len(run.so_far.examples):  # they took many minutes
             report.write(folder, run.so_far, {**facts, "ended_early": repr(error)})
             typer.echo(f"fairlane e2e: ended early; {folder} tells what was known by then", err=True)
         raise
     finally:
         if made and not keep:
-            cluster.down()
+            with phase("down"):
+                cluster.down()
+        cluster.progress.say(f"time went to: {phase.sentence()}")
     if not outcome.decisions:
         raise JobError("no decision could be measured")
     facts["minutes"] = round((time.monotonic() - started_s) / 60, 1)

@@ -106,6 +106,8 @@ class Docker:
             return
         for name, value in CPU_WEIGHTS.items():
             file = Path("/sys/fs/cgroup") / name
+            if file.parent.parent.exists():
+                file.parent.mkdir(exist_ok=True)  # before the first container, too
             if file.exists():
                 file.write_text(str(value))
 

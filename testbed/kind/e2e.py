@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from itertools import cycle
-from typing import Any
 
 import pandas as pd
 
@@ -25,7 +24,7 @@ from model.splits import Split
 from model.train import Options, TooFewExamplesError, enough, final_model
 from scheduler.edge.kube import KubeClient, KubeError
 from scheduler.edge.recorder_client import RecorderClient, RecorderError
-from testbed.kind import deploy
+from testbed.kind import deploy, release
 from testbed.kind.cluster import KindCluster
 from testbed.kind.comparison import Choice, Decision, Predict
 from testbed.kind.jobs import NAMESPACE, OURS, AllReduce, Place
@@ -34,9 +33,8 @@ from testbed.kind.pods import JobError, Pods
 from testbed.kind.runs import Runs, data_sources, transfer_bytes
 from testbed.kind.shell import CommandError
 from testbed.kind.spark import Shuffle
+from testbed.progress import Phases
 
-EXPLORE: dict[str, Any] = {"exploration": {"rate": 1.0, "scope": "all"}}
-"""While collecting, nodes are chosen at random, so that the model sees the bad ones too."""
 READY_S_MAX = 90.0
 RECEIPT_S_MAX = 10.0
 RECORDER_TIMEOUT_S = 30.0
@@ -57,7 +55,7 @@ class Plan:
     collect_states: int
     collect_window_s: float
     settle_s: float
-    """From a change of the links until telemetry has seen it."""
+    """From a change of the links until telemetry has seen it: the three newest measurements of the probe."""
     transfers: int
     collect_gangs: int
     allreduces: int
@@ -65,6 +63,8 @@ class Plan:
     in_flight: int = 4
     collect_s: tuple[float, float] = (1.0, 8.0)
     """Transfers that are collected are to take between these on the middle one of the links."""
+    transfer_s: float = 9.0
+    """A transfer that is decided takes about this long on the middle one of the links."""
     least_examples: int = 50
     parameters: int = 400_000
     steps: int = 12
@@ -72,9 +72,9 @@ class Plan:
 
 
 FULL = Plan(
-    collect_states=12,
+    collect_states=10,
     collect_window_s=26.0,
-    settle_s=14.0,
+    settle_s=17.0,
     transfers=31,
     collect_gangs=3,
     allreduces=3,
@@ -83,24 +83,25 @@ FULL = Plan(
 SMOKE = Plan(
     collect_states=4,
     collect_window_s=22.0,
-    settle_s=14.0,
-    transfers=6,
+    settle_s=17.0,
+    transfers=5,
     collect_gangs=0,
     allreduces=0,
     shuffles=0,
     in_flight=5,
-    collect_s=(0.7, 5.0),
+    collect_s=(0.5, 3.0),
+    transfer_s=5.0,
     least_examples=40,  # the newest quarter is judged on, which takes ten
 )
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found out: decisions, a model without network features, the number of examples."""
+    """What was found out: decisions, a model without network features, what was learnt from."""
 
     decisions: list[Decision]
     blind: Predict | None
-    examples: int
+    examples: pd.DataFrame
     published: bool
 
 
@@ -116,19 +117,21 @@ def gang_places(states: int, gangs: int) -> list[int]:
 class EndToEnd:
     """One run of the comparison on a cluster that is up."""
 
-    def __init__(self, cluster: KindCluster, plan: Plan, seed: int) -> None:
+    def __init__(self, cluster: KindCluster, plan: Plan, seed: int, phase: Phases) -> None:
         self._cluster = cluster
+        self._phase = phase
         self._plan = plan
         self._seed = seed
         self._say = cluster.progress.say
         self._links = Links(cluster)
         self._random = random.Random(seed)
-        self._so_far = Outcome([], None, 0, False)
+        self._so_far = Outcome([], None, pd.DataFrame(), False)
 
     async def run(self) -> Outcome:
         """All steps; the links are as before afterwards."""
         try:
-            await asyncio.to_thread(self._prepare)
+            with self._phase("install"):
+                await asyncio.to_thread(self._prepare)
             return await self._steps()
         finally:
             await asyncio.to_thread(self._links.remove)
@@ -139,17 +142,25 @@ class EndToEnd:
         return self._so_far
 
     async def _steps(self) -> Outcome:
-        await self._ready()
-        async with self._runs() as runs:
-            await self._collect(runs)
-        table = await self._examples()
-        published = await asyncio.to_thread(self._train)
-        self._so_far = replace(self._so_far, examples=len(table), published=published)
-        await asyncio.to_thread(deploy.components, self._cluster)
-        await self._ready()
-        async with self._runs() as runs:
-            await self._compare(runs, self._so_far.decisions)
-        return replace(self._so_far, blind=await asyncio.to_thread(self._without_network, table))
+        with self._phase("install"):
+            await self._ready()
+        with self._phase("collect"):
+            async with self._runs() as runs:
+                await self._collect(runs)
+        with self._phase("train"):
+            table = await self._examples()
+            self._so_far = replace(self._so_far, examples=table)
+            published = await asyncio.to_thread(self._train)
+            self._so_far = replace(self._so_far, published=published)
+        with self._phase("install"):
+            await asyncio.to_thread(self._install, explore=False)
+            await self._ready()
+        with self._phase("compare"):
+            async with self._runs() as runs:
+                await self._compare(runs, self._so_far.decisions)
+        with self._phase("train"):
+            blind = await asyncio.to_thread(self._without_network, table)
+        return replace(self._so_far, blind=blind)
 
     @asynccontextmanager
     async def _runs(self) -> AsyncIterator[Runs]:
@@ -161,9 +172,16 @@ class EndToEnd:
             yield Runs(self._cluster, pods, await data_sources(kube))
 
     def _prepare(self) -> None:
-        deploy.everything(self._cluster, EXPLORE, self._with_gangs())
+        deploy.surroundings(self._cluster, self._with_gangs())
+        self._install(explore=True)
+        for line in release.try_it(self._cluster).splitlines():
+            self._say(f"helm test: {line}")
         self._links.install()
         self._say("links are shaped from now on")
+
+    def _install(self, explore: bool) -> None:
+        """While collecting, nodes are chosen at random, so that the model sees the bad ones too."""
+        release.install(self._cluster, explore, self._plan.least_examples)
 
     def _with_gangs(self) -> bool:
         return bool(self._plan.collect_gangs or self._plan.allreduces or self._plan.shuffles)
@@ -231,7 +249,7 @@ class EndToEnd:
 
     def _train(self) -> bool:
         with self._cluster.progress.task("training in the cluster"):
-            said, published = deploy.train(self._cluster, self._plan.least_examples)
+            said, published = release.train(self._cluster)
         for line in said.splitlines():
             self._say(f"train: {line}")
         if not published:
@@ -240,7 +258,7 @@ class EndToEnd:
 
     async def _ready(self) -> None:
         deadline_s = time.monotonic() + READY_S_MAX
-        while not (status := await asyncio.to_thread(deploy.extender_status, self._cluster)).get("ready"):
+        while not (status := await asyncio.to_thread(release.extender_status, self._cluster)).get("ready"):
             if time.monotonic() > deadline_s:
                 raise JobError(f"the extender is not ready: {status.get('unready')}")
             await asyncio.sleep(2.0)
@@ -265,7 +283,7 @@ class EndToEnd:
                 await runs.clear()
 
     async def _transfer(self, runs: Runs, state: State) -> Decision:
-        job = runs.transfer(transfer_bytes(state, self._random))
+        job = runs.transfer(transfer_bytes(state, self._random, self._plan.transfer_s))
         return await self._with_receipt(await runs.transfer_decision(job, state))
 
     async def _gang(self, runs: Runs, state: State) -> Decision:
@@ -300,7 +318,7 @@ class EndToEnd:
 
     def _recorder(self) -> AbstractAsyncContextManager[RecorderClient]:
         cluster = self._cluster
-        return RecorderClient.connect(cluster.recorder_url, deploy.token(cluster), RECORDER_TIMEOUT_S)
+        return RecorderClient.connect(cluster.recorder_url, release.token(cluster), RECORDER_TIMEOUT_S)
 
     async def _examples(self) -> pd.DataFrame:
         async with self._recorder() as recorder:

@@ -30,23 +30,28 @@ BUILD_S_MAX = 1800.0
 PYTHON = "3.11"
 """The Debian base image's; wheels are chosen for it."""
 
-PROBE_NEEDS = {
-    "aiohttp",
-    "kubernetes",
-    "msgspec",
-    "numpy",
-    "prometheus-client",
-    "pydantic",
-    "pyyaml",
-    "rich",
-    "typer",
-}
 SOURCES = ("scheduler", "model")
 UNUSED_JARS = (
     *("rocksdbjni", "spark-connect_", "spark-mllib_", "breeze", "spire", "cats-kernel", "algebra_"),
     *("spark-hive", "hive-exec", "hive-metastore", "datanucleus", "derby", "JTransforms", "arpack"),
 )
 """Beginnings of jars that a shuffle does not need: a third of all bytes, which go to every node."""
+UNUSED_FILES = (
+    *(
+        "**/tests",
+        "**/*.pyi",
+        "**/*.pyx",
+        "**/*.px[di]",
+        "**/*.c",
+        "**/*.cc",
+        "**/*.cpp",
+        "**/*.h",
+        "**/*.hpp",
+    ),
+    *("pyarrow/include", "pyarrow/*flight*", "pyarrow/*_s3*", "pyarrow/*_gcsfs*", "pyarrow/*_azurefs*"),
+    *("pyarrow/libarrow_python.so", "pyarrow/libarrow_python.so.*.*", "matplotlib/mpl-data/sample_data"),
+)
+"""What no process of ours reads of the installed dependencies: sources, tests, Arrow's clients of stores."""
 JOBS = ROOT / "testbed" / "jobs"
 
 
@@ -122,13 +127,17 @@ class Images:
 
     @cached_property
     def fairlane(self) -> str:
-        """The project with its locked dependencies."""
-        return self._project("fairlane", _requirements())
+        """The project with its locked dependencies: one image for all that a release runs."""
+        dependencies = self._dependencies
+        sources = [ROOT / source for source in SOURCES]
 
-    @cached_property
-    def probe(self) -> str:
-        """The project with what its probe needs: a fourth of the size, because it goes to every node."""
-        return self._project("fairlane-probe", [one for one in _requirements() if _name(one) in PROBE_NEEDS])
+        def build(tag: str) -> None:
+            context = self._fresh("fairlane")
+            for source in sources:
+                _copy(source, context / source.name)
+            self._build(tag, HERE / "fairlane" / "Dockerfile", context, dependencies)
+
+        return self._ensure("fairlane", [*sources, HERE / "fairlane"], build, salt=dependencies)
 
     @cached_property
     def prometheus(self) -> str:
@@ -177,31 +186,20 @@ class Images:
                 _pip(site, [f"pyspark=={version}"], [], any_python=True)
         return site
 
-    def _project(self, name: str, requirements: Sequence[str]) -> str:
-        dependencies = self._dependencies(name, requirements)
-        sources = [ROOT / source for source in SOURCES]
-
-        def build(tag: str) -> None:
-            context = self._fresh(name)
-            for source in sources:
-                _copy(source, context / source.name)
-            self._build(tag, HERE / "fairlane" / "Dockerfile", context, dependencies)
-
-        return self._ensure(name, [*sources, HERE / "fairlane"], build, salt=dependencies)
-
-    def _dependencies(self, name: str, requirements: Sequence[str]) -> str:
+    @cached_property
+    def _dependencies(self) -> str:
         """The image with the locked dependencies, which change less often than the code."""
-        locked = _locked_versions()
+        requirements, locked = _requirements(), _locked_versions()
         inputs = [HERE / "fairlane" / "dependencies.Dockerfile"]
 
         def build(tag: str) -> None:
-            context = self._fresh(f"{name}-dependencies")
+            context = self._fresh("fairlane-dependencies")
             _pip(context / "site", requirements, locked, any_python=False)
-            for tests in list((context / "site").glob("**/tests")):
-                shutil.rmtree(tests, ignore_errors=True)
+            _prune(context / "site")
             self._build(tag, inputs[0], context, self.base)
 
-        return self._ensure(f"{name}-dependencies", inputs, build, salt="\n".join([*requirements, *locked]))
+        salt = "\n".join([*requirements, *locked, *UNUSED_FILES])
+        return self._ensure("fairlane-dependencies", inputs, build, salt=salt)
 
     def _from_folder(self, name: str, folder: Path) -> str:
         return self._ensure(
@@ -281,6 +279,15 @@ def _locked_versions() -> list[str]:
     """`name==version ; marker` of every line of the lock file, without the hashes."""
     lines = (ROOT / "requirements.lock").read_text().splitlines()
     return [line.removesuffix("\\").strip() for line in lines if re.match(r"[A-Za-z0-9]", line)]
+
+
+def _prune(site: Path) -> None:
+    """Take out UNUSED_FILES."""
+    for found in [path for pattern in UNUSED_FILES for path in site.glob(pattern)]:
+        if found.is_dir():
+            shutil.rmtree(found, ignore_errors=True)
+        else:
+            found.unlink(missing_ok=True)
 
 
 def _copy(source: Path, target: Path) -> None:

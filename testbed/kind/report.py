@@ -33,11 +33,11 @@ GROUPS = {"one-pod transfers": ("transfer",), "gangs, every pair of workers": ("
 
 
 def write(folder: Path, outcome: Outcome, facts: Mapping[str, Any]) -> list[Path]:
-    """report.txt, report.json and report.png in `folder`; their paths."""
+    """report.txt, report.json, report.png and the examples that were learnt from; their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     groups = _groups(outcome.decisions)
     found = {title: compare(some, outcome.blind) for title, some in groups.items()}
-    paths = [folder / f"report.{ending}" for ending in ("txt", "json", "png")]
+    paths = [folder / name for name in ("report.txt", "report.json", "report.png", "examples.parquet")]
     with paths[0].open("w") as file:
         console = Console(file=file, width=118)
         for title, judgements in found.items():
@@ -46,13 +46,14 @@ def write(folder: Path, outcome: Outcome, facts: Mapping[str, Any]) -> list[Path
                 console.print(sentence)
         console.print(WHAT)
     document = {
-        "facts": {**_surroundings(), **facts, "examples": outcome.examples, "model": outcome.published},
+        "facts": {**_surroundings(), **facts, "examples": len(outcome.examples), "model": outcome.published},
         "judgements": {title: as_table(judgements) for title, judgements in found.items()},
         "above_default": {title: asdict(above_default(some)) for title, some in groups.items()},
         "decisions": [_plain(one) for one in outcome.decisions],
     }
     paths[1].write_text(json.dumps(document, indent=1))
     _plot(paths[2], groups)
+    outcome.examples.to_parquet(paths[3])
     return paths
 
 
@@ -113,8 +114,9 @@ def _plain(decision: Decision) -> dict[str, Any]:
 
 
 def _plot(path: Path, groups: Mapping[str, Sequence[Decision]]) -> None:
-    figure, axes = plt.subplots(len(groups), 1, figsize=(10, 3.6 * len(groups)), squeeze=False)
-    for axis, (title, some) in zip(axes[:, 0], groups.items(), strict=True):
+    rows = max(len(groups), 1)
+    figure, axes = plt.subplots(rows, 1, figsize=(10, 3.6 * rows), squeeze=False)
+    for axis, (title, some) in zip(axes[:, 0], groups.items(), strict=False):
         for x, decision in enumerate(some):
             times = list(decision.seconds.values())
             axis.plot([x] * len(times), times, "o", color="lightgrey", zorder=1)

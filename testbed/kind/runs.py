@@ -19,11 +19,9 @@ from testbed.kind.spark import EXECUTORS, PAIR_LABEL, Shuffle
 TRANSFER_S_MAX = 180.0
 GANG_S_MAX = 300.0
 SUBMIT_S_MAX = 120.0
-TRANSFER_S = 9.0
-"""A transfer is so large that it takes about this long on the middle one of the links."""
 
 
-def transfer_bytes(state: State, rng: random.Random, target_s: float = TRANSFER_S) -> int:
+def transfer_bytes(state: State, rng: random.Random, target_s: float) -> int:
     """A size that takes about `target_s` on the middle one of the links as they are."""
     shares = sorted(link.receive_mbit / (1 + link.readers) for link in state.values())
     return int(shares[len(shares) // 2] * 1e6 / 8 * target_s * rng.uniform(0.7, 1.3))

@@ -39,7 +39,7 @@ def test_no_container_may_be_root_or_become_it(name: str) -> None:
 
 def test_an_unknown_name_in_a_manifest_is_an_error() -> None:
     with pytest.raises(KeyError):
-        deploy.render("train", {"fairlane": "x"})
+        deploy.render("monitoring", {"prometheus": "x"})
 
 
 def test_a_transfer_says_how_much_it_reads_and_from_where() -> None:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from testbed import progress
-from testbed.progress import Progress
+from testbed.progress import Phases, Progress
 
 
 @pytest.fixture
@@ -35,3 +35,16 @@ def test_steps_beyond_the_expected_number_do_not_run_over(written: io.StringIO) 
         task.advance(5)
     assert task.done == 2
     assert written.getvalue() == ""
+
+
+def test_a_phase_that_comes_again_or_fails_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 10.0, 10.0, 15.0, 15.0, 19.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    phase = Phases()
+    with phase("install"):
+        pass
+    with phase("train"):
+        pass
+    with pytest.raises(KeyError), phase("install"):
+        raise KeyError
+    assert phase.sentence() == "install 14 s, train 5 s"

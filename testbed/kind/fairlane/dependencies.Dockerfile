@@ -1,8 +1,21 @@
-# Python and the project's dependencies (site/, installed on the building machine).
+# Python and the project's dependencies (site/, installed on the building machine), as a single layer without
+# what only their building needed: symbols alone are a sixth of their size.
 ARG BASE
-FROM $BASE
+FROM $BASE AS system
 ENV DEBIAN_FRONTEND=noninteractive
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends \
       python3 libgomp1 ca-certificates >/dev/null \
- && apt-get clean && rm -rf /var/lib/apt/lists/* /usr/share/doc/*
+ && apt-get clean && rm -rf /var/lib/apt/lists/* /var/cache/* /usr/lib/*/gconv \
+      /usr/share/doc/* /usr/share/man/* /usr/share/locale/* /usr/share/zoneinfo/*
+FROM system AS stripped
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils >/dev/null
 COPY site/ /opt/fairlane/site/
+# libraries below *.libs were put there by tools whose work strip would spoil; the client of Kubernetes is 1,600
+# modules that every process imports: compiled they take a second less each time, and without their sources less room
+RUN find /opt/fairlane/site -name '*.so*' -type f -not -path '*.libs/*' -exec strip --strip-unneeded {} + \
+ && python3 -m compileall -q -b /opt/fairlane/site/kubernetes \
+ && find /opt/fairlane/site/kubernetes -name '*.py' -delete
+FROM scratch
+ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+COPY --from=system / /
+COPY --from=stripped /opt/fairlane/site /opt/fairlane/site
