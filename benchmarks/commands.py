@@ -86,7 +86,7 @@ def rate(
     pods: Pods = 1000,
     rounds: Rounds = 6,
     arms: Annotated[
-        str, typer.Option(help="Schedulers, comma separated: plain,all-nodes,silent,fairlane.")
+        str, typer.Option(help="Comma separated: plain,all-nodes,silent,fairlane,hint,hint-running.")
     ] = "",
     out: Out = RESULTS,
     registry: Registry = None,

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from benchmarks.latency import Latencies
 from benchmarks.queue import TARGET_MS, QueueCost, Spent
-from benchmarks.rate import OURS, PLAIN, TARGET, Rate
+from benchmarks.rate import OURS, PLAIN, TARGETS, Rate
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -25,7 +25,7 @@ SETTING = (
     "Real: etcd, API server, kube-scheduler, extender, score tables, recorder, predictor with a LightGBM "
     "model. Simulated: the nodes. Generated: the values of their telemetry and the runs it learnt from."
 )
-SHADES = ("#1f4e79", "#c55a11", "#548235", "#7f6000")
+SHADES = ("#1f4e79", "#c55a11", "#548235", "#7f6000", "#7030a0", "#595959")
 
 
 def as_json(content: dict[str, Any]) -> str:
@@ -125,9 +125,14 @@ def _rate_sentences(found: Rate) -> list[str]:
         calls = sum(answers.values())
         share = ", ".join(f"{count / calls:.1%} {reason}" for reason, count in answers.items())
         told.append(f"{calls:,} calls answered; by fallback reason: {share} (none: a fresh prediction).")
-        if found.rates(PLAIN):
-            ratio = found.ratio(OURS).value
-            told.append(f"Ratio {ratio:.2f}, target {TARGET}: {_verdict(ratio >= TARGET)}.")
+    for arm in found.arms:
+        planned = [one.as_planned for one in found.of(arm.name) if one.as_planned is not None]
+        if planned:
+            told.append(f"{arm.name}: {min(planned):.1%} of the pods or more went where they were planned.")
+    for name, target in TARGETS.items():
+        if found.rates(PLAIN) and found.of(name):
+            ratio = found.ratio(name).value
+            told.append(f"{name}: ratio {ratio:.2f}, target {target}: {_verdict(ratio >= target)}.")
     return [*told, SETTING]
 
 
@@ -211,7 +216,8 @@ def plot_rate(found: Rate, path: Path) -> None:
         axis.hlines(median(rates), place - 0.25, place + 0.25, color=shade, linewidth=3)
         axis.plot(place + np.linspace(-0.15, 0.15, len(rates)), rates, "o", color=shade, alpha=0.6)
     if found.rates(PLAIN):
-        axis.axhline(TARGET * median(found.rates(PLAIN)), color="grey", linestyle=":")
+        for target in TARGETS.values():
+            axis.axhline(target * median(found.rates(PLAIN)), color="grey", linestyle=":")
     axis.set_xticks(range(len(found.arms)), [arm.name for arm in found.arms])
     axis.set(ylabel="pods/s", ylim=(0, None), title=f"{found.pods:,} pods on {found.nodes:,} nodes")
     _save(figure, path)

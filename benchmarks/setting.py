@@ -12,7 +12,7 @@ import json
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +71,40 @@ class Setting:
             told: dict[str, Any] = json.load(answer)
         return told
 
+    def controller_status(self) -> dict[str, Any]:
+        """What the controller says of itself, where it runs."""
+        with urllib.request.urlopen(
+            self.cluster.layout.url("controller") + "/v1/status", timeout=10
+        ) as answer:
+            told: dict[str, Any] = json.load(answer)
+        return told
+
+    @contextmanager
+    def controller(self) -> Iterator[Process]:
+        """A controller that leads, and writes placement at release, until the block ends."""
+        process = self.cluster.process("controller")
+        process.start()
+        try:
+            self._until(lambda: bool(self.controller_status()["leads"]), "the controller leads")
+            yield process
+        finally:
+            process.stop()
+
+    def wait_released(self, pods: int) -> None:
+        """Wait until the controller has opened the gates of so many pods.
+
+        Raises:
+            TestbedError: that did not happen in time.
+        """
+        self._until(lambda: self.controller_status().get("patched", 0) >= pods, f"{pods} pods are released")
+
+    def _until(self, condition: Callable[[], bool], what: str) -> None:
+        deadline_s = time.monotonic() + WARM_S_MAX
+        while not condition():
+            if time.monotonic() > deadline_s:
+                raise TestbedError(f"it took more than {WARM_S_MAX:.0f} s until {what}")
+            time.sleep(0.05)
+
     def metrics(self) -> str:
         """The extender's metrics."""
         with urllib.request.urlopen(f"{self.cluster.extender_url}/metrics", timeout=10) as answer:
@@ -125,6 +159,7 @@ def setting(nodes: int, registry: Path, progress: Progress) -> Iterator[Setting]
             "epoch_s": EPOCH_S,
             "sources": [source_settings()],
             "predictor": {"registry": str(registry)},
+            "controller": {"placement": "hint", "expected_core_share": 0.0},
         },
     )
     with Cluster(options, progress=progress) as cluster:

@@ -230,6 +230,14 @@ class ControllerSettings(Section):
     """Conditions and events written at most; what is too many waits, or is dropped and counted."""
     check_s: PositiveFloat = 60.0
     """How often all invariants of the queue are checked."""
+    placement: Literal["extender", "hint"] = "extender"
+    """Who says where pods go: `extender`, kube-scheduler asks it pod by pod; `hint`, the controller asks it
+    (at extender_url) for the plan of a whole gang and writes that in the patch that opens the gates."""
+    hint_others: Literal["preferred", "required"] = "preferred"
+    """What a hint is for pods that keep another scheduler and only join the queue: `required` binds them to
+    the several nodes of the plan."""
+    plan_timeout_s: PositiveFloat = 1.0
+    """Without a plan by then gangs are released without a hint."""
     expected_core_share: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Part of one core, at most, that works out expected starts, at the lowest priority; 0: none are."""
     expected_gangs: Annotated[int, Field(ge=1, le=10_000)] = 300
@@ -331,6 +339,12 @@ class Settings(Section):
     predictor: PredictorSettings = PredictorSettings()
     probe: ProbeSettings = ProbeSettings()
     admission: AdmissionSettings = AdmissionSettings()
+
+    @model_validator(mode="after")
+    def _can_plan(self) -> Settings:
+        if self.controller.placement == "hint" and not self.extender_url:
+            raise ValueError("controller.placement: hint needs extender_url, where plans are asked for")
+        return self
 
     @classmethod
     def load(cls, path: Path | str | None = None, environment: Mapping[str, str] | None = None) -> Settings:
