@@ -47,6 +47,8 @@ def bench(context: typer.Context) -> None:
       fairlane bench extender --nodes 100,500
       fairlane bench rate --nodes 500 --pods 1000 --rounds 6
       fairlane bench queue
+      fairlane bench release
+      fairlane bench controller
       fairlane bench eta
     """
     if context.invoked_subcommand is None:
@@ -123,6 +125,57 @@ def queue(
     """
     with _explained(), _work() as (_, progress):
         _queue(users, waiting, nodes, ends, out, output, progress)
+
+
+@app.command()
+def release(
+    pods: Annotated[int, typer.Option(min=100, help="Pods that wait.")] = 15_000,
+    users: Annotated[int, typer.Option(min=1, help="Users that they belong to.")] = 1000,
+    rounds: Annotated[int, typer.Option(min=1, help="Releases of all pods by each way, alternating.")] = 2,
+    out: Out = RESULTS,
+    output: Json = "table",
+) -> None:
+    """Gates opened per second on a real API server, kube-scheduler stopped; beside it a bare loop of patches.
+
+    \b
+    Examples:
+      fairlane bench release
+      fairlane bench release --pods 5000 --rounds 4
+    """
+    from benchmarks import controller, report
+
+    with _explained(), _work() as (_, progress):
+        about = provenance()
+        found = controller.measure_release(pods, users, rounds, progress)
+        _tell({"benchmark": "release", **about, **found.to_json()}, out / f"release-{pods}", output)
+        if output != "json":
+            report.show_release(found, _console())
+
+
+@app.command()
+def controller(
+    pods: Annotated[int, typer.Option(min=100, help="Pods that wait.")] = 100_000,
+    users: Annotated[int, typer.Option(min=1, help="Users that they belong to.")] = 1000,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes of 110 places, all free at first.")] = 10,
+    out: Out = RESULTS,
+    output: Json = "table",
+) -> None:
+    """Memory of a controller with many waiting pods, and its cold start with them, on a real API server.
+
+    \b
+    Examples:
+      fairlane bench controller
+      fairlane bench controller --pods 10000
+    """
+    from benchmarks import controller as measured
+    from benchmarks import report
+
+    with _explained(), _work() as (_, progress):
+        about = provenance()
+        found = measured.measure_cold_start(pods, users, nodes, progress)
+        _tell({"benchmark": "controller", **about, **found.to_json()}, out / f"controller-{pods}", output)
+        if output != "json":
+            report.show_cold_start(found, _console())
 
 
 @app.command()

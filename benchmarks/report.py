@@ -14,6 +14,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.controller import (
+    BARE,
+    COLD_START_TARGET_S,
+    FAIRLANE,
+    MEMORY_TARGET_MIB,
+    RELEASE_TARGET_PER_S,
+    ColdStart,
+    ReleaseRate,
+)
 from benchmarks.latency import Latencies
 from benchmarks.queue import TARGET_MS, QueueCost, Spent
 from benchmarks.rate import OURS, PLAIN, TARGETS, Rate
@@ -134,6 +143,57 @@ def _rate_sentences(found: Rate) -> list[str]:
             ratio = found.ratio(name).value
             told.append(f"{name}: ratio {ratio:.2f}, target {target}: {_verdict(ratio >= target)}.")
     return [*told, SETTING]
+
+
+def show_release(found: ReleaseRate, console: Console) -> None:
+    """Print one row per way of releasing, and whether the target is met."""
+    table = Table(title=f"{found.pods:,} waiting pods of {found.users:,} users released")
+    for heading in (
+        "by",
+        "pods/s",
+        "rounds",
+        "CPU ms a pod: controller",
+        "API server",
+        "etcd",
+        "other cores",
+    ):
+        table.add_column(heading, justify="left" if heading == "by" else "right")
+    for way in (FAIRLANE, BARE):
+        rounds = [one for one in found.opened if one.way == way]
+        own = "controller" if way == FAIRLANE else "benchmark"
+        cpu = [median(one.cpu_ms_per_pod[name] for one in rounds) for name in (own, "kube-apiserver", "etcd")]
+        rates = " ".join(f"{one.rate:.0f}" for one in rounds)
+        others = median(one.other_cores for one in rounds)
+        table.add_row(way, f"{found.rate(way):.0f}", rates, *(f"{ms:.2f}" for ms in cpu), f"{others:.2f}")
+    console.print(table)
+    rate = found.rate(FAIRLANE)
+    console.print(
+        f"{rate:.0f} pods/s, target {RELEASE_TARGET_PER_S:g}: {_verdict(rate >= RELEASE_TARGET_PER_S)}; "
+        f"{rate / found.rate(BARE):.2f} of the bare loop, which decides and watches nothing."
+    )
+
+
+def show_cold_start(found: ColdStart, console: Console) -> None:
+    """Print what the controller took, and whether the targets are met."""
+    table = Table(title=f"A controller started where {found.pods:,} pods of {found.users:,} users wait")
+    for heading in (
+        "ready, s",
+        "first release, s",
+        "bare list, s",
+        "CPU s",
+        "memory, MiB: most",
+        "after",
+        "children",
+    ):
+        table.add_column(heading, justify="right")
+    memory = (found.memory_mib_most, found.memory_mib_after, found.children_mib_after)
+    times = (found.ready_s, found.first_release_s, found.list_s, found.cpu_s)
+    table.add_row(*(f"{value:.1f}" for value in times), *(f"{value:.0f}" for value in memory))
+    console.print(table)
+    met = found.memory_mib_most < MEMORY_TARGET_MIB
+    console.print(f"Memory, target below {MEMORY_TARGET_MIB:g} MiB: {_verdict(met)}.")
+    met = found.first_release_s < COLD_START_TARGET_S
+    console.print(f"Until the first release, target below {COLD_START_TARGET_S:g} s: {_verdict(met)}.")
 
 
 def show_queue(found: QueueCost, console: Console) -> None:

@@ -72,12 +72,8 @@ class Setting:
         return told
 
     def controller_status(self) -> dict[str, Any]:
-        """What the controller says of itself, where it runs."""
-        with urllib.request.urlopen(
-            self.cluster.layout.url("controller") + "/v1/status", timeout=10
-        ) as answer:
-            told: dict[str, Any] = json.load(answer)
-        return told
+        """What the controller says of itself; empty while it does not answer."""
+        return ask(self.cluster.layout.url("controller") + "/v1/status")
 
     @contextmanager
     def controller(self) -> Iterator[Process]:
@@ -85,7 +81,7 @@ class Setting:
         process = self.cluster.process("controller")
         process.start()
         try:
-            self._until(lambda: bool(self.controller_status()["leads"]), "the controller leads")
+            self._until(lambda: bool(self.controller_status().get("leads")), "the controller leads")
             yield process
         finally:
             process.stop()
@@ -131,6 +127,16 @@ class Setting:
         return {
             name: self.cluster.layout.binaries[name] for name in ("etcd", "kube-apiserver", "kube-scheduler")
         }
+
+
+def ask(url: str, timeout_s: float = 10.0) -> dict[str, Any]:
+    """The JSON that a process of ours answers; empty while it does not."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+            told: dict[str, Any] = json.load(answer)
+    except OSError:
+        return {}
+    return told
 
 
 def _lacks(told: dict[str, Any], pods: int, tables: int) -> str:
