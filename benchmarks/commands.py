@@ -58,7 +58,7 @@ def bench(context: typer.Context) -> None:
             with model(None, work, progress) as registry:
                 _extender(NODES, 1000, RESULTS, registry, "table", progress)
                 _rate(RATE_NODES, 1000, 6, "", RESULTS, registry, "table", progress)
-            _queue(USERS, WAITING, QUEUE_NODES, ENDS, RESULTS, "table", progress)
+            _queue(USERS, WAITING, QUEUE_NODES, ENDS, False, RESULTS, "table", progress)
 
 
 @app.command()
@@ -113,6 +113,7 @@ def queue(
     waiting: Annotated[int, typer.Option(min=1, help="Gangs that wait.")] = WAITING,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes, all of them full.")] = QUEUE_NODES,
     ends: Annotated[int, typer.Option(min=20, help="Gangs that end at each size.")] = ENDS,
+    alone: Annotated[bool, typer.Option("--alone", help="Without the walk that remembers nothing.")] = False,
     out: Out = RESULTS,
     output: Json = "table",
 ) -> None:
@@ -122,9 +123,10 @@ def queue(
     Examples:
       fairlane bench queue
       fairlane bench queue --users 100 --waiting 2000
+      fairlane bench queue --users 10000 --alone
     """
     with _explained(), _work() as (_, progress):
-        _queue(users, waiting, nodes, ends, out, output, progress)
+        _queue(users, waiting, nodes, ends, alone, out, output, progress)
 
 
 @app.command()
@@ -273,13 +275,20 @@ def _rate(
 
 
 def _queue(
-    users: str, waiting: int, nodes: int, ends: int, out: Path, output: str, progress: Progress
+    users: str,
+    waiting: int,
+    nodes: int,
+    ends: int,
+    alone: bool,
+    out: Path,
+    output: str,
+    progress: Progress,
 ) -> None:
     from benchmarks import queue, report
 
     about = provenance()
-    found = queue.measure(_sizes(users, "--users"), waiting, nodes, ends, progress.say)
-    stem = f"queue-{waiting}"
+    found = queue.measure(_sizes(users, "--users"), waiting, nodes, ends, progress.say, alone=alone)
+    stem = f"queue-{waiting}" if users == USERS else f"queue-{waiting}-{users.replace(',', '-')}"
     _tell({"benchmark": "queue", **about, **found.to_json()}, out / stem, output)
     report.plot_queue(found, out / f"{stem}.png")
     if output != "json":
