@@ -288,7 +288,7 @@ def _queue(
 
     about = provenance()
     found = queue.measure(_sizes(users, "--users"), waiting, nodes, ends, progress.say, alone=alone)
-    stem = f"queue-{waiting}" if users == USERS else f"queue-{waiting}-{users.replace(',', '-')}"
+    stem = f"queue-{waiting}" if "," in users else f"queue-{waiting}-{users}"
     _tell({"benchmark": "queue", **about, **found.to_json()}, out / stem, output)
     report.plot_queue(found, out / f"{stem}.png")
     if output != "json":
