@@ -88,7 +88,8 @@ def rate(
     pods: Pods = 1000,
     rounds: Rounds = 6,
     arms: Annotated[
-        str, typer.Option(help="Comma separated: plain,all-nodes,silent,fairlane,hint,hint-running.")
+        str,
+        typer.Option(help="Comma separated: plain,all-nodes,silent,fairlane,hint,hint-binding,hint-running."),
     ] = "",
     out: Out = RESULTS,
     registry: Registry = None,

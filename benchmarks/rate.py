@@ -29,7 +29,7 @@ from testbed.control import TestbedError
 
 PLAIN = "plain"
 OURS = "fairlane"
-HINT, HINT_RUNNING = "hint", "hint-running"
+HINT, HINT_BINDING, HINT_RUNNING = "hint", "hint-binding", "hint-running"
 TARGETS = {OURS: 0.8, HINT: 0.95}
 WARM_UP_PODS = 48
 ALGORITHM = "scheduler_scheduling_algorithm_duration_seconds"
@@ -136,13 +136,18 @@ def arms(extender_url: str, silent_url: str) -> tuple[Arm, ...]:
         Arm("all-nodes", "no extender, every node scored (Fairlane's scheduler without its extender)"),
         Arm("silent", "an extender that answers [] at once: the floor", extender_url=silent_url),
         fairlane_arm(OURS, "Fairlane's extender, real model and tables", extender_url),
-        _hint_arm(HINT, "placement written at release; like plain with Fairlane's processes paused", False),
-        _hint_arm(HINT_RUNNING, "the same while Fairlane's processes run on the same cores", True),
+        _hint_arm(
+            HINT, "placement written at release; like plain with Fairlane's processes paused", "nobody"
+        ),
+        _hint_arm(HINT_BINDING, "the same, each pod bound to the few nodes of its plan", "all"),
+        _hint_arm(
+            HINT_RUNNING, "as hint, while Fairlane's processes run on the same cores", "nobody", ours=True
+        ),
     )
 
 
-def _hint_arm(name: str, what: str, ours: bool) -> Arm:
-    return Arm(name, what, ours=ours, hints=True, scheduler_name=FAIRLANE_SCHEDULER)
+def _hint_arm(name: str, what: str, binds: str, ours: bool = False) -> Arm:
+    return Arm(name, what, ours=ours, hints=binds, scheduler_name=FAIRLANE_SCHEDULER)
 
 
 def fairlane_arm(name: str, what: str, extender_url: str) -> Arm:
@@ -157,7 +162,7 @@ def order(arms: Sequence[Arm], rounds: int) -> Iterator[tuple[int, Arm]]:
             yield number, arm
 
 
-ARMS = (PLAIN, "all-nodes", "silent", OURS, HINT, HINT_RUNNING)
+ARMS = (PLAIN, "all-nodes", "silent", OURS, HINT, HINT_BINDING, HINT_RUNNING)
 
 
 def arm_names(text: str) -> tuple[str, ...]:
@@ -191,7 +196,7 @@ async def _rounds(
     async with followed_pods(str(at.cluster.kubeconfig)) as created:
         for number, arm in order(picked, rounds):
             play = hinted_round if arm.hints else one_round
-            with fairlane(at, runs=arm.ours or arm.hints):
+            with fairlane(at, runs=arm.ours or bool(arm.hints)):
                 one = await play(at, arm, number, pods, created)
             done.append(one)
             say(f"round {number + 1} of {rounds}, {arm.name}: {one.bound.rate:.0f} pods/s")
@@ -238,7 +243,7 @@ async def hinted_round(at: Setting, arm: Arm, number: int, pods: int, created: P
     prefix = f"{arm.name}-{number}"
     async with running(arm, at.cluster) as scheduler:
         await _warm_up(at, scheduler, prefix, created)
-        with at.controller() as controller:
+        with at.controller(arm.hints) as controller:
             manifests = jobs.pods(pods, prefix, arm.scheduler_name, at.kinds, GATE)
             last_metrics, planned = await scheduler.metrics(), at.status()["plans_by_reason"]
             before: list[_Counters] = []

@@ -34,7 +34,7 @@ SETTING = (
     "Real: etcd, API server, kube-scheduler, extender, score tables, recorder, predictor with a LightGBM "
     "model. Simulated: the nodes. Generated: the values of their telemetry and the runs it learnt from."
 )
-SHADES = ("#1f4e79", "#c55a11", "#548235", "#7f6000", "#7030a0", "#595959")
+SHADES = ("#1f4e79", "#c55a11", "#548235", "#7f6000", "#7030a0", "#595959", "#bf9000")
 
 
 def as_json(content: dict[str, Any]) -> str:

@@ -37,14 +37,15 @@ class Arm:
     scores_all: bool = True
     ours: bool = False
     """Fairlane's processes run; they are paused for the others."""
-    hints: bool = False
-    """Pods are released by Fairlane's controller, with their placement, before the scheduler is let go."""
+    hints: str = ""
+    """Pods are released by Fairlane's controller, with their placement, before the scheduler is let go; whom it
+    binds (controller.hint_binds)."""
     scheduler_name: str = PLAIN_SCHEDULER
 
 
 def config_of(arm: Arm, cluster: Cluster, timeout_s: float | None = None) -> dict[str, Any]:
     """Its KubeSchedulerConfiguration; ours and plain are the testbed's own, to the letter."""
-    config = scheduler_config(cluster.options, cluster.layout, ours=arm.scores_all, hints=arm.hints)
+    config = scheduler_config(cluster.options, cluster.layout, ours=arm.scores_all, hints=bool(arm.hints))
     if not arm.scores_all:
         return config
     config["profiles"][0]["schedulerName"] = arm.scheduler_name

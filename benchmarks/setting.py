@@ -76,8 +76,11 @@ class Setting:
         return ask(self.cluster.layout.url("controller") + "/v1/status")
 
     @contextmanager
-    def controller(self) -> Iterator[Process]:
+    def controller(self, binds: str) -> Iterator[Process]:
         """A controller that leads, and writes placement at release, until the block ends."""
+        settings = yaml.safe_load(self.cluster.settings_file.read_text())
+        told = laid_over(settings, {"controller": {"hint_binds": binds}})
+        self.cluster.settings_file.write_text(yaml.safe_dump(told, sort_keys=False))
         process = self.cluster.process("controller")
         process.start()
         try:

@@ -233,9 +233,9 @@ class ControllerSettings(Section):
     placement: Literal["extender", "hint"] = "extender"
     """Who says where pods go: `extender`, kube-scheduler asks it pod by pod; `hint`, the controller asks it
     (at extender_url) for the plan of a whole gang and writes that in the patch that opens the gates."""
-    hint_others: Literal["preferred", "required"] = "preferred"
-    """What a hint is for pods that keep another scheduler and only join the queue: `required` binds them to
-    the several nodes of the plan."""
+    hint_binds: Literal["nobody", "others", "all"] = "nobody"
+    """Whom a plan of several nodes binds to these, beside preferring them: pods that keep another scheduler
+    and only join the queue, or all. kube-scheduler then looks at these nodes alone."""
     plan_timeout_s: PositiveFloat = 1.0
     """Without a plan by then gangs are released without a hint."""
     expected_core_share: Annotated[float, Field(ge=0, le=1)] = 0.2

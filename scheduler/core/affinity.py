@@ -8,7 +8,7 @@ scales the best to 100. Terms that the pod brought stay.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from scheduler.core.plans import PodPlan
 
@@ -19,19 +19,21 @@ POINTS = 10
 SEVERAL = 2
 """A plan that is binding needs at least so many nodes, or one that fills up would hold the pod for ever."""
 Affinity = dict[str, Any]
+Binds = Literal["nobody", "others", "all"]
 
 
-def advised(plan: PodPlan, require: bool) -> Callable[[Affinity | None], Affinity]:
-    """What becomes of a pod's affinity: with `require` the nodes are binding for a pod that is not ours.
+def advised(plan: PodPlan, binds: Binds) -> Callable[[Affinity | None], Affinity]:
+    """What becomes of a pod's affinity; `binds` says for whom the nodes of the plan are required as well.
 
-    That one must bring no required node affinity itself (it may only be narrowed, by labels), and the plan
-    must have several nodes; otherwise they are preferred.
+    Such a pod must bring no required node affinity itself (it may only be narrowed, by labels), and the plan
+    must have several nodes; otherwise they are preferred alone.
     """
+    binding = binds == "all" or (binds == "others" and not plan.ours)
     nodes = plan.nodes
 
     def added(now: Affinity | None) -> Affinity:
         own = dict((now or {}).get("nodeAffinity") or {})
-        if require and not plan.ours and len(nodes) >= SEVERAL and not own.get(REQUIRED):
+        if binding and len(nodes) >= SEVERAL and not own.get(REQUIRED):
             own[REQUIRED] = {"nodeSelectorTerms": [_named(node) for node, _ in nodes]}
         own[PREFERRED] = [*(own.get(PREFERRED) or ()), *preferred(nodes)]
         return {**(now or {}), "nodeAffinity": own}

@@ -111,7 +111,7 @@ class Term:
             parallel=own.parallel,
             request_s=request_s,
             plan=self.hints.of,
-            require=own.hint_others == "required",
+            binds=own.hint_binds,
         )
         self.announcements = Announcements(
             kube,

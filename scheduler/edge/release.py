@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from scheduler.core.affinity import Affinity, advised
+from scheduler.core.affinity import Affinity, Binds, advised
 from scheduler.core.plans import PodPlan
 from scheduler.core.queue.actions import DeletePods, ReleaseGang, ReleaseReceipt
 from scheduler.core.queue.events import Event, ReleaseDone, ReleaseFailed, ReleaseHalfFailed
@@ -108,8 +108,8 @@ class Releases:
     """Carries out releases; `holds` is asked before each change.
 
     `where` finds a pod by uid. `tell` is called with what came of each gang.
-    `plan` says where pods should go, as far as that is written; `require` makes
-    it binding for pods that are not ours. No request lasts longer than `request_s`.
+    `plan` says where pods should go, as far as that is written; `binds` for whom
+    that is more than a preference. No request lasts longer than `request_s`.
     """
 
     def __init__(
@@ -122,11 +122,11 @@ class Releases:
         parallel: int,
         request_s: float,
         plan: Callable[[ReleaseGang], Awaitable[Mapping[str, PodPlan]]] | None = None,
-        require: bool = False,
+        binds: Binds = "nobody",
     ) -> None:
         self._kube, self._holds, self._where, self._tell = kube, holds, where, tell
         self._request_s = request_s
-        self._plan, self._require = plan, require
+        self._plan, self._binds = plan, binds
         self._turns = asyncio.Semaphore(parallel)
         self.stats = ReleaseStats()
 
@@ -162,7 +162,7 @@ class Releases:
         kept = action.receipt.placement.get(uid, "")
         if plan is None or not plan.nodes:
             return _Writing(text(kept, plan), None)
-        return _Writing(text(plan.nodes[0][0], plan), advised(plan, self._require))
+        return _Writing(text(plan.nodes[0][0], plan), advised(plan, self._binds))
 
     async def _open(self, uid: str, writing: _Writing) -> str:
         """Open one pod's gate; why it could not be opened, empty when it is open."""

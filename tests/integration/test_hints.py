@@ -15,7 +15,7 @@ import yaml
 from placing import registry, train
 from queueing import GATE, PATH, RECEIPT, ask
 
-from scheduler.core.affinity import PREFERRED, REQUIRED
+from scheduler.core.affinity import PREFERRED, REQUIRED, Binds
 from scheduler.core.plans import PodPlan
 from scheduler.core.queue.actions import ReleaseGang, ReleaseReceipt
 from scheduler.core.queue.events import Estimate, Event, ReleaseDone
@@ -203,7 +203,7 @@ class Hinted:
         self._kube, self._pod = kube, pod
         self.told: list[Event] = []
 
-    async def released(self, affinity: dict[str, Any] | None, plan: PodPlan, *, require: bool) -> Pod:
+    async def released(self, affinity: dict[str, Any] | None, plan: PodPlan, *, binds: Binds) -> Pod:
         """The pod as it is afterwards."""
         body = self._pod(scheduler="nobody", annotations={"kept": "yes"})
         body["spec"] |= {"schedulingGates": [{"name": GATE}]} | ({"affinity": affinity} if affinity else {})
@@ -221,7 +221,7 @@ class Hinted:
             parallel=8,
             request_s=5.0,
             plan=planned,
-            require=require,
+            binds=binds,
         )
         receipt = ReleaseReceipt(1.0, 0.25, 0.125, 0.5, 3, Estimate(1.0, 2.0, 3.0, "hint"), {uid: "node-01"})
         await releases.release(ReleaseGang("gang", "alice", (uid,), receipt))
@@ -252,7 +252,7 @@ BROUGHT = {
 
 
 async def test_affinity_that_the_pod_brought_stays_beside_the_hint(hinted: Hinted) -> None:
-    now = await hinted.released(BROUGHT, TWO, require=False)
+    now = await hinted.released(BROUGHT, TWO, binds="nobody")
     affinity = now["spec"]["affinity"]
     assert affinity["podAntiAffinity"] == BROUGHT["podAntiAffinity"]
     assert [term["weight"] for term in affinity["nodeAffinity"][PREFERRED]] == [7, 100, 90]
@@ -264,10 +264,14 @@ async def test_a_plan_that_binds_needs_several_nodes_and_a_pod_that_is_not_ours(
         terms = pod["spec"]["affinity"]["nodeAffinity"].get(REQUIRED, {"nodeSelectorTerms": []})
         return [term["matchFields"][0]["values"][0] for term in terms["nodeSelectorTerms"]]
 
-    assert binding(await hinted.released(None, TWO, require=True)) == ["node-02", "node-03"]
+    assert binding(await hinted.released(None, TWO, binds="others")) == ["node-02", "node-03"]
     for plan in (replace_plan(TWO, ours=True), replace_plan(TWO, nodes=[("node-02", 10)])):
-        hinted.told.clear()
-        assert binding(await hinted.released(None, plan, require=True)) == []
+        assert binding(await hinted.released(None, plan, binds="others")) == []
+
+
+async def test_a_plan_that_binds_all_binds_ours_too(hinted: Hinted) -> None:
+    now = await hinted.released(None, replace_plan(TWO, ours=True), binds="all")
+    assert len(now["spec"]["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"]) == 2
 
 
 def replace_plan(plan: PodPlan, **changed: Any) -> PodPlan:
@@ -276,5 +280,5 @@ def replace_plan(plan: PodPlan, **changed: Any) -> PodPlan:
 
 async def test_a_hint_that_the_api_server_refuses_costs_the_hint_and_not_the_release(hinted: Hinted) -> None:
     refused = replace_plan(TWO, nodes=[("node-02", 11)])  # a weight of 110
-    now = await hinted.released(None, refused, require=False)
+    now = await hinted.released(None, refused, binds="nobody")
     assert "affinity" not in now["spec"]

@@ -133,7 +133,7 @@ def test_a_request_that_contradicts_itself_is_refused(changed: dict[str, object]
 def test_a_required_affinity_of_the_pods_own_is_not_widened() -> None:
     own = {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [{"matchExpressions": []}]}}}
     plan = PodPlan("x", [("a", 10), ("b", 9), ("c", 0)], ours=False)
-    affinity = advised(plan, require=True)(own)["nodeAffinity"]
+    affinity = advised(plan, binds="others")(own)["nodeAffinity"]
     assert affinity[REQUIRED] == own["nodeAffinity"][REQUIRED]
     assert [term["weight"] for term in affinity[PREFERRED]] == [100, 90]
 
