@@ -38,8 +38,8 @@ class Arm:
     ours: bool = False
     """Fairlane's processes run; they are paused for the others."""
     hints: str = ""
-    """Pods are released by Fairlane's controller, with their placement, before the scheduler is let go; whom it
-    binds (controller.hint_binds)."""
+    """Pods are released by Fairlane's controller, with their placement, before the scheduler is let go; whom
+    that binds (controller.hint_binds)."""
     scheduler_name: str = PLAIN_SCHEDULER
 
 
