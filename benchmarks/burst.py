@@ -13,6 +13,7 @@ import msgspec
 
 from benchmarks.jobs import PODS_PATH
 from benchmarks.schedulers import Scheduler
+from scheduler.core.workloads.rules import RECEIPT
 from scheduler.edge.kube import KubeClient, KubeError, Listed
 from testbed.control import TestbedError
 
@@ -24,10 +25,28 @@ GONE_S_MAX = 60.0
 
 class _Meta(msgspec.Struct, frozen=True):
     name: str
+    annotations: dict[str, str] | None = None
+
+
+class _Spec(msgspec.Struct, frozen=True):
+    nodeName: str = ""
 
 
 class _Pod(msgspec.Struct, frozen=True):
     metadata: _Meta
+    spec: _Spec = _Spec()
+
+
+class _Receipt(msgspec.Struct, frozen=True):
+    hint: list[tuple[str, int]] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a pod is, and where it was planned at its release; empty where it was not."""
+
+    node: str
+    planned: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +109,11 @@ class Pods:
                 )
         return Bound(tuple(sorted(self._at_s[name] - since_s for name in names)))
 
+    async def nodes(self, names: Mapping[str, object]) -> list[Placed]:
+        """Where these pods are, and where they should be."""
+        listed = await self._kube.list_all(PODS_PATH, _Pod)
+        return [_placed(pod) for pod in listed if pod.metadata.name in names]
+
     async def clear(self) -> None:
         """Delete all pods and wait until they are gone."""
         deadline_s = time.monotonic() + GONE_S_MAX
@@ -105,6 +129,12 @@ class Pods:
         except KubeError as error:
             if error.status != 404:  # one that went meanwhile
                 raise
+
+
+def _placed(pod: _Pod) -> Placed:
+    receipt = (pod.metadata.annotations or {}).get(RECEIPT, "{}")
+    hint = msgspec.json.decode(receipt, type=_Receipt).hint
+    return Placed(pod.spec.nodeName, hint[0][0] if hint else "")
 
 
 @asynccontextmanager

@@ -48,6 +48,8 @@ def bench(context: typer.Context) -> None:
       fairlane bench extender --nodes 100,500
       fairlane bench rate --nodes 500 --pods 1000 --rounds 6
       fairlane bench queue
+      fairlane bench release
+      fairlane bench controller
       fairlane bench eta
       fairlane bench shares
     """
@@ -58,7 +60,7 @@ def bench(context: typer.Context) -> None:
             with model(None, work, progress) as registry:
                 _extender(NODES, 1000, RESULTS, registry, "table", progress)
                 _rate(RATE_NODES, 1000, 6, "", RESULTS, registry, "table", progress)
-            _queue(USERS, WAITING, QUEUE_NODES, ENDS, RESULTS, "table", progress)
+            _queue(USERS, WAITING, QUEUE_NODES, ENDS, False, RESULTS, "table", progress)
 
 
 @app.command()
@@ -88,7 +90,8 @@ def rate(
     pods: Pods = 1000,
     rounds: Rounds = 6,
     arms: Annotated[
-        str, typer.Option(help="Schedulers, comma separated: plain,all-nodes,silent,fairlane.")
+        str,
+        typer.Option(help="Comma separated: plain,all-nodes,silent,fairlane,hint,hint-binding,hint-running."),
     ] = "",
     out: Out = RESULTS,
     registry: Registry = None,
@@ -113,6 +116,7 @@ def queue(
     waiting: Annotated[int, typer.Option(min=1, help="Gangs that wait.")] = WAITING,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes, all of them full.")] = QUEUE_NODES,
     ends: Annotated[int, typer.Option(min=20, help="Gangs that end at each size.")] = ENDS,
+    alone: Annotated[bool, typer.Option("--alone", help="Without the walk that remembers nothing.")] = False,
     out: Out = RESULTS,
     output: Json = "table",
 ) -> None:
@@ -122,9 +126,61 @@ def queue(
     Examples:
       fairlane bench queue
       fairlane bench queue --users 100 --waiting 2000
+      fairlane bench queue --users 10000 --alone
     """
     with _explained(), _work() as (_, progress):
-        _queue(users, waiting, nodes, ends, out, output, progress)
+        _queue(users, waiting, nodes, ends, alone, out, output, progress)
+
+
+@app.command()
+def release(
+    pods: Annotated[int, typer.Option(min=100, help="Pods that wait.")] = 15_000,
+    users: Annotated[int, typer.Option(min=1, help="Users that they belong to.")] = 1000,
+    rounds: Annotated[int, typer.Option(min=1, help="Releases of all pods by each way, alternating.")] = 2,
+    out: Out = RESULTS,
+    output: Json = "table",
+) -> None:
+    """Gates opened per second on a real API server, kube-scheduler stopped; beside it a bare loop of patches.
+
+    \b
+    Examples:
+      fairlane bench release
+      fairlane bench release --pods 5000 --rounds 4
+    """
+    from benchmarks import controller, report
+
+    with _explained(), _work() as (_, progress):
+        about = provenance()
+        found = controller.measure_release(pods, users, rounds, progress)
+        _tell({"benchmark": "release", **about, **found.to_json()}, out / f"release-{pods}", output)
+        if output != "json":
+            report.show_release(found, _console())
+
+
+@app.command()
+def controller(
+    pods: Annotated[int, typer.Option(min=100, help="Pods that wait.")] = 100_000,
+    users: Annotated[int, typer.Option(min=1, help="Users that they belong to.")] = 1000,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes of 110 places, all free at first.")] = 10,
+    out: Out = RESULTS,
+    output: Json = "table",
+) -> None:
+    """Memory of a controller with many waiting pods, and its cold start with them, on a real API server.
+
+    \b
+    Examples:
+      fairlane bench controller
+      fairlane bench controller --pods 10000
+    """
+    from benchmarks import controller as measured
+    from benchmarks import report
+
+    with _explained(), _work() as (_, progress):
+        about = provenance()
+        found = measured.measure_cold_start(pods, users, nodes, progress)
+        _tell({"benchmark": "controller", **about, **found.to_json()}, out / f"controller-{pods}", output)
+        if output != "json":
+            report.show_cold_start(found, _console())
 
 
 @app.command()
@@ -254,13 +310,20 @@ def _rate(
 
 
 def _queue(
-    users: str, waiting: int, nodes: int, ends: int, out: Path, output: str, progress: Progress
+    users: str,
+    waiting: int,
+    nodes: int,
+    ends: int,
+    alone: bool,
+    out: Path,
+    output: str,
+    progress: Progress,
 ) -> None:
     from benchmarks import queue, report
 
     about = provenance()
-    found = queue.measure(_sizes(users, "--users"), waiting, nodes, ends, progress.say)
-    stem = f"queue-{waiting}"
+    found = queue.measure(_sizes(users, "--users"), waiting, nodes, ends, progress.say, alone=alone)
+    stem = f"queue-{waiting}" if "," in users else f"queue-{waiting}-{users}"
     _tell({"benchmark": "queue", **about, **found.to_json()}, out / stem, output)
     report.plot_queue(found, out / f"{stem}.png")
     if output != "json":

@@ -50,13 +50,15 @@ def kinds(data_nodes: Sequence[str]) -> list[Kind]:
     return [Kind(*hints, data_node=node) for node in data_nodes for hints in HINTS]
 
 
-def pods(count: int, prefix: str, scheduler: str, of: Sequence[Kind]) -> dict[str, Mapping[str, Any]]:
-    """`count` manifests by name, the kinds in turn."""
+def pods(
+    count: int, prefix: str, scheduler: str, of: Sequence[Kind], gate: str = ""
+) -> dict[str, Mapping[str, Any]]:
+    """`count` manifests by name, the kinds in turn; with a gate they wait behind it."""
     names = [f"{prefix}-{number:05d}" for number in range(count)]
-    return {name: manifest(of[number % len(of)], name, scheduler) for number, name in enumerate(names)}
+    return {name: manifest(of[number % len(of)], name, scheduler, gate) for number, name in enumerate(names)}
 
 
-def manifest(kind: Kind, name: str, scheduler: str) -> Mapping[str, Any]:
+def manifest(kind: Kind, name: str, scheduler: str, gate: str = "") -> Mapping[str, Any]:
     """The pod that a user would submit."""
     requests = {"cpu": CPU, "memory": MEMORY}
     return {
@@ -65,6 +67,7 @@ def manifest(kind: Kind, name: str, scheduler: str) -> Mapping[str, Any]:
         "metadata": {"name": name, "namespace": NAMESPACE, "annotations": kind.annotations},
         "spec": {
             "schedulerName": scheduler,
+            "schedulingGates": [{"name": gate}] if gate else [],
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 0,
             "containers": [{"name": "job", "image": IMAGE, "resources": {"requests": requests}}],

@@ -8,6 +8,7 @@ user, so the numbers waiting and running stay as they are.
 from __future__ import annotations
 
 import heapq
+import itertools
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -177,19 +178,22 @@ class DifferenceError(Exception):
     """The two walks decided differently: that is a defect."""
 
 
-def measure(users: Sequence[int], waiting: int, nodes: int, ends: int, say: Say) -> QueueCost:
-    """Each walk at each size, told the same.
+def measure(
+    users: Sequence[int], waiting: int, nodes: int, ends: int, say: Say, *, alone: bool = False
+) -> QueueCost:
+    """Each walk at each size, told the same; `alone`: only the product's.
 
     Raises:
         DifferenceError: they did not release the same gangs in the same order.
     """
     spent: list[Spent] = []
+    walks = dict(itertools.islice(WALKS.items(), 1)) if alone else WALKS
     for count in users:
         size = Size(count, waiting, nodes)
-        for walk, overtake in WALKS.items():
+        for walk, overtake in walks.items():
             spent.append(_spent(walk, size, overtake, ends))
             say(f"{count:,} users, {walk}: {spent[-1].mean_ms:.2f} ms of CPU an event")
-        if len({one.released for one in spent[-len(WALKS) :]}) > 1:
+        if len({one.released for one in spent[-len(walks) :]}) > 1:
             raise DifferenceError(f"the walks released different gangs with {count:,} users")
     return QueueCost(tuple(spent), ends)
 

@@ -12,23 +12,25 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
 from benchmarks import jobs
-from benchmarks.burst import Bound, Pods, burst, followed_pods
+from benchmarks.burst import Bound, Placed, Pods, burst, followed_pods
 from benchmarks.figures import Histogram, Ratio, histogram, ratio_of_medians
 from benchmarks.machine import busy_s, cpu_s
 from benchmarks.schedulers import Arm, Scheduler, running
 from benchmarks.setting import Setting
 from benchmarks.stub import stub
+from scheduler.edge.release import GATE
 from testbed.configuration import FAIRLANE_SCHEDULER
 from testbed.control import TestbedError
 
 PLAIN = "plain"
 OURS = "fairlane"
-TARGET = 0.8
+HINT, HINT_BINDING, HINT_RUNNING = "hint", "hint-binding", "hint-running"
+TARGETS = {OURS: 0.8, HINT: 0.95}
 WARM_UP_PODS = 48
 ALGORITHM = "scheduler_scheduling_algorithm_duration_seconds"
 EXTENSION_POINTS = "scheduler_framework_extension_point_duration_seconds"
@@ -51,7 +53,9 @@ class Round:
     other_cores: float
     """Cores that processes which are no part of the benchmark used meanwhile."""
     answers: dict[str, int] = field(default_factory=dict)
-    """The extender's answers by fallback reason; `none` is a fresh prediction of the model."""
+    """The extender's answers, or its plans at release, by fallback reason; `none` is a fresh prediction."""
+    as_planned: float | None = None
+    """Share of the pods that were bound to the node planned at their release, where one was."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class Rate:
         return {
             "nodes": self.nodes,
             "pods": self.pods,
-            "target_ratio": TARGET,
+            "target_ratios": TARGETS,
             "arms": {arm.name: self._arm_json(arm) for arm in self.arms},
             "rounds": [_round_json(one) for one in self.rounds],
         }
@@ -121,6 +125,7 @@ def _round_json(one: Round) -> dict[str, Any]:
         "cpu_ms_per_pod": one.cpu_ms,
         "other_cores": one.other_cores,
         "answers": one.answers,
+        "as_planned": one.as_planned,
     }
 
 
@@ -131,7 +136,18 @@ def arms(extender_url: str, silent_url: str) -> tuple[Arm, ...]:
         Arm("all-nodes", "no extender, every node scored (Fairlane's scheduler without its extender)"),
         Arm("silent", "an extender that answers [] at once: the floor", extender_url=silent_url),
         fairlane_arm(OURS, "Fairlane's extender, real model and tables", extender_url),
+        _hint_arm(
+            HINT, "placement written at release; like plain with Fairlane's processes paused", "nobody"
+        ),
+        _hint_arm(HINT_BINDING, "the same, each pod bound to the few nodes of its plan", "all"),
+        _hint_arm(
+            HINT_RUNNING, "as hint, while Fairlane's processes run on the same cores", "nobody", ours=True
+        ),
     )
+
+
+def _hint_arm(name: str, what: str, binds: str, ours: bool = False) -> Arm:
+    return Arm(name, what, ours=ours, hints=binds, scheduler_name=FAIRLANE_SCHEDULER)
 
 
 def fairlane_arm(name: str, what: str, extender_url: str) -> Arm:
@@ -146,7 +162,7 @@ def order(arms: Sequence[Arm], rounds: int) -> Iterator[tuple[int, Arm]]:
             yield number, arm
 
 
-ARMS = (PLAIN, "all-nodes", "silent", OURS)
+ARMS = (PLAIN, "all-nodes", "silent", OURS, HINT, HINT_BINDING, HINT_RUNNING)
 
 
 def arm_names(text: str) -> tuple[str, ...]:
@@ -179,8 +195,9 @@ async def _rounds(
     done: list[Round] = []
     async with followed_pods(str(at.cluster.kubeconfig)) as created:
         for number, arm in order(picked, rounds):
-            with fairlane(at, runs=arm.ours):
-                one = await one_round(at, arm, number, pods, created)
+            play = hinted_round if arm.hints else one_round
+            with fairlane(at, runs=arm.ours or bool(arm.hints)):
+                one = await play(at, arm, number, pods, created)
             done.append(one)
             say(f"round {number + 1} of {rounds}, {arm.name}: {one.bound.rate:.0f} pods/s")
     return done
@@ -221,12 +238,55 @@ async def one_round(at: Setting, arm: Arm, number: int, pods: int, created: Pods
     return _round(arm, number, bound, before[0], after)
 
 
+async def hinted_round(at: Setting, arm: Arm, number: int, pods: int, created: Pods) -> Round:
+    """One burst of pods that the controller has released with their placement before."""
+    prefix = f"{arm.name}-{number}"
+    async with running(arm, at.cluster) as scheduler:
+        await _warm_up(at, scheduler, prefix, created)
+        with at.controller(arm.hints) as controller:
+            manifests = jobs.pods(pods, prefix, arm.scheduler_name, at.kinds, GATE)
+            last_metrics, planned = await scheduler.metrics(), at.status()["plans_by_reason"]
+            before: list[_Counters] = []
+
+            async def ready() -> None:
+                await asyncio.to_thread(at.wait_released, pods)
+                if not arm.ours:
+                    controller.pause()
+                    at.pause_ours()
+                before.append(_Counters.read(at, scheduler, last_metrics))
+
+            try:
+                bound = await burst(scheduler, created, manifests, ready)
+                after = _Counters.read(at, scheduler, await scheduler.metrics())
+            finally:
+                controller.resume()
+                for process in at.ours:
+                    process.resume()
+            answers = _more(at.status()["plans_by_reason"], planned)
+            placed = await created.nodes(manifests)
+            await created.clear()
+    await asyncio.to_thread(at.wait_warm, 0)
+    return replace(
+        _round(arm, number, bound, before[0], after), answers=answers, as_planned=_as_planned(placed)
+    )
+
+
+def _more(now: dict[str, int], before: dict[str, int]) -> dict[str, int]:
+    return {name: count - before.get(name, 0) for name, count in now.items() if count > before.get(name, 0)}
+
+
+def _as_planned(pods: Sequence[Placed]) -> float:
+    """Share of the pods with a hint that went where it says."""
+    hinted = [pod for pod in pods if pod.planned]
+    return sum(pod.node == pod.planned for pod in hinted) / len(pods) if pods else 0.0
+
+
 async def _warm_up(at: Setting, scheduler: Scheduler, prefix: str, created: Pods) -> None:
     """Caches, connections and code paths are used once before anything is timed."""
     manifests = jobs.pods(WARM_UP_PODS, f"{prefix}-warm", scheduler.arm.scheduler_name, at.kinds)
     await burst(scheduler, created, manifests, _at_once)
     await created.clear()
-    if scheduler.arm.ours:
+    if scheduler.arm.ours or scheduler.arm.hints:
         await asyncio.to_thread(at.wait_warm, 0)
 
 
@@ -256,13 +316,12 @@ class _Counters:
             busy_s(),
             histogram(metrics, ALGORITHM),
             histogram(metrics, EXTENSION_POINTS, {"extension_point": "Score"}),
-            at.status()["answers_by_reason"] if scheduler.arm.ours else {},
+            at.status()["answers_by_reason"] if scheduler.arm.ours and not scheduler.arm.hints else {},
         )
 
 
 def _round(arm: Arm, number: int, bound: Bound, before: _Counters, after: _Counters) -> Round:
     used_s = {name: after.cpu_s[name] - before.cpu_s[name] for name in after.cpu_s}
-    answers = {name: count - before.answers.get(name, 0) for name, count in after.answers.items()}
     return Round(
         arm=arm.name,
         number=number,
@@ -271,5 +330,5 @@ def _round(arm: Arm, number: int, bound: Bound, before: _Counters, after: _Count
         algorithm_ms=(after.algorithm - before.algorithm).mean_ms,
         score_ms=(after.score - before.score).mean_ms,
         other_cores=max(0.0, after.busy_s - before.busy_s - sum(used_s.values())) / bound.bound_s[-1],
-        answers={name: count for name, count in answers.items() if count},
+        answers=_more(after.answers, before.answers),
     )

@@ -37,16 +37,19 @@ class Arm:
     scores_all: bool = True
     ours: bool = False
     """Fairlane's processes run; they are paused for the others."""
+    hints: str = ""
+    """Pods are released by Fairlane's controller, with their placement, before the scheduler is let go; whom
+    that binds (controller.hint_binds)."""
     scheduler_name: str = PLAIN_SCHEDULER
 
 
 def config_of(arm: Arm, cluster: Cluster, timeout_s: float | None = None) -> dict[str, Any]:
     """Its KubeSchedulerConfiguration; ours and plain are the testbed's own, to the letter."""
-    config = scheduler_config(cluster.options, cluster.layout, ours=arm.scores_all)
+    config = scheduler_config(cluster.options, cluster.layout, ours=arm.scores_all, hints=bool(arm.hints))
     if not arm.scores_all:
         return config
     config["profiles"][0]["schedulerName"] = arm.scheduler_name
-    extenders = config.pop("extenders")
+    extenders = config.pop("extenders", [])
     if arm.extender_url:
         config["extenders"] = extenders
         extenders[0]["urlPrefix"] = arm.extender_url + EXTENDER_PREFIX

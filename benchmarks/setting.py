@@ -12,7 +12,7 @@ import json
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +71,39 @@ class Setting:
             told: dict[str, Any] = json.load(answer)
         return told
 
+    def controller_status(self) -> dict[str, Any]:
+        """What the controller says of itself; empty while it does not answer."""
+        return ask(self.cluster.layout.url("controller") + "/v1/status")
+
+    @contextmanager
+    def controller(self, binds: str) -> Iterator[Process]:
+        """A controller that leads, and writes placement at release, until the block ends."""
+        settings = yaml.safe_load(self.cluster.settings_file.read_text())
+        told = laid_over(settings, {"controller": {"hint_binds": binds}})
+        self.cluster.settings_file.write_text(yaml.safe_dump(told, sort_keys=False))
+        process = self.cluster.process("controller")
+        process.start()
+        try:
+            self._until(lambda: bool(self.controller_status().get("leads")), "the controller leads")
+            yield process
+        finally:
+            process.stop()
+
+    def wait_released(self, pods: int) -> None:
+        """Wait until the controller has opened the gates of so many pods.
+
+        Raises:
+            TestbedError: that did not happen in time.
+        """
+        self._until(lambda: self.controller_status().get("patched", 0) >= pods, f"{pods} pods are released")
+
+    def _until(self, condition: Callable[[], bool], what: str) -> None:
+        deadline_s = time.monotonic() + WARM_S_MAX
+        while not condition():
+            if time.monotonic() > deadline_s:
+                raise TestbedError(f"it took more than {WARM_S_MAX:.0f} s until {what}")
+            time.sleep(0.05)
+
     def metrics(self) -> str:
         """The extender's metrics."""
         with urllib.request.urlopen(f"{self.cluster.extender_url}/metrics", timeout=10) as answer:
@@ -99,6 +132,16 @@ class Setting:
         }
 
 
+def ask(url: str, timeout_s: float = 10.0) -> dict[str, Any]:
+    """The JSON that a process of ours answers; empty while it does not."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+            told: dict[str, Any] = json.load(answer)
+    except OSError:
+        return {}
+    return told
+
+
 def _lacks(told: dict[str, Any], pods: int, tables: int) -> str:
     if told["unready"]:
         return str(told["unready"])
@@ -125,6 +168,7 @@ def setting(nodes: int, registry: Path, progress: Progress) -> Iterator[Setting]
             "epoch_s": EPOCH_S,
             "sources": [source_settings()],
             "predictor": {"registry": str(registry)},
+            "controller": {"placement": "hint", "expected_core_share": 0.0},
         },
     )
     with Cluster(options, progress=progress) as cluster:

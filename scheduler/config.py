@@ -232,6 +232,14 @@ class ControllerSettings(Section):
     """Conditions and events written at most; what is too many waits, or is dropped and counted."""
     check_s: PositiveFloat = 60.0
     """How often all invariants of the queue are checked."""
+    placement: Literal["extender", "hint"] = "extender"
+    """Who says where pods go: `extender`, kube-scheduler asks it pod by pod; `hint`, the controller asks it
+    (at extender_url) for the plan of a whole gang and writes that in the patch that opens the gates."""
+    hint_binds: Literal["nobody", "others", "all"] = "nobody"
+    """Whom a plan of several nodes binds to these, beside preferring them: pods that keep another scheduler
+    and only join the queue, or all. kube-scheduler then looks at these nodes alone."""
+    plan_timeout_s: PositiveFloat = 1.0
+    """Without a plan by then gangs are released without a hint."""
     expected_core_share: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Part of one core, at most, that works out expected starts, at the lowest priority; 0: none are."""
     expected_gangs: Annotated[int, Field(ge=1, le=10_000)] = 300
@@ -333,6 +341,12 @@ class Settings(Section):
     predictor: PredictorSettings = PredictorSettings()
     probe: ProbeSettings = ProbeSettings()
     admission: AdmissionSettings = AdmissionSettings()
+
+    @model_validator(mode="after")
+    def _can_plan(self) -> Settings:
+        if self.controller.placement == "hint" and not self.extender_url:
+            raise ValueError("controller.placement: hint needs extender_url, where plans are asked for")
+        return self
 
     @classmethod
     def load(cls, path: Path | str | None = None, environment: Mapping[str, str] | None = None) -> Settings:

@@ -283,7 +283,8 @@ class Cluster:
         token.touch(mode=0o600)
         token.write_text(prometheus["users"][0]["user"]["token"])
         default = configuration.scheduler_config(self.options, self.layout, ours=False)
-        ours = configuration.scheduler_config(self.options, self.layout, ours=True)
+        hints = configuration.writes_hints(self.options)
+        ours = configuration.scheduler_config(self.options, self.layout, ours=True, hints=hints)
         settings = configuration.fairlane_settings(self.options, self.layout, secrets.token_hex(16))
         files = {
             "kube-scheduler.yaml": default,

@@ -19,12 +19,13 @@ RATE_SCRAPES = 3
 Config = dict[str, Any]
 
 
-def scheduler_config(options: Options, layout: Layout, ours: bool) -> Config:
+def scheduler_config(options: Options, layout: Layout, ours: bool, hints: bool = False) -> Config:
     """KubeSchedulerConfiguration of the default scheduler, or of ours with the extender.
 
     Ours scores every feasible node, does not preempt (that would break gangs
     behind the queue's back) and goes on without the extender when that does
-    not answer. Client limits are lifted so that neither is measured by them.
+    not answer; where placement is written at release (`hints`) it has none. Client limits
+    are lifted so that neither is measured by them.
     """
     config: Config = {
         "apiVersion": "kubescheduler.config.k8s.io/v1",
@@ -44,8 +45,22 @@ def scheduler_config(options: Options, layout: Layout, ours: bool) -> Config:
                 "plugins": {"postFilter": {"disabled": [{"name": "DefaultPreemption"}]}},
             }
         ]
-        config["extenders"] = [_extender(options, layout)]
+        if hints:
+            config["profiles"][0]["plugins"]["score"] = {"enabled": [_hints_win(options)]}
+        else:
+            config["extenders"] = [_extender(options, layout)]
     return config
+
+
+def writes_hints(options: Options) -> bool:
+    """True when the controller writes placement at release, so that kube-scheduler asks nobody."""
+    controller = options.settings.get("controller") or {}
+    return bool(controller.get("placement") == "hint")
+
+
+def _hints_win(options: Options) -> Config:
+    """As many points for the planned node as the extender would give it."""
+    return {"name": "NodeAffinity", "weight": options.extender_weight}
 
 
 def _extender(options: Options, layout: Layout) -> Config:

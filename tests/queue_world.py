@@ -15,6 +15,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from scheduler.core.plans import RoomLeft
 from scheduler.core.queue.actions import Action, DeletePods, ReleaseGang, ReleaseReceipt, Settled
 from scheduler.core.queue.events import (
     Estimate,
@@ -28,6 +29,7 @@ from scheduler.core.queue.events import (
     Node,
     NodeRemoved,
     NodeSet,
+    Planned,
     PodEnded,
     PodStarted,
     ReleaseDone,
@@ -179,6 +181,8 @@ class World:
             self._at(self.now_s, lambda: self._handle(ReleaseFailed(action.uid, "not found")))
             self._at(self.now_s, lambda: self._handle(GangWithdrawn(action.uid)))
             return None
+        if self._unlucky(0.3):
+            self._plan_elsewhere(action.uid)
         wanted = [uid for uid in action.pods if uid in real.pods]
         count = self.dice.randint(0, len(wanted)) if self._unlucky(0.25) else len(wanted)
         for uid in wanted[:count]:
@@ -192,6 +196,17 @@ class World:
         if not self._unlucky(0.1):
             self._at(self.now_s + 0.01, lambda: self._handle(answer))
         return None
+
+    def _plan_elsewhere(self, uid: str) -> None:
+        """Somebody advises any nodes that have room, at once or when it may be gone."""
+        asked = self.keeper.room_of([uid])
+        room, nodes = RoomLeft(asked), {}
+        for pod in asked.pods:
+            if candidates := room.candidates(pod.shape):
+                nodes[pod.uid] = self.dice.choice(candidates)
+                room.take(pod.shape, nodes[pod.uid])
+        late_s = self.dice.choice([0.0, 0.0, 0.5, 30.0])
+        self._at(self.now_s + late_s, lambda: self._handle(Planned(uid, nodes)))
 
     def _delete(self, action: DeletePods) -> None:
         """The owner makes deleted pods again, with closed gates."""

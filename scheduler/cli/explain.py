@@ -249,7 +249,8 @@ def _facts(receipt: Receipt) -> list[str]:
     decision, lines = receipt.decision, []
     if decision is not None:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(decision.at_s))
-        lines.append(f"Decided {when} in {decision.latency_ms:.2f} ms.")
+        how = " at its release, written as preferred node affinity" if decision.at_release else ""
+        lines.append(f"Decided {when} in {decision.latency_ms:.2f} ms{how}.")
         lines.append(f"Model: {decision.model_version or 'the analytic prior'}.")
         lines.append(f"Telemetry: epoch {decision.epoch}, {decision.epoch_age_s:.0f} s old.")
         if decision.reason:

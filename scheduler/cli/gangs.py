@@ -39,6 +39,8 @@ def gang_lines(told: dict[str, Any], name: str, now_s: float) -> list[str]:
         how = " ahead of its turn, since it delayed nobody" if told["backfilled"] else ""
         waited, charged = _time(told["released_s"] - told["arrived_s"]), f"{told['charged_work']:.4g}"
         lines.append(f"It was released{how} after {waited}; so far it is charged {charged} share-seconds.")
+    if placement := told.get("placement"):
+        lines.append(f"At its release: {placement}.")
     lines.append(
         f"{told['user']} is entitled to {100 * told['user_entitled']:.1f} % now and has received "
         f"{told['user_received']:.4g} share-seconds."

@@ -50,6 +50,8 @@ class DecisionSummary(msgspec.Struct, frozen=True):
     tie_width: float
     latency_ms: float
     schema_version: int
+    at_release: bool = False
+    """Planned when the pod was released, and written as its preference; kube-scheduler did not ask."""
 
 
 class Contribution(msgspec.Struct, frozen=True):
@@ -145,12 +147,21 @@ def why_fallback(reason: str) -> str:
     return _REASONS.get(reason, reason)
 
 
+def why_not(reason: str) -> str:
+    """Why there was no opinion at a release, in words."""
+    return why_fallback(reason) or "nothing was known"
+
+
 def sentence(receipt: Receipt) -> str:
     """One sentence: why this node."""
-    outcome, decision = receipt.outcome, receipt.decision
-    where = receipt.chosen_node
+    decision = receipt.decision
     if decision is None:
-        return _without_decision(outcome)
+        return _without_decision(receipt.outcome)
+    return _at_release(receipt, decision) if decision.at_release else _when_asked(receipt, decision)
+
+
+def _when_asked(receipt: Receipt, decision: DecisionSummary) -> str:
+    where = receipt.chosen_node
     if not decision.recommended:
         bound = f"was placed on {where} by kube-scheduler's own plugins" if where else "is not bound yet"
         return f"The pod {bound}: Fairlane had no opinion because {why_fallback(decision.reason)}."
@@ -164,6 +175,24 @@ def sentence(receipt: Receipt) -> str:
     if decision.explored:
         return f"The pod was sent to {where} to explore{_time(receipt)}; it was not the predicted best."
     return f"The pod was placed on {where}, predicted fastest{_time(receipt)}{_margin(receipt)}."
+
+
+def _at_release(receipt: Receipt, decision: DecisionSummary) -> str:
+    where, planned = receipt.chosen_node, decision.recommended
+    if not planned:
+        bound = f"was placed on {where} by kube-scheduler's own plugins" if where else "is not bound yet"
+        why = why_not(decision.reason)
+        return f"The pod {bound}: no hint was written when it was released, because {why}."
+    if not where:
+        return f"The pod is not bound yet; it was planned on {planned}{_time(receipt)} when it was released."
+    if where != planned:
+        return (
+            f"The pod runs on {where} although it was planned on {planned} when it was released: "
+            f"there was no room any more, or kube-scheduler's other plugins outweighed the preference."
+        )
+    explored = " to explore" if decision.explored else ""
+    margin = "" if decision.explored else _margin(receipt)
+    return f"The pod runs on {where}, as planned{explored} when it was released{_time(receipt)}{margin}."
 
 
 def _without_decision(outcome: Outcome | None) -> str:

@@ -46,7 +46,9 @@ class TableRecord(msgspec.Struct, frozen=True):
 
 
 class DecisionRecord(msgspec.Struct, frozen=True):
-    """One prioritize call and its answer. Positions are rows of the table named by `table_id`.
+    """One prioritize call, or one pod planned at its release, and the answer.
+
+    Positions are rows of the table named by `table_id`.
 
     `offered` is a bit per row; `shifted`/`shift` say how far times (log s)
     had moved since the table was made; `corrected`/`corrected_rows` are the
@@ -84,6 +86,8 @@ class DecisionRecord(msgspec.Struct, frozen=True):
     explorable: bytes = b""
     propensity: bytes = b""
     corrected_columns: bytes = b""
+    at_release: bool = False
+    """Asked by the controller when the pod was released, not by kube-scheduler."""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -129,6 +133,7 @@ class Moment:
     epoch_age_s: float
     reason: Fallback
     candidates: int
+    at_release: bool = False
 
 
 def silent_record(pod: PodFacts, moment: Moment) -> DecisionRecord:
@@ -214,6 +219,7 @@ def _record(
         explored=explored,
         tie_width=tie_width,
         latency_ms=moment.latency_ms,
+        at_release=moment.at_release,
         **arrays,
     )
 

@@ -15,12 +15,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from scheduler.config import ControllerSettings
+from scheduler.core.plans import PlanRequest
 from scheduler.core.queue.actions import Action, DeletePods, ReleaseGang, Report, Settled
 from scheduler.core.queue.events import (
     Event,
@@ -37,15 +38,16 @@ from scheduler.core.queue.receipts import QueueView
 from scheduler.core.queue.settings import QueueSettings
 from scheduler.edge.announcements import TELLABLE, About, Announcements
 from scheduler.edge.checkpoints import CheckpointError, Checkpoints, Superseded
-from scheduler.edge.controller_state import OTHER_FLOWS, ControllerState
+from scheduler.edge.controller_state import OTHER_FLOWS, ControllerState, revived
 from scheduler.edge.controller_stats import ControllerStats
 from scheduler.edge.estimates import Estimates
 from scheduler.edge.expected_starts import ExpectedStarts
 from scheduler.edge.fair_queue import Configured, base_settings, configured
 from scheduler.edge.feeds import Feeds
+from scheduler.edge.hints import Hints
 from scheduler.edge.kube import KubeClient, KubeError
 from scheduler.edge.queue_status import keep_status, status_of
-from scheduler.edge.release import NotLeading, Releases
+from scheduler.edge.release import NotLeading, Releases, release_sentence
 
 CHECKPOINT_BYTES_PER_S = 100_000.0
 """Written on average at most; a large checkpoint is written less often."""
@@ -57,8 +59,6 @@ LAST_WORD_S = 2.0
 REQUEST_PART = 0.35
 """Of the lease that a change may last: what is in flight must end before another replica may act."""
 
-_NOBODYS: dict[tuple[str, ...], float] = {("",): 1.0}
-
 log = logging.getLogger(__name__)
 
 
@@ -69,7 +69,7 @@ class Refused(Exception):
 class Term:
     """One term of leading. `run` once; the rest reads, or takes the wishes of administrators.
 
-    `holds` is asked before every change of the cluster.
+    `holds` is asked before every change of the cluster. With a `planner_url` placement is written at release.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Term:
         stats: ControllerStats,
         estimates: Estimates,
         clock: Callable[[], float] = time.time,
+        planner_url: str = "",
     ) -> None:
         self._own, self._kube, self._checkpoints, self._holds = own, kube, checkpoints, holds
         self._clock, self._estimates = clock, estimates
@@ -102,7 +103,17 @@ class Term:
         )
         where = self.feeds.pod_of
         request_s = REQUEST_PART * own.lease_s
-        self.releases = Releases(kube, holds, where, self._answer, parallel=own.parallel, request_s=request_s)
+        self.hints = Hints(planner_url, self._room_of, self._answer, own.plan_timeout_s)
+        self.releases = Releases(
+            kube,
+            holds,
+            where,
+            self._answer,
+            parallel=own.parallel,
+            request_s=request_s,
+            plan=self.hints.of,
+            binds=own.hint_binds,
+        )
         self.announcements = Announcements(
             kube,
             holds,
@@ -125,6 +136,7 @@ class Term:
                 self._tasks.create_task(self.feeds.nodes())
                 await self._begin()
                 self._tasks.create_task(self._decide())
+                self._tasks.create_task(self.hints.run())
                 self._tasks.create_task(self.feeds.workloads())
                 self._tasks.create_task(self.feeds.owners())
                 self._tasks.create_task(self.feeds.queue_object(self._own.queue, self._obey))
@@ -208,7 +220,10 @@ class Term:
             reference = await self.feeds.capacity(self._configured.settings)
         self._configured = self._configured_with(reference)
         settings = self._settings()
-        self.state, self.keeper = state, self._revived(settings, state)
+        keeper, unusable = revived(settings, state.core, self._clock())
+        if unusable:
+            self._complain(unusable)
+        self.state, self.keeper = state, keeper
         if self._own.reference and dict(self._own.reference) != dict(reference):
             self._configured = self._configured_with(self._own.reference)
             self.tell([QueueConfigured(self._settings())])
@@ -216,18 +231,6 @@ class Term:
         if trouble:
             self.announcements.event(self._queue_object(), "CheckpointLost", trouble, warning=True)
         self._apply_pause()
-
-    def _revived(self, settings: QueueSettings, state: ControllerState) -> Gatekeeper:
-        if state.core is None:
-            return Gatekeeper(settings)
-        try:
-            # with other weights, so that those in force replace the checkpoint's
-            keeper = Gatekeeper.revive(replace(settings, weights=_NOBODYS), state.core)
-        except (ValueError, KeyError, TypeError) as error:
-            self._complain(f"the checkpoint cannot be used: {error!r}; charges come from the pods' receipts")
-            return Gatekeeper(settings)
-        keeper.handle(QueueConfigured(settings), self._clock())
-        return keeper
 
     async def _read_checkpoint(self) -> tuple[ControllerState, str]:
         try:
@@ -291,13 +294,12 @@ class Term:
     async def _release(self, action: ReleaseGang) -> None:
         await self.releases.release(action)
         if not action.completing and action.pods:
-            receipt = action.receipt
-            how = " ahead of its turn, since it delays nobody" if receipt.backfilled else ""
-            how = how if receipt.placement else " as Pending, since there is no room: nodes may come for it"
-            told = f"released{how}; {receipt.charged_work:.4g} share-seconds charged"
-            self.announcements.of_pod(
-                action.pods[0], "Released", f"{told} (estimate by {receipt.estimate.source})"
-            )
+            told = release_sentence(action, self.hints.said_of(action.uid))
+            self.announcements.of_pod(action.pods[0], "Released", told)
+
+    def _room_of(self, uids: Iterable[str]) -> PlanRequest:
+        assert self.keeper is not None
+        return self.keeper.room_of(uids)
 
     def _answer(self, event: Event) -> None:
         self.tell([event])

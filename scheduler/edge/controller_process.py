@@ -47,6 +47,7 @@ class Controller:
     ) -> None:
         self._recorder = recorder
         self._own, self._kube, self._campaign = settings.controller, kube, campaign
+        self._planner_url = settings.extender_url if settings.controller.placement == "hint" else ""
         self.identity = identity
         self.stats = ControllerStats()
         self.term: Term | None = None
@@ -91,7 +92,13 @@ class Controller:
             request_s=REQUEST_PART * self._own.lease_s,
         )
         self.term = Term(
-            self._own, self._kube, checkpoints, self._campaign.holds, self.stats, Estimates(self._recorder)
+            self._own,
+            self._kube,
+            checkpoints,
+            self._campaign.holds,
+            self.stats,
+            Estimates(self._recorder),
+            planner_url=self._planner_url,
         )
         self.stats.terms += 1
         leading = asyncio.create_task(self.term.run())
@@ -150,12 +157,28 @@ class Controller:
             patches = term.releases.stats
             told |= {"patched": patches.patched, "patch_retries": patches.retried}
             told |= {"patch_failures": dict(patches.failed), "announcements": dict(term.announcements.stats)}
+            told |= {"hints": _hints(term)}
             told |= {"expected_starts": term.expected.status()}
             told |= {"paused": term.paused, "complaints": list(term.complaints)}
         return told
 
     def _leader_url(self) -> str:
         return self._campaign.lease.leader_url if self._campaign.lease else ""
+
+
+def _hints(term: Term) -> dict[str, Any] | None:
+    """What came of placement at release; None where that is not written."""
+    stats = term.hints.stats
+    if not term.hints.wanted:
+        return None
+    return {
+        "pods_hinted": stats.hinted,
+        "pods_without": dict(stats.unhinted),
+        "refused": term.releases.stats.hints_refused,
+        "requests": stats.requests,
+        "failures": stats.failures,
+        "failure": stats.failure,
+    }
 
 
 @asynccontextmanager

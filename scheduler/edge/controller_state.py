@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from scheduler.core.queue.events import QueueConfigured
+from scheduler.core.queue.gatekeeper import Gatekeeper
+from scheduler.core.queue.settings import QueueSettings
 from scheduler.core.queue.usage import UsageBook
 
 VERSION = 1
@@ -18,6 +21,7 @@ OTHER_FLOWS = (
     "and what runs is charged by its receipts"
 )
 """Why a core's export cannot be used."""
+_NOBODYS: dict[tuple[str, ...], float] = {("",): 1.0}
 
 
 @dataclass(slots=True)
@@ -83,3 +87,17 @@ class ControllerState:
             if settled_s >= now_s - ENDED_KEPT_S:
                 break
             del self._settled_s[uid]
+
+
+def revived(settings: QueueSettings, core: dict[str, Any] | None, now_s: float) -> tuple[Gatekeeper, str]:
+    """The gatekeeper of an export, or an empty one; why the export could not be used, empty if it could."""
+    if core is None:
+        return Gatekeeper(settings), ""
+    try:
+        # with other weights, so that those in force replace the checkpoint's
+        keeper = Gatekeeper.revive(replace(settings, weights=_NOBODYS), core)
+    except (ValueError, KeyError, TypeError) as error:
+        told = f"the checkpoint cannot be used: {error!r}; charges come from the pods' receipts"
+        return Gatekeeper(settings), told
+    keeper.handle(QueueConfigured(settings), now_s)
+    return keeper, ""

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from model.schema import SCHEMA_VERSION
 from scheduler.edge.facts import Asked, Facts
@@ -80,9 +81,12 @@ _UNREADY = "What it waits for is told above; the other findings say how to mend 
 
 
 def kube_scheduler_calls(facts: Facts) -> Findings:
-    """Whether kube-scheduler asks the extender when it binds pods of ours."""
+    """Whether kube-scheduler asks the extender when it binds pods of ours, or pods are planned at release."""
     status = facts.extender.answer
     if not status:
+        return
+    if facts.settings.controller.placement == "hint":
+        yield from _plans(facts, status)
         return
     last_call_s = status.get("last_call_s") or 0.0
     recent = facts.last_bound_s > facts.now_s - _JUST_NOW_S
@@ -108,6 +112,22 @@ def kube_scheduler_calls(facts: Facts) -> Findings:
             "kube-scheduler has not asked the extender yet.",
             "Create a pod with schedulerName: fairlane that fits on at least two nodes.",
         )
+
+
+def _plans(facts: Facts, status: Mapping[str, Any]) -> Findings:
+    last_s = status.get("last_plan_s") or 0.0
+    recent = facts.last_bound_s > facts.now_s - _JUST_NOW_S
+    if recent and facts.last_bound_s > last_s + _CALL_SLACK_S:
+        asked = f"last asked for a plan {_ago(facts.now_s - last_s)}" if last_s else "never asked for one"
+        yield _problem(
+            "controller",
+            f"A pod of ours was bound {_ago(facts.now_s - facts.last_bound_s)} without a plan: the controller"
+            f" {asked}.",
+            "See `hints` in the controller's /v1/status: extender_url must be reachable from the controller.",
+        )
+    else:
+        when = f", the last {_ago(facts.now_s - last_s)}" if last_s else ""
+        yield _ok("controller", f"{status.get('planned', 0)} pods were planned at their release{when}.")
 
 
 def extender_refusals(facts: Facts) -> Findings:

@@ -1,6 +1,7 @@
 """The HTTP face of the extender: a bare ASGI app, because kube-scheduler waits for every answer.
 
 POST {prefix}/prioritize   ExtenderArgs -> HostPriorityList
+POST /v1/plan              PlanRequest -> PlanReply: where pods that are about to be released should go
 GET  /healthz /readyz      alive; ready to have opinions
 GET  /metrics              Prometheus
 GET  /v1/status            JSON, for `fairlane doctor`
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from scheduler.core.plans import PATH as PLAN_PATH
 from scheduler.core.wire import BadRequest, encode_json
 from scheduler.edge.exchange import (
     Disconnected,
@@ -25,6 +27,7 @@ from scheduler.edge.exchange import (
     respond,
     tell_process,
 )
+from scheduler.edge.planner import Planner
 from scheduler.edge.prioritizer import Prioritizer
 from scheduler.edge.short_way import Reply, ShortWay
 
@@ -41,6 +44,7 @@ class ExtenderApp:
     def __init__(
         self,
         prioritizer: Prioritizer,
+        planner: Planner,
         status: Callable[[], dict[str, Any]],
         metrics: Callable[[], bytes],
         unready: Callable[[], str],
@@ -50,6 +54,7 @@ class ExtenderApp:
         read_timeout_s: float,
     ) -> None:
         self._prioritizer = prioritizer
+        self._planner = planner
         self._status = status
         self._metrics = metrics
         self._unready = unready
@@ -70,6 +75,8 @@ class ExtenderApp:
         try:
             if scope["path"] == self._prioritize_path:
                 await self._prioritize(scope, receive, send)
+            elif scope["path"] == PLAN_PATH:
+                await self._plan(scope, receive, send)
             else:
                 await self._tell(scope, send)
         except Refused as refused:
@@ -90,6 +97,15 @@ class ExtenderApp:
         if reply.afterwards is not None:
             # the server writes at the end of this turn of the loop; what is left must not delay that
             asyncio.get_running_loop().call_soon(reply.afterwards)
+
+    async def _plan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":
+            raise Refused(405, f"{PLAN_PATH} is a POST", allow="POST")
+        body = await read_body(receive, self._max_body_bytes, self._read_timeout_s)
+        try:
+            await respond(send, 200, await self._planner.plan(body))
+        except BadRequest as error:
+            raise Refused(400, str(error)) from error
 
     def _answer(self, body: bytes) -> Reply:
         """The whole answer to a prioritize call."""

@@ -31,6 +31,7 @@ from scheduler.edge.histories import Histories
 from scheduler.edge.http_server import listen, new_server
 from scheduler.edge.kube import KubeClient
 from scheduler.edge.metrics import Scrape, counter, counters, gauge, histogram, labelled
+from scheduler.edge.planner import Planner
 from scheduler.edge.predictions import PredictionClient
 from scheduler.edge.prioritizer import LATENCY_BUCKETS_S, Prioritizer
 from scheduler.edge.recorder_client import RecorderClient
@@ -86,6 +87,7 @@ class Extender(Collector):
         )
         self.app = ExtenderApp(
             self.prioritizer,
+            Planner(self.cluster, self.prioritizer),
             self.status,
             Scrape(self),
             self.unready,
@@ -120,6 +122,7 @@ class Extender(Collector):
     def status(self) -> dict[str, Any]:
         """The whole state in plain values, for `fairlane doctor`."""
         calls, maker, log_stats = self.prioritizer.stats, self.maker.stats, self.decisions.stats
+        advised = self.prioritizer.advised
         snapshot = self._snapshot()
         return {
             "ready": not self.unready(),
@@ -128,6 +131,9 @@ class Extender(Collector):
             "last_call_s": calls.last_call_s or None,
             "answers_by_reason": {_reason(name): count for name, count in calls.reasons.items()},
             "explored": calls.explored,
+            "planned": advised.calls,
+            "last_plan_s": advised.last_call_s or None,
+            "plans_by_reason": {_reason(name): count for name, count in advised.reasons.items()},
             "latency_mean_ms": 1000.0 * calls.latency_sum_s / calls.calls if calls.calls else None,
             "refused": {str(status): count for status, count in self.app.refused.items()},
             "last_refusal": self.app.last_refusal,
@@ -172,6 +178,10 @@ class Extender(Collector):
             stats.latency_counts,
             stats.latency_sum_s,
         )
+        planned = {
+            _reason(reason): float(count) for reason, count in self.prioritizer.advised.reasons.items()
+        }
+        yield counters(f"{name}_plans", "Pods planned at release, by fallback reason.", "reason", planned)
         yield counter(f"{name}_misses", "Calls that found no table.", stats.reasons[Fallback.MISS])
         yield counter(f"{name}_explored", "Answers that put another node first to learn.", stats.explored)
         refused = {str(status): float(count) for status, count in self.app.refused.items()}

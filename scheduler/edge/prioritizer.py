@@ -79,6 +79,18 @@ class Silence:
 
     reason: Fallback
 
+    def listed(self) -> list[tuple[str, int]]:
+        """Nodes with their scores: none."""
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """Nodes for one pod with their scores, best first, and why it is no fresh prediction, if so."""
+
+    listed: list[tuple[str, int]]
+    reason: Fallback
+
 
 @dataclass(slots=True)
 class CallStats:
@@ -137,7 +149,7 @@ class Prioritizer:
         self._new_id = new_id
         self._names = CandidateNames()
         self._positions = Positions()
-        self.stats = CallStats()
+        self.stats, self.advised = CallStats(), CallStats()
 
     def prioritize(self, body: bytes) -> Answer:
         """Answer the call in `body`.
@@ -151,18 +163,37 @@ class Prioritizer:
         pod = self._descriptions.of(args.Pod).pod
         names = self._names.of(args)
         opinion = self._safe_opinion(pod, names, now_s)
-        listed = opinion.listed() if isinstance(opinion, Opinion) else []
+        listed = opinion.listed()
         answer = encode_priorities(listed)
         latency_s = time.perf_counter() - begun_s
-        explored = isinstance(opinion, Opinion) and opinion.ranking.explored
-        self.stats.count(opinion.reason, latency_s, now_s, explored)
+        self._count(self.stats, opinion, latency_s, now_s)
 
         def afterwards() -> None:
-            self._record(pod, opinion, len(names), now_s, latency_s)
+            self._record(pod, opinion, len(names), now_s, latency_s, at_release=False)
             if listed:
                 self._cluster.assume(pod, listed[0][0], now_s)
 
         return Answer(answer, afterwards)
+
+    def advise(self, pod: PodFacts, names: tuple[str, ...]) -> Advice:
+        """The same for a pod that is about to be released, recorded and assumed at once.
+
+        So the next one that is asked about sees it where it will be.
+        """
+        begun_s, now_s = time.perf_counter(), self._clock()
+        opinion = self._safe_opinion(pod, names, now_s)
+        listed = opinion.listed()
+        latency_s = time.perf_counter() - begun_s
+        self._count(self.advised, opinion, latency_s, now_s)
+        self._record(pod, opinion, len(names), now_s, latency_s, at_release=True)
+        if listed:
+            self._cluster.assume(pod, listed[0][0], now_s)
+        return Advice(listed, opinion.reason)
+
+    @staticmethod
+    def _count(stats: CallStats, opinion: Opinion | Silence, latency_s: float, now_s: float) -> None:
+        explored = isinstance(opinion, Opinion) and opinion.ranking.explored
+        stats.count(opinion.reason, latency_s, now_s, explored)
 
     def _safe_opinion(self, pod: PodFacts, names: tuple[str, ...], now_s: float) -> Opinion | Silence:
         try:
@@ -237,7 +268,14 @@ class Prioritizer:
         )
 
     def _record(
-        self, pod: PodFacts, opinion: Opinion | Silence, candidates: int, now_s: float, latency_s: float
+        self,
+        pod: PodFacts,
+        opinion: Opinion | Silence,
+        candidates: int,
+        now_s: float,
+        latency_s: float,
+        *,
+        at_release: bool,
     ) -> None:
         snapshot = opinion.table.snapshot if isinstance(opinion, Opinion) else self._snapshot()
         moment = Moment(
@@ -248,6 +286,7 @@ class Prioritizer:
             epoch_age_s=now_s - snapshot.taken_at_s,
             reason=opinion.reason,
             candidates=candidates,
+            at_release=at_release,
         )
         if isinstance(opinion, Silence):
             self._decisions.add(silent_record(pod, moment), None)

@@ -57,6 +57,7 @@ def gang_view(term: Term, gang: GangReceipt) -> dict[str, Any]:
         "user_entitled": gang.entitled,
         "user_received": gang.received,
         "why": gang.why,
+        "placement": term.hints.said_of(gang.uid) or None,
         "pods": [f"{pod.namespace}/{pod.name}" for pod in pods],
     }
 

@@ -4,6 +4,10 @@ A patch tests the pod's uid and the gate that it removes, so that it can never
 open another pod's gate, nor take away another controller's. What it was made
 from may be stale: when the API server refuses it, the pod is read again and
 the patch made anew, or the pod turns out to be open already, or gone.
+
+Where the placement is written at release, the same patch adds the planned
+nodes to the pod's node affinity: only while a gate is closed may that change.
+A hint that the API server does not take costs the hint, never the release.
 """
 
 from __future__ import annotations
@@ -12,14 +16,17 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
 
+from scheduler.core.affinity import Affinity, Binds, advised
+from scheduler.core.plans import PodPlan
 from scheduler.core.queue.actions import DeletePods, ReleaseGang, ReleaseReceipt
 from scheduler.core.queue.events import Event, ReleaseDone, ReleaseFailed, ReleaseHalfFailed
+from scheduler.core.receipts import why_not
 from scheduler.edge.kube import JSON_PATCH, KubeClient, KubeError
 
 GATE = "fairlane.dev/queue"
@@ -28,8 +35,9 @@ TRIES = 5
 """Of one pod; about 4 s in all, so that a short fault of the API server costs nothing."""
 PAUSE_S = 0.1
 """Before the second try; it doubles, with jitter."""
-_ANNOTATIONS = "/metadata/annotations"
+_ANNOTATIONS, _AFFINITY = "/metadata/annotations", "/spec/affinity"
 Patch = list[dict[str, Any]]
+ReceiptText = Callable[[str, PodPlan | None], str]
 _STALE = (404, 409, 422)
 _PASSING = (401, 403, 408, 429)
 """Refusals of an API server that has just started and knows nobody's rights yet, or has too much to do."""
@@ -65,6 +73,7 @@ class _Gate(msgspec.Struct, frozen=True):
 
 class _Spec(msgspec.Struct, frozen=True):
     schedulingGates: list[_Gate] | None = None
+    affinity: dict[str, Any] | None = None
 
 
 class _Pod(msgspec.Struct, frozen=True):
@@ -75,6 +84,14 @@ class _Pod(msgspec.Struct, frozen=True):
 _POD = msgspec.json.Decoder(_Pod)
 
 
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """What the patch of one pod writes: the receipt, and what becomes of its affinity."""
+
+    receipt: str
+    affinity: Callable[[Affinity | None], Affinity] | None
+
+
 @dataclass(slots=True)
 class ReleaseStats:
     """Counts since the start: `failed` by why a pod's gate could not be opened."""
@@ -82,6 +99,7 @@ class ReleaseStats:
     patched: int = 0
     found_open: int = 0
     retried: int = 0
+    hints_refused: int = 0
     deleted: int = 0
     failed: Counter[str] = field(default_factory=Counter)
 
@@ -90,7 +108,8 @@ class Releases:
     """Carries out releases; `holds` is asked before each change.
 
     `where` finds a pod by uid. `tell` is called with what came of each gang.
-    No request lasts longer than `request_s`.
+    `plan` says where pods should go, as far as that is written; `binds` for whom
+    that is more than a preference. No request lasts longer than `request_s`.
     """
 
     def __init__(
@@ -102,9 +121,12 @@ class Releases:
         *,
         parallel: int,
         request_s: float,
+        plan: Callable[[ReleaseGang], Awaitable[Mapping[str, PodPlan]]] | None = None,
+        binds: Binds = "nobody",
     ) -> None:
         self._kube, self._holds, self._where, self._tell = kube, holds, where, tell
         self._request_s = request_s
+        self._plan, self._binds = plan, binds
         self._turns = asyncio.Semaphore(parallel)
         self.stats = ReleaseStats()
 
@@ -114,9 +136,10 @@ class Releases:
         Raises:
             NotLeading: before a change that this replica may not make any more.
         """
+        plans = await self._plan(action) if self._plan is not None else {}
         receipt = receipt_text(action.uid, action.flow, action.receipt)
         failures = await asyncio.gather(
-            *(self._open(uid, receipt(action.receipt.placement.get(uid, ""))) for uid in action.pods)
+            *(self._open(uid, self._writing(uid, action, plans.get(uid), receipt)) for uid in action.pods)
         )
         opened = tuple(uid for uid, failure in zip(action.pods, failures, strict=True) if not failure)
         reason = next((failure for failure in failures if failure), "")
@@ -135,13 +158,19 @@ class Releases:
         """
         await asyncio.gather(*(self._delete(uid) for uid in action.pods))
 
-    async def _open(self, uid: str, receipt: str) -> str:
+    def _writing(self, uid: str, action: ReleaseGang, plan: PodPlan | None, text: ReceiptText) -> _Writing:
+        kept = action.receipt.placement.get(uid, "")
+        if plan is None or not plan.nodes:
+            return _Writing(text(kept, plan), None)
+        return _Writing(text(plan.nodes[0][0], plan), advised(plan, self._binds))
+
+    async def _open(self, uid: str, writing: _Writing) -> str:
         """Open one pod's gate; why it could not be opened, empty when it is open."""
         pod = self._where(uid)
         if pod is None:
             return self._failed("gone", "a pod is gone")
         path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}"
-        patch = _likely_patch(uid, max(0, pod.gate_index), receipt)
+        patch = _likely_patch(uid, max(0, pod.gate_index), writing)
         for attempt in range(TRIES):
             if attempt:
                 self.stats.retried += 1
@@ -153,7 +182,11 @@ class Releases:
                 self.stats.patched += 1
                 return ""
             if refused.status in _STALE:
-                found = await self._look(path, uid, receipt)
+                if attempt and writing.affinity is not None:
+                    self.stats.hints_refused += 1
+                    log.warning("the hint of pod %s is left out: %s", path, refused)
+                    writing = _Writing(writing.receipt, None)
+                found = await self._look(path, uid, writing)
                 if isinstance(found, str):
                     return found if not found else self._failed("gone", found)
                 patch = found or patch
@@ -163,7 +196,7 @@ class Releases:
                 await asyncio.sleep(PAUSE_S * 2**attempt * random.uniform(0.5, 1.0))
         return self._failed("retries", f"{refused} (after {TRIES} tries)")
 
-    async def _look(self, path: str, uid: str, receipt: str) -> Patch | str | None:
+    async def _look(self, path: str, uid: str, writing: _Writing) -> Patch | str | None:
         """A patch for the pod as it is now; empty text when it is open, else why it never will be.
 
         None when the pod could not be read.
@@ -178,7 +211,7 @@ class Releases:
         if GATE not in gates:
             self.stats.found_open += 1
             return ""
-        return _exact_patch(pod, gates.index(GATE), receipt)
+        return _exact_patch(pod, gates.index(GATE), writing)
 
     async def _patch(self, path: str, patch: Patch) -> None:
         async with self._turns:
@@ -215,8 +248,17 @@ class Releases:
         return why
 
 
-def receipt_text(uid: str, flow: str, receipt: ReleaseReceipt) -> Callable[[str], str]:
-    """The receipt as its annotation's JSON, by the node planned for the pod."""
+def release_sentence(action: ReleaseGang, planned: str) -> str:
+    """What is told about a release; `planned` says where its pods were sent, if anything."""
+    receipt = action.receipt
+    how = " ahead of its turn, since it delays nobody" if receipt.backfilled else ""
+    how = how if receipt.placement else " as Pending, since there is no room: nodes may come for it"
+    charged = f"{receipt.charged_work:.4g} share-seconds charged (estimate by {receipt.estimate.source})"
+    return f"released{how}; {charged}" + (f"; {planned}" if planned else "")
+
+
+def receipt_text(uid: str, flow: str, receipt: ReleaseReceipt) -> ReceiptText:
+    """The receipt as its annotation's JSON, by the node expected for the pod and its plan, if it has one."""
     estimate = receipt.estimate
     told = {
         "gang": uid,
@@ -234,23 +276,40 @@ def receipt_text(uid: str, flow: str, receipt: ReleaseReceipt) -> Callable[[str]
         },
         "backfilled": receipt.backfilled,
     }
-    return lambda node: msgspec.json.encode({**told, "node": node}).decode()
+
+    def text(node: str, plan: PodPlan | None) -> str:
+        hint: dict[str, Any] = {}
+        if plan is not None:
+            hint = {"hint": plan.nodes} if plan.nodes else {"no_hint": why_not(plan.reason)}
+        return msgspec.json.encode({**told, "node": node, **hint}).decode()
+
+    return text
 
 
-def _likely_patch(uid: str, index: int, receipt: str) -> Patch:
-    """For a pod as it was last seen, and with annotations, as nearly every pod has them."""
-    return [_is_pod(uid), *_opening(index), _noting(receipt)]
+def _likely_patch(uid: str, index: int, writing: _Writing) -> Patch:
+    """For a pod as it was last seen, with annotations and without affinity, as nearly every pod is."""
+    return [_is_pod(uid), *_opening(index), *_affinity(None, writing), _noting(writing.receipt)]
 
 
-def _exact_patch(pod: _Pod, index: int, receipt: str) -> Patch:
+def _exact_patch(pod: _Pod, index: int, writing: _Writing) -> Patch:
     """For the pod as it was read; one without annotations must not have got any meanwhile."""
+    opening = [_is_pod(pod.metadata.uid), *_opening(index), *_affinity(pod.spec.affinity, writing)]
     if pod.metadata.annotations:
-        return _likely_patch(pod.metadata.uid, index, receipt)
+        return [*opening, _noting(writing.receipt)]
     return [
-        _is_pod(pod.metadata.uid),
         {"op": "test", "path": "/metadata/resourceVersion", "value": pod.metadata.resourceVersion},
-        *_opening(index),
-        {"op": "add", "path": _ANNOTATIONS, "value": {RECEIPT: receipt}},
+        *opening,
+        {"op": "add", "path": _ANNOTATIONS, "value": {RECEIPT: writing.receipt}},
+    ]
+
+
+def _affinity(now: Affinity | None, writing: _Writing) -> Patch:
+    """The hint added to the affinity there is; the patch is refused if that is another one by then."""
+    if writing.affinity is None:
+        return []
+    return [
+        {"op": "test", "path": _AFFINITY, "value": now},
+        {"op": "add", "path": _AFFINITY, "value": writing.affinity(now)},
     ]
 
 

@@ -62,6 +62,11 @@ VARIANTS: dict[str, tuple[Object, Any, tuple[str, ...]]] = {
     ),
     "air-gapped": ({"image": {"registry": "registry.internal:5000/mirror"}}, NEWEST, ()),
     "everything": (EVERYTHING, NEWEST, MONITORING),
+    "placement at release": (
+        {**EVERYTHING, "settings": {**EVERYTHING["settings"], "controller": {"placement": "hint"}}},
+        NEWEST,
+        MONITORING,
+    ),
 }
 """By name: values, the cluster, and what that serves besides."""
 PARTS = ("scheduler", "controller", "recorder", "predictor", "train", "probe", "admission", "test")

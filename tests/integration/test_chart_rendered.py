@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from chart_variants import VARIANTS, Object, helm_or_skip, objects_of, pod_of, template_of
 
 from scheduler.admission_settings import AdmissionSettings
@@ -83,6 +84,34 @@ def test_the_network_lets_through_what_the_parts_ask_of_one_another_and_nothing_
     deny = next(one["spec"] for one in policies if one["metadata"]["name"] == "fairlane-deny")
     assert deny == {"podSelector": {"matchLabels": everybody}, "policyTypes": ["Ingress", "Egress"]}
     assert _passages(policies, "egress", "to") == _passages(policies, "ingress", "from") == PASSAGES
+
+
+def test_with_placement_at_release_the_extender_is_beside_the_controller_and_nobody_else_asks_it() -> None:
+    objects = objects_of("placement at release")
+    pods = {
+        one["metadata"]["name"]: pod
+        for one in objects
+        if (pod := pod_of(one)) and one["kind"] == "Deployment"
+    }
+    beside = {
+        name: [container["name"] for container in pod["containers"]]
+        for name, pod in pods.items()
+        if name in ("fairlane-scheduler", "fairlane-controller")
+    }
+    assert beside == {
+        "fairlane-scheduler": ["kube-scheduler"],
+        "fairlane-controller": ["controller", "extender"],
+    }
+    volumes = {volume["name"] for volume in pods["fairlane-controller"]["volumes"]}
+    (extender,) = (one for one in pods["fairlane-controller"]["containers"] if one["name"] == "extender")
+    assert {mount["name"] for mount in extender["volumeMounts"]} <= volumes
+    told = next(one["data"]["scheduler.yaml"] for one in objects if "scheduler.yaml" in one.get("data", {}))
+    config = yaml.safe_load(told)
+    assert "extenders" not in config
+    assert config["profiles"][0]["plugins"]["score"]["enabled"] == [{"name": "NodeAffinity", "weight": 100}]
+    policies = [one for one in objects if one["kind"] == "NetworkPolicy"]
+    moved = {("controller" if who == "scheduler" else who, to, port) for who, to, port in PASSAGES}
+    assert _passages(policies, "egress", "to") == _passages(policies, "ingress", "from") == moved
 
 
 def _passages(policies: list[Object], direction: str, peers: str) -> set[tuple[str, str, int]]:
@@ -256,6 +285,10 @@ WRONG: list[tuple[Object, str]] = [
     (
         {"commonLabels": {"release": "a"}, "monitoring": {"labels": {"release": "b"}}},
         r"the label release is in monitoring.labels and in commonLabels: leave it out of one",
+    ),
+    (
+        {"controller": {"enabled": False}, "settings": {"controller": {"placement": "hint"}}},
+        r"placement is hint, which the controller writes: enable the controller",
     ),
     ({"test": {"namespace": NAMESPACE}}, r"test.namespace is the namespace of the release"),
     ({"scheduler": {"prometheusSecret": "x"}}, r"settings.prometheus.url is empty: say where Prometheus is"),

@@ -95,9 +95,20 @@ def _cluster() -> Cluster:
 def test_plain_and_ours_are_configured_as_the_testbed_does() -> None:
     cluster = _cluster()
     plain, ours = (scheduler_config(cluster.options, cluster.layout, ours=ours) for ours in (False, True))
-    arms = rate.arms(cluster.extender_url, "http://127.0.0.1:2")
-    assert config_of(arms[0], cluster) == plain
-    assert config_of(arms[-1], cluster) == ours
+    hints = scheduler_config(cluster.options, cluster.layout, ours=True, hints=True)
+    arms = {arm.name: arm for arm in rate.arms(cluster.extender_url, "http://127.0.0.1:2")}
+    assert tuple(arms) == rate.ARMS
+    assert config_of(arms[rate.PLAIN], cluster) == plain
+    assert config_of(arms[rate.OURS], cluster) == ours
+    assert config_of(arms[rate.HINT], cluster) == config_of(arms[rate.HINT_RUNNING], cluster) == hints
+
+
+def test_where_placement_is_written_at_release_nobody_is_asked_and_the_hint_outweighs_the_rest() -> None:
+    cluster = _cluster()
+    hints = scheduler_config(cluster.options, cluster.layout, ours=True, hints=True)
+    assert "extenders" not in hints
+    (weight,) = hints["profiles"][0]["plugins"]["score"]["enabled"]
+    assert weight == {"name": "NodeAffinity", "weight": 100}
 
 
 def test_the_floor_differs_from_ours_by_the_extender_alone() -> None:

@@ -66,6 +66,7 @@ class Connection:
         limits: dict[str, Any] = {"max_body_bytes": LIMIT, "read_timeout_s": read_timeout_s}
         self.app = ExtenderApp(
             self.echo,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
             dict,
             bytes,
             str,

@@ -118,6 +118,41 @@ volumeMounts:
 {{- end }}
 {{- end }}
 
+{{/* Text that is not empty where the controller writes placement at release, and nobody asks while scheduling. */}}
+{{- define "fairlane.hints" -}}
+{{- if eq (toString (dig "controller" "placement" "extender" .Values.settings)) "hint" }}yes{{ end -}}
+{{- end }}
+
+{{/*
+The process that scores nodes, beside the one that asks it: kube-scheduler, or with placement at release the
+controller. It listens on the pod's loopback only, so that nobody else can ask it; a kubelet cannot either. When
+it hangs, who asks goes on without it until it is started anew.
+*/}}
+{{- define "fairlane.extender" -}}
+- name: extender
+  args: [extender]
+  livenessProbe:
+    exec:
+      command:
+      - python3
+      - -c
+      - from urllib.request import urlopen; urlopen("http://127.0.0.1:8888/healthz", timeout=4)
+    initialDelaySeconds: 30
+    periodSeconds: 30
+    timeoutSeconds: 10
+  {{- include "fairlane.container" (dict "root" . "component" "scheduler" "values" .Values.scheduler) | nindent 2 }}
+  {{- if .Values.scheduler.prometheusSecret }}
+  - {name: prometheus, mountPath: /etc/fairlane/prometheus, readOnly: true}
+  {{- end }}
+{{- end }}
+
+{{- define "fairlane.extenderVolumes" -}}
+{{- with .Values.scheduler.prometheusSecret }}
+- name: prometheus
+  secret: {secretName: {{ . }}}
+{{- end }}
+{{- end }}
+
 {{- define "fairlane.volumes" -}}
 volumes:
 - name: settings

@@ -109,6 +109,20 @@ class Capacity:
             self._count(pod.uid, node, pod.shape.requests)
         self._plans[pod.uid] = pod.shape
 
+    def move(self, pods: Sequence[tuple[GangPod, str]]) -> bool:
+        """Count planned pods on other nodes, if all of them fit there at once; False when they do not."""
+        trial = Trial(self)
+        for pod, _ in pods:
+            trial.give_back(pod.uid)
+        for pod, node in pods:
+            there = node in self._rooms and self.may_host(pod.shape, node)
+            if not there or not fits(trial.peek(node), pod.shape.requests):
+                return False
+            take(trial.free(node), pod.shape.requests)
+        for pod, node in pods:
+            self.plan(pod, node)
+        return True
+
     def put(self, pod: str, node: str, requests: Requests) -> None:
         """Count a pod of ours on the node where it was found, and nowhere else.
 

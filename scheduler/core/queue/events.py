@@ -162,6 +162,14 @@ class ReleaseDone:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """Released pods (by uid) were advised to go to these nodes, not to those that room was kept on first."""
+
+    uid: str
+    nodes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseFailed:
     """Not one gate of the gang could be opened."""
 
@@ -294,6 +302,7 @@ Event = (
     | GangFound
     | Listed
     | ReleaseDone
+    | Planned
     | ReleaseFailed
     | ReleaseHalfFailed
     | PodStarted

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from scheduler.core.queue import checkpoint, invariants, lifecycle, photograph, receipts
+from scheduler.core.plans import PlanRequest
+from scheduler.core.queue import checkpoint, invariants, lifecycle, photograph, planning, receipts
 from scheduler.core.queue.actions import Action, Report, Trouble
 from scheduler.core.queue.book import Book
 from scheduler.core.queue.configuring import configure
@@ -22,6 +23,7 @@ from scheduler.core.queue.events import (
     Listed,
     NodeRemoved,
     NodeSet,
+    Planned,
     PodEnded,
     PodStarted,
     Promoted,
@@ -115,6 +117,10 @@ class Gatekeeper:
         """The estimate in force for a gang; None for one that is not known."""
         record = self._book.gangs.get(uid)
         return record.estimate if record is not None else None
+
+    def room_of(self, uids: Iterable[str]) -> PlanRequest:
+        """What is free for the pods of these released gangs that have no node yet; see `planning`."""
+        return planning.room_of(self._book, uids)
 
     def photograph(self, most: int) -> Photograph:
         """A bounded copy with the first `most` waiting gangs, to be run forward elsewhere."""
@@ -213,6 +219,11 @@ def _promoted(book: Book, event: Promoted) -> list[Action]:
     return []
 
 
+def _planned(book: Book, event: Planned) -> list[Action]:
+    planning.planned(book, event)
+    return []
+
+
 def _tick(book: Book, event: Tick) -> list[Action]:
     del event
     book.watched_s = book.now_s
@@ -226,6 +237,7 @@ _HANDLERS: dict[type, Callable[[Book, Any], list[Action]]] = {
     GangWithdrawn: lifecycle.withdrawn,
     GangFound: lifecycle.found,
     Listed: lifecycle.listed,
+    Planned: _planned,
     ReleaseDone: lifecycle.release_done,
     ReleaseFailed: lifecycle.release_failed,
     ReleaseHalfFailed: lifecycle.release_half_failed,
