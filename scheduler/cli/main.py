@@ -24,6 +24,9 @@ class Entry:
 
 
 COMMANDS: dict[str, Entry] = {
+    "status": Entry(
+        "scheduler.cli.status:app", "Queue, shares, model, telemetry and last training on one screen."
+    ),
     "doctor": Entry("scheduler.cli.doctor:app", "Tell what works, what is missing and what to do about it."),
     "explain": Entry("scheduler.cli.explain:app", "Why a pod was placed where it is."),
     "train": Entry("scheduler.cli.train:app", "Train, judge and publish a completion-time model."),
