@@ -38,6 +38,7 @@ from scheduler.edge.score_tables import ScoreTables
 from scheduler.edge.short_way import ShortWayProtocol
 from scheduler.edge.table_maker import TableMaker
 from scheduler.edge.telemetry_process import IsolatedPoller
+from scheduler.edge.told_beside import told_beside
 
 SWITCH_INTERVAL_S = 0.0005
 """Feature rows are built in threads; a call must not wait 5 ms (the default) for its turn."""
@@ -82,10 +83,11 @@ class Extender(Collector):
             draw=random.Random().random,
             new_id=_new_id,
         )
+        self.metrics = Scrape(self)
         self.app = ExtenderApp(
             self.prioritizer,
             self.status,
-            Scrape(self),
+            self.metrics,
             self.unready,
             prefix=own.prefix,
             max_body_bytes=own.max_body_bytes,
@@ -162,7 +164,8 @@ class Extender(Collector):
     def _call_metrics(self) -> Iterable[Metric]:
         stats, name = self.prioritizer.stats, "fairlane_extender"
         by_reason = {_reason(reason): float(count) for reason, count in stats.reasons.items()}
-        yield counters(f"{name}_calls", "Prioritize calls answered, by fallback reason.", "reason", by_reason)
+        about = "Prioritize calls answered, by fallback reason."
+        yield counters(f"{name}_calls", about, "reason", by_reason, map(_reason, Fallback))
         yield histogram(
             f"{name}_latency_seconds",
             "Time from a complete request to its answer.",
@@ -251,8 +254,12 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    listening = listen(settings.extender.host, settings.extender.port)
-    async with extender(settings) as parts:
+    own = settings.extender
+    listening = listen(own.host, own.port)
+    async with (
+        extender(settings) as parts,
+        told_beside(own.metrics_host, own.metrics_port, parts.status, parts.metrics, parts.unready),
+    ):
         protocol = partial(ShortWayProtocol, parts.app.short_way)
-        server = new_server(parts.app, settings.extender.keep_alive_s, port_file, protocol=protocol)
+        server = new_server(parts.app, own.keep_alive_s, port_file, protocol=protocol)
         await server.serve_beside(listening, parts.run())
