@@ -9,9 +9,10 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -72,15 +73,28 @@ class Exporter:
 
 
 class RealPrometheus:
-    """A Prometheus process that scrapes `targets` (address -> labels) every second."""
+    """A Prometheus process that scrapes `targets` (address -> labels) every second.
 
-    def __init__(self, folder: Path, targets: Mapping[str, Mapping[str, str]]) -> None:
-        self._folder = folder
+    `more` is added to its configuration, `flags` to its command line.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        targets: Mapping[str, Mapping[str, str]],
+        more: Mapping[str, Any] | None = None,
+        flags: Sequence[str] = (),
+    ) -> None:
+        self._folder, self._flags = folder, flags
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         static = [{"targets": [address], "labels": dict(labels)} for address, labels in targets.items()]
         job = {"job_name": "tests", "honor_labels": True, "static_configs": static}
-        self._config = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [job]}
+        self._config: dict[str, Any] = {"scrape_configs": [job] if static else [], **(more or {})}
+        self._config["global"] = {
+            **{"scrape_interval": "1s", "scrape_timeout": "1s"},
+            **self._config.get("global", {}),
+        }
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -90,7 +104,7 @@ class RealPrometheus:
         assert program is not None
         arguments = [f"--config.file={config}", f"--storage.tsdb.path={self._folder}/data"]
         arguments += [f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=error"]
-        self._process = subprocess.Popen([program, *arguments])
+        self._process = subprocess.Popen([program, *arguments, *self._flags])
         assert eventually(self._ready), "Prometheus did not become ready"
 
     def stop(self) -> None:

@@ -25,7 +25,7 @@ PASSAGES = {
     ("test", "recorder", 8890),
     ("probe", "probe", 8893),
 }
-"""Which part asks which: decisions, histories, predictions, status, requests to the leader, examples, round trips."""
+"""Which part asks which: decisions, predictions, status, histories, the leader, examples, round trips."""
 
 
 @pytest.fixture(scope="module")
