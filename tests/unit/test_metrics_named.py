@@ -10,6 +10,8 @@ import pytest
 import yaml
 from metric_names import exported, named
 
+from testbed.chart.dashboards import dashboards
+
 ROOT = Path(__file__).parents[2]
 RULES: list[dict[str, Any]] = yaml.safe_load((ROOT / "helm/fairlane/files/alerts.yaml").read_text())
 RUNBOOKS = ROOT / "docs" / "runbooks"
@@ -47,6 +49,14 @@ def test_an_alert_asks_for_what_there_is_and_has_a_page(rule: dict[str, Any]) ->
     page = (RUNBOOKS / f"{rule['alert']}.md").read_text()
     for part in (f"# {rule['alert']}", "What users notice", "## Find the cause", "## Mend it"):
         assert part in page
+
+
+@pytest.mark.parametrize("name", dashboards())
+def test_a_dashboard_asks_for_what_there_is(name: str) -> None:
+    panels = dashboards()[name]["panels"]
+    asked = set().union(*(named(line) for panel in panels for line in panel["lines"].values()))
+    assert len(panels) >= 10
+    assert asked - EXPORTED == set()
 
 
 def test_every_page_is_of_an_alert_and_in_the_list() -> None:
