@@ -28,6 +28,9 @@ COMMANDS: dict[str, Entry] = {
         "scheduler.cli.status:app", "Queue, shares, model, telemetry and last training on one screen."
     ),
     "doctor": Entry("scheduler.cli.doctor:app", "Tell what works, what is missing and what to do about it."),
+    "support-bundle": Entry(
+        "scheduler.cli.support_bundle:app", "What is needed to find a fault, in a file without secrets."
+    ),
     "explain": Entry("scheduler.cli.explain:app", "Why a pod was placed where it is."),
     "train": Entry("scheduler.cli.train:app", "Train, judge and publish a completion-time model."),
     "extender": Entry("scheduler.cli.extender:app", "Serve the scheduler extender (prioritize)."),
