@@ -330,6 +330,8 @@ class Settings(Section):
     """Shared by our own processes (recorder, probe); usually FAIRLANE_TOKEN."""
     token_file: Path | None = None
     """File with the token, e.g. a mounted Secret; `token` wins."""
+    log_format: Literal["text", "json"] = "text"
+    """How the serving processes log; every kind of event has an id in both (docs/events.md)."""
     exploration: ExplorationSettings = ExplorationSettings()
     extender: ExtenderSettings = ExtenderSettings()
     recorder: RecorderSettings = RecorderSettings()

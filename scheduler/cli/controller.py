@@ -47,4 +47,4 @@ def controller(
     except ConfigError as error:
         typer.echo(f"fairlane controller: {error}", err=True)
         raise typer.Exit(2) from error
-    run_serving("controller", serve(settings, port_file, page_routes()))
+    run_serving("controller", settings, serve(settings, port_file, page_routes()))

@@ -83,7 +83,7 @@ class LazyCommands(TyperGroup):
             formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])  # type: ignore[attr-defined]
 
 
-app = typer.Typer(cls=LazyCommands, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+app = typer.Typer(cls=LazyCommands, no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()

@@ -12,6 +12,7 @@ import typer
 
 from scheduler.cli.serving import load_settings, with_options
 from scheduler.config import ConfigError, PredictorSettings
+from scheduler.structured_logs import set_up_logs
 
 if TYPE_CHECKING:
     from model.serve import ServerSettings
@@ -48,10 +49,11 @@ def predictor(
     from model.registry import RegistryError
     from model.serve import ServerSettings
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     given = {"registry": registry, "host": host, "port": port, "reload_s": poll_s, "threads": threads}
     try:
-        own = with_options(load_settings("predictor", config), "predictor", given).predictor
+        settings = with_options(load_settings("predictor", config), "predictor", given)
+        set_up_logs(settings.log_format)
+        own = settings.predictor
         serving = ServerSettings(own.registry, own.host, own.port, own.reload_s, own.threads)
         asyncio.run(_serve(serving, own, port_file))
     except (ConfigError, RegistryError, OSError) as error:

@@ -59,6 +59,7 @@ class Extender(Collector):
         recorder: RecorderClient | None,
     ) -> None:
         own = settings.extender
+        self._max_epoch_age_s = own.max_epoch_age_s
         self.cluster = Cluster()
         self.histories = Histories(recorder, time.time)
         descriptions = Descriptions()
@@ -115,6 +116,10 @@ class Extender(Collector):
             return "the API server has not listed nodes and pods yet"
         if self._snapshot().is_empty():
             return "there is no telemetry yet: " + (self.poller.stats.failure or "nothing was read")
+        age_s = self._age_s(self._snapshot()) or 0.0
+        if age_s > self._max_epoch_age_s:
+            why = self.poller.stats.failure or "no newer one comes"
+            return f"the telemetry is {age_s:.0f} s old: {why}"
         return ""
 
     def status(self) -> dict[str, Any]:
