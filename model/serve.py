@@ -57,6 +57,8 @@ class Answers(PredictorServicer):
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self.model: PublishedModel | None = None
         self.problem = ""
+        self.predictions = 0
+        self.predicting_s = 0.0
         self._pool = pool
         self._under_way = 0
 
@@ -70,11 +72,15 @@ class Answers(PredictorServicer):
                 f"{WAITING_MAX} requests are being answered already: try again",
             )
         self._under_way += 1
+        begun_s = time.monotonic()
         try:
             work = asyncio.get_running_loop().run_in_executor(
                 self._pool, _in_time, _deadline(context), _answer, model, features, request
             )
-            return await work
+            answer = await work
+            self.predictions += 1
+            self.predicting_s += time.monotonic() - begun_s
+            return answer
         except TimeoutError:
             await context.abort(
                 grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the answer was begun"
@@ -93,6 +99,12 @@ class Answers(PredictorServicer):
             problem=self.problem,
         )
 
+    def unready(self) -> str:
+        """Why there are no predictions; empty when there are."""
+        if self.model is not None:
+            return ""
+        return self.problem or "no model was published yet: run `fairlane train --registry`"
+
     async def _usable(self, schema_version: int, context: Context) -> PublishedModel:
         if schema_version != SCHEMA_VERSION:
             await context.abort(
@@ -101,8 +113,7 @@ class Answers(PredictorServicer):
                 "run both from the same release",
             )
         if self.model is None:
-            why = self.problem or "no model was published yet: run `fairlane train --registry`"
-            await context.abort(grpc.StatusCode.UNAVAILABLE, why)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, self.unready())
         assert self.model is not None
         return self.model
 
@@ -200,6 +211,24 @@ class PredictorServer:
         if self._server is not None:
             await self._server.stop(GRACE_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def unready(self) -> str:
+        """Why there are no predictions; empty when there are."""
+        return self._answers.unready()
+
+    def status(self) -> dict[str, Any]:
+        """The whole state in plain values; times in unix s, null while there is no model."""
+        info = self._answers.model.info if self._answers.model else None
+        return {
+            "ready": not self.unready(),
+            "unready": self.unready(),
+            "model_version": info.version if info else "",
+            "trained_at_s": info.trained_at_s if info else None,
+            "examples": info.examples if info else None,
+            "problem": self._answers.problem,
+            "predictions": self._answers.predictions,
+            "predicting_s": self._answers.predicting_s,
+        }
 
     async def look_for_newer(self) -> None:
         """Load the newest usable model unless it is the one that answers already."""

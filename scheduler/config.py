@@ -154,6 +154,9 @@ class ExtenderSettings(Section):
 
     host: str = "127.0.0.1"
     port: Port = 8888
+    metrics_host: str = "0.0.0.0"
+    metrics_port: Port | None = None
+    """Tells /metrics, /healthz, /readyz and /v1/status there too, and nothing else; none: only on `port`."""
     prefix: UrlPath = "/scheduler"
     """Path before /prioritize."""
     max_listed: PositiveInt = 5
@@ -253,6 +256,9 @@ class PredictorSettings(Section):
 
     host: str = "0.0.0.0"
     port: Port = 8889
+    metrics_host: str = "0.0.0.0"
+    metrics_port: Port | None = None
+    """Tells /metrics, /healthz, /readyz and /v1/status there; none: nowhere, `port` speaks gRPC only."""
     registry: str = "registry"
     """Folder or fsspec URL with the published models."""
     reload_s: PositiveFloat = 5.0
@@ -334,6 +340,8 @@ class Settings(Section):
     """Shared by our own processes (recorder, probe); usually FAIRLANE_TOKEN."""
     token_file: Path | None = None
     """File with the token, e.g. a mounted Secret; `token` wins."""
+    log_format: Literal["text", "json"] = "text"
+    """How the serving processes log; every kind of event has an id in both (docs/events.md)."""
     exploration: ExplorationSettings = ExplorationSettings()
     extender: ExtenderSettings = ExtenderSettings()
     recorder: RecorderSettings = RecorderSettings()

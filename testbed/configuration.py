@@ -16,6 +16,14 @@ CONTROLLER_NAMESPACE = "kube-system"
 RATE_SCRAPES = 3
 """Rates are taken over so many scrapes, so that one lost scrape does not make a gap."""
 
+OWN_METRICS = {
+    "extender": "extender_metrics",
+    "predictor": "predictor_metrics",
+    "recorder": "recorder",
+    "controller": "controller",
+}
+"""Our processes, and at which port each is scraped."""
+
 Config = dict[str, Any]
 
 
@@ -84,14 +92,14 @@ def prometheus_config(options: Options, layout: Layout) -> Config:
                 "job_name": "nodes",
                 "http_sd_configs": [{"url": layout.url("physics") + "/targets", "refresh_interval": "2s"}],
             },
-            *(_own(layout, name) for name in ("extender", "recorder", "controller")),
+            *(_own(layout, name) for name in OWN_METRICS),
             *(_scheduler(layout, name) for name in ("default_scheduler", "fairlane_scheduler")),
         ],
     }
 
 
 def _own(layout: Layout, name: str) -> Config:
-    target = f"127.0.0.1:{layout.ports[name]}"
+    target = f"127.0.0.1:{layout.ports[OWN_METRICS[name]]}"
     return {"job_name": f"fairlane-{name}", "static_configs": [{"targets": [target]}]}
 
 
@@ -120,7 +128,13 @@ def fairlane_settings(options: Options, layout: Layout, token: str) -> Config:
         "controller_url": layout.url("controller"),
         "token": token,
         "admission": {"controller": USERS["controller"][0]},
-        "extender": {"host": "127.0.0.1", "port": layout.ports["extender"], "prefix": EXTENDER_PREFIX},
+        "extender": {
+            "host": "127.0.0.1",
+            "port": layout.ports["extender"],
+            "metrics_host": "127.0.0.1",
+            "metrics_port": layout.ports["extender_metrics"],
+            "prefix": EXTENDER_PREFIX,
+        },
         "recorder": {
             "host": "127.0.0.1",
             "port": layout.ports["recorder"],
@@ -134,6 +148,8 @@ def fairlane_settings(options: Options, layout: Layout, token: str) -> Config:
         "predictor": {
             "host": "127.0.0.1",
             "port": layout.ports["predictor"],
+            "metrics_host": "127.0.0.1",
+            "metrics_port": layout.ports["predictor_metrics"],
             "registry": str(layout.file("registry")),
         },
     }

@@ -29,8 +29,10 @@ PORTS = (
     "prometheus",
     "physics",
     "predictor",
+    "predictor_metrics",
     "recorder",
     "extender",
+    "extender_metrics",
     "controller",
 )
 

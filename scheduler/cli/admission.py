@@ -58,7 +58,7 @@ def admission(
     except ConfigError as error:
         typer.echo(f"fairlane admission: {error}", err=True)
         raise typer.Exit(2) from error
-    run_serving("admission", serve(settings, port_file))
+    run_serving("admission", settings, serve(settings, port_file))
 
 
 @app.command()

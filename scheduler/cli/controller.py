@@ -10,6 +10,7 @@ import typer
 from scheduler.cli.serving import load_settings, run_serving, with_options
 from scheduler.config import ConfigError
 from scheduler.edge.controller_process import serve
+from scheduler.web import page_routes
 
 EXAMPLES = """
 Examples:
@@ -36,7 +37,8 @@ def controller(
     """Keep the fair queue: release waiting gangs in fair order while the cluster has room.
 
     Several replicas may run; one leads, and another takes over when it ends. Nothing but the API server
-    is needed: who waits and runs is read from the pods, what was charged from a checkpoint.
+    is needed: who waits and runs is read from the pods, what was charged from a checkpoint. The port also
+    has a read-only page for browsers.
     """
     settings = load_settings("controller", config)
     try:
@@ -45,4 +47,4 @@ def controller(
     except ConfigError as error:
         typer.echo(f"fairlane controller: {error}", err=True)
         raise typer.Exit(2) from error
-    run_serving("controller", serve(settings, port_file))
+    run_serving("controller", settings, serve(settings, port_file, page_routes()))

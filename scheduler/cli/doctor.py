@@ -16,7 +16,7 @@ from rich.table import Table
 
 from scheduler.cli.serving import load_settings, with_options
 from scheduler.config import ConfigError
-from scheduler.edge import diagnosis, diagnosis_telemetry
+from scheduler.edge import diagnosis, diagnosis_queue, diagnosis_telemetry
 from scheduler.edge.diagnosis import Check, Finding, Level, diagnose
 from scheduler.edge.diagnosis_telemetry import Coverage, coverage
 from scheduler.edge.facts import Facts, gather
@@ -35,6 +35,9 @@ CHECKS: tuple[Check, ...] = (
     diagnosis.extender_predictions,
     diagnosis.recorder,
     diagnosis.decisions,
+    diagnosis_queue.controller,
+    diagnosis_queue.queue_faults,
+    diagnosis_queue.queue_moves,
     diagnosis.unreadable_annotations,
 )
 """The whole diagnosis, in the order in which it is read."""

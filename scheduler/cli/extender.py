@@ -45,4 +45,4 @@ def extender(
     except ConfigError as error:
         typer.echo(f"fairlane extender: {error}", err=True)
         raise typer.Exit(2) from error
-    run_serving("extender", serve(settings, port_file))
+    run_serving("extender", settings, serve(settings, port_file))

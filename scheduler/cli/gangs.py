@@ -1,8 +1,29 @@
-"""A gang of the fair queue in words, for the commands that show one."""
+"""Users and gangs of the fair queue in words and tables, for the commands that show them."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+
+def users_table(flows: list[dict[str, Any]], most: int | None = None) -> Table:
+    """The users as the controller's API gives them, who received most first; `most` of them at most."""
+    shown = sorted(flows, key=lambda one: -one["received"])[:most]
+    more = f" ({len(shown)} of {len(flows)})" if len(shown) < len(flows) else ""
+    table = Table("user", title=f"Users{more}", title_justify="left")
+    for name in ("weight", "entitled", "held", "received", "running", "waiting"):
+        table.add_column(name, justify="right")
+    for flow in shown:
+        shares = (flow["entitled"], flow["held"], flow["received_share"])
+        counts = (str(flow["running"]), str(flow["waiting"]))
+        table.add_row(escape(flow["user"]), f"{flow['weight']:g}", *map(_percent, shares), *counts)
+    return table
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
 
 
 def start_from_now(start: dict[str, Any] | None, now_s: float) -> str:

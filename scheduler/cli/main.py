@@ -24,7 +24,13 @@ class Entry:
 
 
 COMMANDS: dict[str, Entry] = {
+    "status": Entry(
+        "scheduler.cli.status:app", "Queue, shares, model, telemetry and last training on one screen."
+    ),
     "doctor": Entry("scheduler.cli.doctor:app", "Tell what works, what is missing and what to do about it."),
+    "support-bundle": Entry(
+        "scheduler.cli.support_bundle:app", "What is needed to find a fault, in a file without secrets."
+    ),
     "explain": Entry("scheduler.cli.explain:app", "Why a pod was placed where it is."),
     "train": Entry("scheduler.cli.train:app", "Train, judge and publish a completion-time model."),
     "extender": Entry("scheduler.cli.extender:app", "Serve the scheduler extender (prioritize)."),
@@ -77,7 +83,7 @@ class LazyCommands(TyperGroup):
             formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])  # type: ignore[attr-defined]
 
 
-app = typer.Typer(cls=LazyCommands, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+app = typer.Typer(cls=LazyCommands, no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scheduler.cli.serving import load_settings, with_options
-from scheduler.config import ConfigError
+from scheduler.config import ConfigError, PredictorSettings
+from scheduler.structured_logs import set_up_logs
 
 if TYPE_CHECKING:
     from model.serve import ServerSettings
@@ -48,32 +49,37 @@ def predictor(
     from model.registry import RegistryError
     from model.serve import ServerSettings
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     given = {"registry": registry, "host": host, "port": port, "reload_s": poll_s, "threads": threads}
     try:
-        own = with_options(load_settings("predictor", config), "predictor", given).predictor
-        asyncio.run(
-            _serve(ServerSettings(own.registry, own.host, own.port, own.reload_s, own.threads), port_file)
-        )
+        settings = with_options(load_settings("predictor", config), "predictor", given)
+        set_up_logs(settings.log_format)
+        own = settings.predictor
+        serving = ServerSettings(own.registry, own.host, own.port, own.reload_s, own.threads)
+        asyncio.run(_serve(serving, own, port_file))
     except (ConfigError, RegistryError, OSError) as error:
         typer.echo(f"fairlane predictor: {error}", err=True)
         raise typer.Exit(1) from error
 
 
-async def _serve(settings: ServerSettings, port_file: Path | None) -> None:
+async def _serve(settings: ServerSettings, own: PredictorSettings, port_file: Path | None) -> None:
     from model.serve import PredictorServer
+    from scheduler.edge.metrics import Scrape
+    from scheduler.edge.predictor_metrics import PredictorMetrics
+    from scheduler.edge.told_beside import told_beside
 
     server = PredictorServer(settings)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    await server.start()
-    logging.getLogger("fairlane.predictor").info("listening on %s:%d", settings.host, server.port)
-    if port_file is not None:
-        _write_whole(port_file, f"{server.port}\n")
-    await ended.wait()
-    await server.stop()
+    metrics = Scrape(PredictorMetrics(server.status))
+    async with told_beside(own.metrics_host, own.metrics_port, server.status, metrics, server.unready):
+        await server.start()
+        logging.getLogger("fairlane.predictor").info("listening on %s:%d", settings.host, server.port)
+        if port_file is not None:
+            _write_whole(port_file, f"{server.port}\n")
+        await ended.wait()
+        await server.stop()
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import signal
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +17,7 @@ from scheduler.config import ConfigError, ProbeSettings, Settings
 from scheduler.edge.probe import Probe
 from scheduler.edge.probe_metrics import ProbeCollector
 from scheduler.edge.probe_peers import ListPeers, from_dns, from_file, from_kube
+from scheduler.structured_logs import set_up_logs
 
 EXAMPLES = """
 Examples:
@@ -63,10 +63,10 @@ def probe(
 
     Serves Prometheus metrics. Peers need the same FAIRLANE_TOKEN, or certificates of one authority.
     """
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     wanted = {"host": host, "port": port, "metrics_port": metrics_port, "interval_s": interval}
     try:
         settings = Settings.load(config)
+        set_up_logs(settings.log_format)
         own = with_overrides(settings.probe, wanted)
         list_peers = _Peers(peers_from, peers, peer_port or own.port, namespace, kubeconfig)
         asyncio.run(_run(settings, own, node, list_peers, port_file))

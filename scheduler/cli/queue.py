@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from scheduler.cli.gangs import start_from_now
+from scheduler.cli.gangs import start_from_now, users_table
 from scheduler.cli.serving import load_settings
 from scheduler.edge.controller_client import ControllerClient, ControllerError
 
@@ -71,7 +71,7 @@ def _print(told: dict[str, Any], limit: int) -> None:
         console.print("The queue is paused: nothing is released.")
     for complaint in told["complaints"]:
         console.print(f"FairQueue: {complaint}", markup=False)
-    console.print(_flows(told["flows"]))
+    console.print(users_table(told["flows"]))
     waiting = [gang for gang in told["gangs"] if gang["state"] not in ("running", "opening")]
     if waiting:
         console.print(_gangs(waiting, told["waiting"], limit))
@@ -81,17 +81,6 @@ def _print(told: dict[str, Any], limit: int) -> None:
             console.print(source, markup=False)
     else:
         console.print("Nothing waits.")
-
-
-def _flows(flows: list[dict[str, Any]]) -> Table:
-    table = Table("user", title="Users", title_justify="left")
-    for name in ("weight", "entitled", "held", "received", "running", "waiting"):
-        table.add_column(name, justify="right")
-    for flow in sorted(flows, key=lambda one: -one["received"]):
-        shares = (flow["entitled"], flow["held"], flow["received_share"])
-        counts = (str(flow["running"]), str(flow["waiting"]))
-        table.add_row(escape(flow["user"]), f"{flow['weight']:g}", *map(_percent, shares), *counts)
-    return table
 
 
 def _gangs(gangs: list[dict[str, Any]], waiting: int, limit: int) -> Table:
@@ -115,10 +104,6 @@ def _gangs(gangs: list[dict[str, Any]], waiting: int, limit: int) -> Table:
             escape(gang["why"]),
         )
     return table
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f} %"
 
 
 def _took(estimate: dict[str, Any]) -> str:

@@ -51,4 +51,4 @@ def recorder(
     except ConfigError as error:
         typer.echo(f"fairlane recorder: {error}", err=True)
         raise typer.Exit(2) from error
-    run_serving("recorder", serve(settings, port_file))
+    run_serving("recorder", settings, serve(settings, port_file))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from scheduler.edge.certificates import CertificateError
 from scheduler.edge.kube import KubeError
 from scheduler.edge.store import StoreError
 from scheduler.settings_section import Section
+from scheduler.structured_logs import set_up_logs
 
 Part = TypeVar("Part", bound=Section)
 
@@ -41,9 +41,9 @@ def _changed(part: Part, own: Mapping[str, Any]) -> Part:
         raise ConfigError(str(error)) from error
 
 
-def run_serving(command: str, serving: Coroutine[Any, Any, None]) -> None:
+def run_serving(command: str, settings: Settings, serving: Coroutine[Any, Any, None]) -> None:
     """Serve until stopped; a process that cannot start says why and exits 1."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_logs(settings.log_format)
     try:
         uvloop.run(serving)
     except (KubeError, StoreError, ConfigError, CertificateError, OSError) as error:

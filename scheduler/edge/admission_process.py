@@ -87,8 +87,10 @@ class Admission(Collector):
         app, name = self.app, "fairlane_admission"
         verdicts = {key: float(count) for key, count in app.verdicts.items()}
         failed = {str(status): float(count) for status, count in app.failed.items()}
-        yield counters(f"{name}_reviews", "Reviews answered, by verdict.", "verdict", verdicts)
-        yield counters(f"{name}_failures", "Requests without a verdict, by status.", "status", failed)
+        about = "Reviews answered, by verdict."
+        yield counters(f"{name}_reviews", about, "verdict", verdicts, ("untouched", "changed", "refused"))
+        about = "Requests without a verdict, by status."
+        yield counters(f"{name}_failures", about, "status", failed, ("400", "408", "413", "503"))
         yield counter(f"{name}_busy_seconds", "Time spent on verdicts.", app.busy_s)
         ends = "When the certificate in use ends, seconds since 1970."
         yield gauge(f"{name}_certificate_ends_seconds", ends, self._keeper.expires_s())

@@ -3,6 +3,8 @@
     GET  /v1/queue                 [?user=U&limit=n]: flows with their shares, gangs with their places
     GET  /v1/gangs/UID             one gang's receipt: where it is, why it waits
     GET  /v1/gangs?name=NS/NAME    the same of a gang by its name, or by that of one of its pods
+    GET  /v1/shares                what each user held over the last hour
+    GET  /v1/placement             how well the run times of placed pods were predicted, from the recorder
     GET  /v1/usage                 [?since=unix seconds&user=U]: what each user asked for and received
     POST /v1/pause, /v1/resume     no gang is released; releases go on
     POST /v1/weights               {"user": U, "weight": 2.0}; null: the declared weight again
@@ -15,7 +17,7 @@ replica that does not lead passes requests about the queue on to the one that do
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import aiohttp
@@ -29,6 +31,8 @@ from starlette.routing import Route
 from scheduler.edge.controller import Refused, Term
 from scheduler.edge.json_api import Handler, body_of, guarded, json_answer, of_process, refused, whole_number
 from scheduler.edge.queue_view import gang_view, queue_view, usage_view
+from scheduler.edge.recorder_client import RecorderClient, RecorderError
+from scheduler.edge.share_history import ShareHistory
 
 BODY_BYTES_MAX = 64 * 1024
 GANGS_MAX = 10_000
@@ -51,10 +55,14 @@ class ControllerApi:
         status: Callable[[], dict[str, Any]],
         metrics: Callable[[], bytes],
         unready: Callable[[], str],
+        shares: ShareHistory,
+        recorder: RecorderClient | None,
+        more: Sequence[Route] = (),
         *,
         token: str,
     ) -> None:
         self._term, self._leader_url = term, leader_url
+        self._shares, self._recorder, self._more = shares, recorder, more
         self._status, self._metrics, self._unready = status, metrics, unready
         self._token = token
 
@@ -65,6 +73,7 @@ class ControllerApi:
             "/v1/gangs": self.tell_gang_of_pod,
             "/v1/gangs/{uid:path}": self.tell_gang,
             "/v1/usage": self.tell_usage,
+            "/v1/shares": self.tell_shares,
         }
         acting: dict[str, Handler] = {
             "/v1/pause": self.pause,
@@ -77,6 +86,7 @@ class ControllerApi:
             for path, handler in acting.items()
         ]
         routes += [Route(path, self._by_leader(handler)) for path, handler in reading.items()]
+        routes += [Route("/v1/placement", self.tell_placement), *self._more]
         routes += of_process(self._status, self._metrics, self._unready)
         return Starlette(routes=routes, exception_handlers={HTTPException: refused})  # type: ignore[dict-item]
 
@@ -112,6 +122,21 @@ class ControllerApi:
         if not math.isfinite(since_s):
             raise HTTPException(400, f"since must be a time in unix seconds, not {since[:50]!r}")
         return json_answer(usage_view(self._leading(), since_s, request.query_params.get("user")))
+
+    async def tell_shares(self, _request: Request) -> Response:
+        """Shares held over time."""
+        self._leading()
+        return json_answer(self._shares.view())
+
+    async def tell_placement(self, _request: Request) -> Response:
+        """Predicted against real run times, by model."""
+        if self._recorder is None:
+            return json_answer({"models": {}, "failure": "No recorder is configured."})
+        try:
+            status = await self._recorder.status()
+        except RecorderError as error:
+            return json_answer({"models": {}, "failure": str(error)})
+        return json_answer({"models": status.get("predictions") or {}, "failure": ""})
 
     def _gang(self, term: Term, uid: str) -> Response:
         assert term.keeper is not None

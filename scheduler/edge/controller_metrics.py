@@ -8,6 +8,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from scheduler.core.queue.lateness import CAUSES
 from scheduler.core.queue.receipts import FlowView
 from scheduler.edge.controller import Term
 from scheduler.edge.controller_stats import ERROR_EDGES, LATENESS_EDGES, WAIT_EDGES_S, ControllerStats
@@ -15,6 +16,8 @@ from scheduler.edge.expected_starts import ExpectedStarts
 from scheduler.edge.metrics import counter, counters, cumulated, gauge, histogram
 
 NAME = "fairlane_queue"
+LIKELY_FAILURES = ("Forbidden", "Invalid", "retries", "delete")
+"""Of opening gates; the API server may have other words."""
 
 
 class ControllerMetrics(Collector):
@@ -61,7 +64,7 @@ class ControllerMetrics(Collector):
         about = "Lateness of gangs that ended, against the capped fluid reference."
         yield histogram(f"{NAME}_lateness", about, LATENESS_EDGES, late, stats.lateness.total)
         about = "Gangs later than the bound of gangs of one on slots, by cause."
-        yield counters(f"{NAME}_bound_violations", about, "cause", stats.violations)
+        yield counters(f"{NAME}_bound_violations", about, "cause", stats.violations, CAUSES)
         errors = HistogramMetricFamily(
             f"{NAME}_estimate_error", "Actual over estimated work, or its inverse.", labels=["source"]
         )
@@ -75,7 +78,8 @@ def _of_term(term: Term) -> Iterable[Metric]:
     patches, told = term.releases.stats, term.announcements.stats
     yield counter(f"{NAME}_patches", "Gates opened.", patches.patched)
     yield counter(f"{NAME}_patch_retries", "Patches tried again.", patches.retried)
-    yield counters(f"{NAME}_patch_failures", "Gates not opened, by reason.", "reason", patches.failed)
+    about = "Gates not opened, by reason."
+    yield counters(f"{NAME}_patch_failures", about, "reason", patches.failed, LIKELY_FAILURES)
     yield counters(f"{NAME}_announcements", "Conditions and events, by what became of them.", "kind", told)
     yield from _of_expected_starts(term.expected)
 

@@ -8,10 +8,13 @@ import logging
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+from starlette.routing import Route
 
 from scheduler.config import ConfigError, Settings
 from scheduler.edge.checkpoints import Checkpoints
@@ -26,6 +29,7 @@ from scheduler.edge.lease import Campaign, LeaderLease, Timing
 from scheduler.edge.metrics import Scrape
 from scheduler.edge.recorder_client import RecorderClient
 from scheduler.edge.release import NotLeading
+from scheduler.edge.share_history import EVERY_S, ShareHistory
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 PAUSE_S_MAX = 30.0
@@ -44,8 +48,10 @@ class Controller:
         campaign: Campaign,
         recorder: RecorderClient | None,
         identity: str,
+        more: Sequence[Route] = (),
     ) -> None:
         self._recorder = recorder
+        self._shares = ShareHistory()
         self._own, self._kube, self._campaign = settings.controller, kube, campaign
         self._planner_url = settings.extender_url if settings.controller.placement == "hint" else ""
         self.identity = identity
@@ -58,6 +64,9 @@ class Controller:
             self.status,
             Scrape(ControllerMetrics(self.stats, lambda: self.term)),
             self.unready,
+            self._shares,
+            recorder,
+            more,
             token=settings.token.get_secret_value(),
         )
         self.app = api.app()
@@ -101,6 +110,7 @@ class Controller:
             planner_url=self._planner_url,
         )
         self.stats.terms += 1
+        noting = asyncio.create_task(self._note_shares(self.term))
         leading = asyncio.create_task(self.term.run())
         losing = asyncio.create_task(self._campaign.lost())
         try:
@@ -109,10 +119,17 @@ class Controller:
                 await leading
         finally:
             self.term = None
-            for task in (losing, leading):
+            for task in (noting, losing, leading):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, NotLeading, ExceptionGroup, KubeError):
                     await task
+
+    async def _note_shares(self, term: Term) -> None:
+        while True:
+            if term.keeper is not None:
+                held = {flow.path[-1]: flow.held for flow in term.keeper.dump().flows}
+                self._shares.note(time.time(), held)
+            await asyncio.sleep(EVERY_S)
 
     def unready(self) -> str:
         """Why neither this replica nor another one that it knows of can answer for the queue."""
@@ -182,8 +199,10 @@ def _hints(term: Term) -> dict[str, Any] | None:
 
 
 @asynccontextmanager
-async def controller(settings: Settings, url: Callable[[], str]) -> AsyncIterator[Controller]:
-    """A replica with its connections open, standing for election."""
+async def controller(
+    settings: Settings, url: Callable[[], str], more: Sequence[Route] = ()
+) -> AsyncIterator[Controller]:
+    """A replica with its connections open, standing for election; it serves `more` beside its API."""
     own = settings.controller
     kubeconfig = str(settings.kubeconfig) if settings.kubeconfig else None
     identity = f"{socket.gethostname()}-{os.getpid()}-{random.randrange(16**6):06x}"
@@ -200,7 +219,7 @@ async def controller(settings: Settings, url: Callable[[], str]) -> AsyncIterato
             token = settings.token.get_secret_value()
             recorder = await stack.enter_async_context(RecorderClient.connect(settings.recorder_url, token))
         campaign = await stack.enter_async_context(Campaign(kubeconfig, lease_of, timing.every_s))
-        yield Controller(settings, kube, campaign, recorder, identity)
+        yield Controller(settings, kube, campaign, recorder, identity, more)
 
 
 def namespace_of(configured: str) -> str:
@@ -212,8 +231,10 @@ def namespace_of(configured: str) -> str:
     return "default"
 
 
-async def serve(settings: Settings, port_file: Path | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; then the lease is given up, so that another replica goes on at once.
+async def serve(settings: Settings, port_file: Path | None = None, more: Sequence[Route] = ()) -> None:
+    """Serve, and `more` beside it, until SIGTERM or SIGINT.
+
+    Then the lease is given up, so that another replica goes on at once.
 
     Raises:
         ConfigError: others could reach it and there is no token.
@@ -229,7 +250,7 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
     port = listening.getsockname()[1]
     host = own.host if is_loopback(own.host) else socket.gethostbyname(socket.gethostname())
     url = own.url or f"http://{host}:{port}"
-    async with controller(settings, lambda: url) as parts:
+    async with controller(settings, lambda: url, more) as parts:
         server = new_server(parts.app, port_file=port_file)
         await server.serve_beside(listening, parts.run())
 

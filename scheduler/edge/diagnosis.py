@@ -50,30 +50,30 @@ def api_server(facts: Facts) -> Findings:
     """Whether the API server answers, and how many nodes there are."""
     part = "API server"
     if facts.kube_failure:
-        yield _problem(
+        yield problem(
             part,
             f"The API server does not answer: {facts.kube_failure}.",
             "Give a usable kubeconfig (--kubeconfig, or kubeconfig: in the settings).",
         )
     elif not facts.nodes:
-        yield _problem(part, "The cluster has no nodes.", "Add nodes; nothing can be placed without.")
+        yield problem(part, "The cluster has no nodes.", "Add nodes; nothing can be placed without.")
     else:
-        yield _ok(part, f"The API server answers and tells {len(facts.nodes)} nodes.")
+        yield ok(part, f"The API server answers and tells {len(facts.nodes)} nodes.")
 
 
 def extender_answers(facts: Facts) -> Findings:
     """Whether the extender can be reached and has all it needs."""
     status = facts.extender.answer
     if not facts.settings.extender_url:
-        yield _problem(
+        yield problem(
             "extender", "I was not told where the extender is.", "Set extender_url (or give --extender-url)."
         )
     elif facts.extender.failure:
-        yield _unreachable("extender", facts.settings.extender_url, facts.extender, _EXTENDER_DOWN)
+        yield unreachable("extender", facts.settings.extender_url, facts.extender, _EXTENDER_DOWN)
     elif status.get("unready"):
-        yield _problem("extender", f"The extender is not ready: {status['unready']}.", _UNREADY)
+        yield problem("extender", f"The extender is not ready: {status['unready']}.", _UNREADY)
     else:
-        yield _ok("extender", f"The extender is ready, with {status.get('tables', 0)} score tables.")
+        yield ok("extender", f"The extender is ready, with {status.get('tables', 0)} score tables.")
 
 
 _EXTENDER_DOWN = "Start `fairlane extender`; until then kube-scheduler places pods by its own plugins."
@@ -91,23 +91,23 @@ def kube_scheduler_calls(facts: Facts) -> Findings:
     last_call_s = status.get("last_call_s") or 0.0
     recent = facts.last_bound_s > facts.now_s - _JUST_NOW_S
     if recent and facts.last_bound_s > last_call_s + _CALL_SLACK_S:
-        asked = f"last asked {_ago(facts.now_s - last_call_s)}" if last_call_s else "never asked"
-        yield _problem(
+        asked = f"last asked {ago(facts.now_s - last_call_s)}" if last_call_s else "never asked"
+        yield problem(
             "kube-scheduler",
-            f"kube-scheduler bound a pod of ours {_ago(facts.now_s - facts.last_bound_s)} without asking"
+            f"kube-scheduler bound a pod of ours {ago(facts.now_s - facts.last_bound_s)} without asking"
             f" the extender, which it {asked}.",
             "Check extenders[0] of its configuration: urlPrefix must be the extender's address and then"
             f" {facts.settings.extender.prefix}, prioritizeVerb prioritize, nodeCacheCapable true, weight"
             " positive. With one feasible node kube-scheduler never asks; that is no fault.",
         )
     elif last_call_s:
-        yield _ok(
+        yield ok(
             "kube-scheduler",
             f"kube-scheduler asked the extender {status.get('calls', 0)} times, last"
-            f" {_ago(facts.now_s - last_call_s)}.",
+            f" {ago(facts.now_s - last_call_s)}.",
         )
     else:
-        yield _note(
+        yield note(
             "kube-scheduler",
             "kube-scheduler has not asked the extender yet.",
             "Create a pod with schedulerName: fairlane that fits on at least two nodes.",
@@ -134,7 +134,7 @@ def extender_refusals(facts: Facts) -> Findings:
     """Requests that the extender could not use."""
     refused = facts.extender.answer.get("refused") or {}
     if count := sum(refused.values()):
-        yield _note(
+        yield note(
             "extender",
             f"The extender refused {count} requests; the last: {facts.extender.answer.get('last_refusal')}.",
             "Only kube-scheduler should call it; check extenders[0] if the path or verb is wrong.",
@@ -145,11 +145,11 @@ def extender_telemetry(facts: Facts) -> Findings:
     """Whether the snapshot that places pods is young."""
     status = facts.extender.answer
     if failure := status.get("telemetry_failure"):
-        yield _problem("telemetry", f"The extender gets no new telemetry: {failure}", _PROMETHEUS_DOWN)
+        yield problem("telemetry", f"The extender gets no new telemetry: {failure}", _PROMETHEUS_DOWN)
     age_s = status.get("epoch_age_s")
     limit_s = _EPOCHS_MAX * facts.settings.epoch_s + facts.settings.prometheus.timeout_s
     if age_s is not None and age_s > limit_s:
-        yield _problem(
+        yield problem(
             "telemetry",
             f"The snapshot that the extender uses is {age_s:.0f} s old; {limit_s:.0f} s would be the most.",
             "Look for slow queries in Prometheus, raise epoch_s, or give Prometheus more CPU.",
@@ -163,13 +163,13 @@ def predictions(facts: Facts) -> Findings:
     """Which model answers."""
     part, address = "predictor", facts.settings.predictor_address
     if not address:
-        yield _note(
+        yield note(
             part,
             "No predictor is configured; the analytic prior ranks the nodes.",
             "Train a model (`fairlane train`), serve it (`fairlane predictor`) and set predictor_address.",
         )
     elif facts.predictor_failure:
-        yield _problem(
+        yield problem(
             part,
             f"No model answers: {facts.predictor_failure}.",
             "Start `fairlane predictor` on a registry with a model (`fairlane train` publishes one);"
@@ -183,23 +183,23 @@ def _model_findings(facts: Facts) -> Findings:
     model = facts.model
     assert model is not None
     if model.schema_version != SCHEMA_VERSION:
-        yield _problem(
+        yield problem(
             "predictor",
             f"Model {model.version} was trained on features of schema {model.schema_version};"
             f" this version builds schema {SCHEMA_VERSION}.",
             "Train again with `fairlane train`.",
         )
     elif not facts.predictor_serving:
-        yield _problem(
+        yield problem(
             "predictor",
             f"The predictor has model {model.version} but says that it is not serving.",
             "Look into its log; restart it if it does not recover.",
         )
     else:
-        age = _ago(facts.now_s - model.trained_at_s)
-        yield _ok("predictor", f"Model {model.version} answers; trained {age} on {model.examples} examples.")
+        age = ago(facts.now_s - model.trained_at_s)
+        yield ok("predictor", f"Model {model.version} answers; trained {age} on {model.examples} examples.")
     if model.problem:
-        yield _problem(
+        yield problem(
             "predictor",
             f"A newer model cannot be served: {model.problem}.",
             "Train again with `fairlane train`, or remove that version from the registry.",
@@ -210,7 +210,7 @@ def extender_predictions(facts: Facts) -> Findings:
     """Whether the extender's tables come from the model."""
     status = facts.extender.answer
     if failure := status.get("predictor_failure"):
-        yield _problem(
+        yield problem(
             "predictor",
             f"The extender gets no predictions and ranks by the prior: {failure}.",
             "Check that the extender's predictor_address leads to the predictor and that it serves a model.",
@@ -218,7 +218,7 @@ def extender_predictions(facts: Facts) -> Findings:
     made = status.get("tables_made") or {}
     if made and facts.settings.predictor_address and not failure:
         by = ", ".join(f"{count} by the {name}" for name, count in made.items())
-        yield _ok("extender", f"Score tables made so far: {by}.")
+        yield ok("extender", f"Score tables made so far: {by}.")
 
 
 def decisions(facts: Facts) -> Findings:
@@ -227,13 +227,13 @@ def decisions(facts: Facts) -> Findings:
     counts = status.get("decisions") or {}
     if failure := status.get("recorder_failure"):
         waiting = counts.get("waiting", 0)
-        yield _problem(
+        yield problem(
             "recorder",
             f"The extender cannot deliver its decisions, {waiting} wait: {failure}.",
             "Start `fairlane recorder`, and give both the same token (FAIRLANE_TOKEN).",
         )
     if lost := counts.get("dropped", 0) + counts.get("refused", 0):
-        yield _problem(
+        yield problem(
             "recorder",
             f"{lost} decisions were lost and will not be learned from.",
             "Mend the recorder; extender.decision_buffer sets how many wait for it.",
@@ -244,28 +244,28 @@ def recorder(facts: Facts) -> Findings:
     """Whether the recorder and its store work."""
     status = facts.recorder.answer
     if not facts.settings.recorder_url:
-        yield _note(
+        yield note(
             "recorder",
             "No recorder is configured; nothing is recorded and no model can learn.",
             "Start `fairlane recorder` and set recorder_url.",
         )
     elif facts.recorder.failure:
-        yield _unreachable(
+        yield unreachable(
             "recorder", facts.settings.recorder_url, facts.recorder, "Start `fairlane recorder`."
         )
     elif failure := status.get("store_failure"):
-        yield _problem(
+        yield problem(
             "recorder",
             f"The experience store cannot be written: {failure}.",
             "Free the store (another process may hold a lock), its disk, or mend recorder.store_url.",
         )
     elif status.get("unready"):
-        yield _problem("recorder", f"The recorder is not ready: {status['unready']}.", "See its log.")
+        yield problem("recorder", f"The recorder is not ready: {status['unready']}.", "See its log.")
     else:
         rows = ", ".join(f"{count} {name}" for name, count in (status.get("rows") or {}).items())
-        yield _ok("recorder", f"The recorder is ready; the store holds {rows or 'nothing yet'}.")
+        yield ok("recorder", f"The recorder is ready; the store holds {rows or 'nothing yet'}.")
     if dropped := status.get("outcomes_dropped"):
-        yield _problem(
+        yield problem(
             "recorder",
             f"{dropped} outcomes of pods were given up.",
             "The store was locked or full for too long; see above and its log.",
@@ -276,7 +276,7 @@ def unreadable_annotations(facts: Facts) -> Findings:
     """Annotations that users wrote and we could not read."""
     unreadable = facts.extender.answer.get("unreadable_annotations") or {}
     if count := sum(unreadable.values()):
-        yield _note(
+        yield note(
             "pods",
             f"{count} annotations could not be read and were left out; the last:"
             f" {facts.extender.answer.get('last_unreadable_annotation')}.",
@@ -284,24 +284,29 @@ def unreadable_annotations(facts: Facts) -> Findings:
         )
 
 
-def _unreachable(part: str, url: str, asked: Asked, advice: str) -> Finding:
-    return _problem(part, f"The {part} at {url} cannot be asked: {asked.failure}.", advice)
+def unreachable(part: str, url: str, asked: Asked, advice: str) -> Finding:
+    """A part that is configured and does not answer."""
+    return problem(part, f"The {part} at {url} cannot be asked: {asked.failure}.", advice)
 
 
-def _ago(seconds: float) -> str:
+def ago(seconds: float) -> str:
+    """A time that has passed, in its largest unit."""
     for name, length in (("day", 86400.0), ("hour", 3600.0), ("minute", 60.0)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {name}s ago"
     return f"{max(0.0, seconds):.0f} s ago"
 
 
-def _ok(part: str, sentence: str) -> Finding:
+def ok(part: str, sentence: str) -> Finding:
+    """All is well with a part."""
     return Finding(part, Level.OK, sentence)
 
 
-def _note(part: str, sentence: str, advice: str = "") -> Finding:
+def note(part: str, sentence: str, advice: str = "") -> Finding:
+    """Worth knowing; nothing is broken."""
     return Finding(part, Level.NOTE, sentence, advice)
 
 
-def _problem(part: str, sentence: str, advice: str) -> Finding:
+def problem(part: str, sentence: str, advice: str) -> Finding:
+    """Something to mend, and how."""
     return Finding(part, Level.PROBLEM, sentence, advice)

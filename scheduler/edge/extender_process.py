@@ -39,6 +39,7 @@ from scheduler.edge.score_tables import ScoreTables
 from scheduler.edge.short_way import ShortWayProtocol
 from scheduler.edge.table_maker import TableMaker
 from scheduler.edge.telemetry_process import IsolatedPoller
+from scheduler.edge.told_beside import told_beside
 
 SWITCH_INTERVAL_S = 0.0005
 """Feature rows are built in threads; a call must not wait 5 ms (the default) for its turn."""
@@ -59,6 +60,7 @@ class Extender(Collector):
         recorder: RecorderClient | None,
     ) -> None:
         own = settings.extender
+        self._max_epoch_age_s = own.max_epoch_age_s
         self.cluster = Cluster()
         self.histories = Histories(recorder, time.time)
         descriptions = Descriptions()
@@ -85,11 +87,12 @@ class Extender(Collector):
             draw=random.Random().random,
             new_id=_new_id,
         )
+        self.metrics = Scrape(self)
         self.app = ExtenderApp(
             self.prioritizer,
             Planner(self.cluster, self.prioritizer),
             self.status,
-            Scrape(self),
+            self.metrics,
             self.unready,
             prefix=own.prefix,
             max_body_bytes=own.max_body_bytes,
@@ -117,6 +120,10 @@ class Extender(Collector):
             return "the API server has not listed nodes and pods yet"
         if self._snapshot().is_empty():
             return "there is no telemetry yet: " + (self.poller.stats.failure or "nothing was read")
+        age_s = self._age_s(self._snapshot()) or 0.0
+        if age_s > self._max_epoch_age_s:
+            why = self.poller.stats.failure or "no newer one comes"
+            return f"the telemetry is {age_s:.0f} s old: {why}"
         return ""
 
     def status(self) -> dict[str, Any]:
@@ -170,7 +177,8 @@ class Extender(Collector):
     def _call_metrics(self) -> Iterable[Metric]:
         stats, name = self.prioritizer.stats, "fairlane_extender"
         by_reason = {_reason(reason): float(count) for reason, count in stats.reasons.items()}
-        yield counters(f"{name}_calls", "Prioritize calls answered, by fallback reason.", "reason", by_reason)
+        about = "Prioritize calls answered, by fallback reason."
+        yield counters(f"{name}_calls", about, "reason", by_reason, map(_reason, Fallback))
         yield histogram(
             f"{name}_latency_seconds",
             "Time from a complete request to its answer.",
@@ -263,8 +271,12 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    listening = listen(settings.extender.host, settings.extender.port)
-    async with extender(settings) as parts:
+    own = settings.extender
+    listening = listen(own.host, own.port)
+    async with (
+        extender(settings) as parts,
+        told_beside(own.metrics_host, own.metrics_port, parts.status, parts.metrics, parts.unready),
+    ):
         protocol = partial(ShortWayProtocol, parts.app.short_way)
-        server = new_server(parts.app, settings.extender.keep_alive_s, port_file, protocol=protocol)
+        server = new_server(parts.app, own.keep_alive_s, port_file, protocol=protocol)
         await server.serve_beside(listening, parts.run())

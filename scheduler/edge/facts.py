@@ -1,4 +1,4 @@
-"""Gathers, for `fairlane doctor`, what every part says of itself; judges nothing."""
+"""Gathers, for `fairlane doctor` and `fairlane status`, what every part says of itself; judges nothing."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from scheduler.edge.telemetry import PollerStats, TelemetryPoller
 SCHEDULER_NAME = "fairlane"
 _PAGE = 500
 _TIMEOUT_S = 5.0
+STATUS, QUEUE = "/v1/status", "/v1/queue?limit=1000"
 Answer = TypeVar("Answer")
 
 
@@ -53,6 +54,9 @@ class Facts:
     poll: PollerStats = field(default_factory=PollerStats)
     extender: Asked = Asked()
     recorder: Asked = Asked()
+    controller: Asked = Asked()
+    queue: Asked = Asked()
+    """Users, shares and gangs, as the leading controller tells them."""
     model: CurrentModel | None = None
     predictor_serving: bool = False
     predictor_failure: str = ""
@@ -60,9 +64,15 @@ class Facts:
 
 async def gather(settings: Settings) -> Facts:
     """Ask every part that is configured, side by side, each within seconds."""
-    kube, extender, recorder, predictor = await asyncio.gather(
-        _cluster(settings), _status(settings.extender_url), _status(settings.recorder_url), _model(settings)
+    kube, predictor, *asked = await asyncio.gather(
+        _cluster(settings),
+        _model(settings),
+        _asked(settings.extender_url, STATUS),
+        _asked(settings.recorder_url, STATUS),
+        _asked(settings.controller_url, STATUS),
+        _asked(settings.controller_url, QUEUE),
     )
+    extender, recorder, controller, queue = asked
     nodes, last_bound_s, bound, kube_failure = kube
     model, serving, predictor_failure = predictor
     poller = TelemetryPoller(settings, lambda: nodes)
@@ -80,6 +90,8 @@ async def gather(settings: Settings) -> Facts:
         poll=poller.stats,
         extender=extender,
         recorder=recorder,
+        controller=controller,
+        queue=queue,
         model=model,
         predictor_serving=serving,
         predictor_failure=predictor_failure,
@@ -143,23 +155,33 @@ def _bound_s(pod: _Pod) -> float:
     return 0.0
 
 
-async def _status(url: str) -> Asked:
+async def _asked(url: str, path: str) -> Asked:
+    """What a part answers to a GET; `url` is empty where it is not configured."""
     if not url:
         return Asked()
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(f"{url.rstrip('/')}/v1/status") as response,
+            session.get(url.rstrip("/") + path) as response,
         ):
             body = await response.read()
             if response.status != 200:
-                return Asked(failure=f"it answered {response.status} to /v1/status")
+                return Asked(failure=_refusal(response.status, path, body))
             return Asked(answer=msgspec.json.decode(body, type=dict[str, Any]))
     except TimeoutError:
         return Asked(failure=f"no answer within {_TIMEOUT_S:g} s")
     except (aiohttp.ClientError, OSError, ValueError, msgspec.MsgspecError) as error:
         return Asked(failure=str(error) or type(error).__name__)
+
+
+def _refusal(status: int, path: str, body: bytes) -> str:
+    """The sentence of a refusal, where it has one as ours do."""
+    told = f"it answered {status} to {path.partition('?')[0]}"
+    try:
+        return f"{told}: {msgspec.json.decode(body, type=dict[str, Any])['error']}"
+    except (msgspec.MsgspecError, KeyError):
+        return told
 
 
 async def _model(settings: Settings) -> tuple[CurrentModel | None, bool, str]:

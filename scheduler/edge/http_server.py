@@ -140,16 +140,23 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """Tells its port once it listens: in `port`, and in a file where one is asked for."""
+    """Tells its port once it listens: in `port`, and in a file where one is asked for.
 
-    def __init__(self, config: uvicorn.Config, port_file: Path | None) -> None:
+    A process has one server that ends by `signals`; others beside it leave them alone.
+    """
+
+    def __init__(self, config: uvicorn.Config, port_file: Path | None, signals: bool = True) -> None:
         super().__init__(config)
         self._port_file = port_file
+        self._signals = signals
         self.port = 0
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """As uvicorn, but SIGTERM is not raised again afterwards: what was begun ends in good order."""
+        if not self._signals:
+            yield
+            return
         before = {number: signal.signal(number, self.handle_exit) for number in HANDLED_SIGNALS}
         try:
             yield
@@ -193,6 +200,7 @@ def new_server(
     tls: ssl.SSLContext | None = None,
     connections_max: int = CONNECTIONS_MAX,
     protocol: Callable[..., BoundedProtocol] = BoundedProtocol,
+    signals: bool = True,
 ) -> Server:
     """A server for the ASGI `app`: uvloop and httptools, no access log, no chatty headers.
 
@@ -216,7 +224,7 @@ def new_server(
     )
     config.load()
     config.ssl = tls
-    return Server(config, port_file)
+    return Server(config, port_file, signals)
 
 
 def is_loopback(host: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
@@ -35,10 +35,16 @@ def gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(name, text, value=value)
 
 
-def counters(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
-    """A counter per value of one label."""
+def counters(
+    name: str, text: str, label: str, values: Mapping[str, float], known: Iterable[str] = ()
+) -> Metric:
+    """A counter per value of one label.
+
+    Those `known` beforehand begin at 0: Prometheus sees no increase in a series that begins at 1, so the
+    first of something rare would be missed.
+    """
     family = CounterMetricFamily(name, text, labels=[label])
-    for value, count in values.items():
+    for value, count in {**dict.fromkeys(known, 0.0), **values}.items():
         family.add_metric([value], count)
     return family
 

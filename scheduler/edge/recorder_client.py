@@ -85,6 +85,10 @@ class RecorderClient:
         params = [("pod", f"{namespace}/{name}"), ("limit", str(limit))]
         return _decoded(await self._request("GET", "/v1/decisions", params=params), Receipt)
 
+    async def status(self) -> dict[str, Any]:
+        """What the recorder tells of itself."""
+        return _decoded(await self._request("GET", "/v1/status"), dict[str, Any])
+
     async def examples(self) -> bytes:
         """The table of examples, as Parquet."""
         return await self._request("GET", "/v1/examples", params=[("format", "parquet")])

@@ -10,7 +10,10 @@ from scheduler.cli.admission import as_yaml
 from scheduler.edge.manifests import policy_manifests, webhook_manifests
 from testbed import binaries
 from testbed.chart.admission import policies_template, webhooks_template
+from testbed.chart.commands import commands_text
+from testbed.chart.dashboards import dashboard_texts
 from testbed.chart.helm import CHART, NAMESPACE, Helm
+from testbed.chart.log_events import events_text
 from testbed.chart.reference import reference_text
 from testbed.chart.schema import schema_text
 from testbed.progress import Progress
@@ -52,6 +55,10 @@ def without_helm() -> Iterator[tuple[Path, str]]:
     yield CHART / "templates" / "admission-webhooks.yaml", webhooks_template()
     yield CHART / "values.schema.json", schema_text()
     yield ROOT / "docs" / "values.md", reference_text()
+    yield ROOT / "docs" / "cli.md", commands_text()
+    yield ROOT / "docs" / "events.md", events_text()
+    for name, text in dashboard_texts():
+        yield CHART / "files" / "dashboards" / f"{name}.json", text
     yield MANIFESTS / "admission-policies.yaml", as_yaml(policy_manifests(AdmissionSettings()))
     yield MANIFESTS / "admission-webhook.yaml", as_yaml(webhook_manifests(AdmissionSettings()))
     yield MANIFESTS / "fairqueue-crd.yaml", (CHART / "files" / "fairqueue-crd.yaml").read_text()

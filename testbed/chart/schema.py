@@ -22,10 +22,10 @@ CHARTS_OWN = {
     ),
     # secrets do not belong into a ConfigMap: scheduler.prometheusSecret brings them as files
     "PrometheusSettings": ("bearer_token", "password"),
-    "ExtenderSettings": ("host", "port", "prefix"),
+    "ExtenderSettings": ("host", "port", "metrics_host", "metrics_port", "prefix"),
     "RecorderSettings": ("host", "port", "store_url"),
     "ControllerSettings": ("host", "port", "url", "name", "namespace", "scheduler_name"),
-    "PredictorSettings": ("host", "port", "registry"),
+    "PredictorSettings": ("host", "port", "metrics_host", "metrics_port", "registry"),
     "ProbeSettings": ("host", "port", "metrics_port", "ca_file", "certificate_file", "key_file"),
 }
 """Settings, by section, that the chart sets or has other values for."""

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -67,23 +68,30 @@ class Exporter:
 
 
 class RealPrometheus:
-    """A Prometheus process that scrapes `targets` (address -> labels), and those of `jobs`, every second."""
+    """A Prometheus process that scrapes `targets` (address -> labels), and those of `jobs`, every second.
+
+    `more` is added to its configuration, `flags` to its command line.
+    """
 
     def __init__(
         self,
         folder: Path,
         targets: Mapping[str, Mapping[str, str]],
         jobs: Sequence[Mapping[str, object]] = (),
+        more: Mapping[str, Any] | None = None,
+        flags: Sequence[str] = (),
     ) -> None:
-        self._folder = folder
+        self._folder, self._flags = folder, flags
         self._ports = Reservation()  # also while it is down: nobody else may answer in its place
         self.port = self._ports.take(1)[0]
         self.url = f"http://127.0.0.1:{self.port}"
         static = [{"targets": [address], "labels": dict(labels)} for address, labels in targets.items()]
         job = {"job_name": "tests", "honor_labels": True, "static_configs": static}
-        self._config = {
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-            "scrape_configs": [job, *jobs],
+        scraped = [*([job] if static else []), *jobs]
+        self._config: dict[str, Any] = {"scrape_configs": scraped, **(more or {})}
+        self._config["global"] = {
+            **{"scrape_interval": "1s", "scrape_timeout": "1s"},
+            **self._config.get("global", {}),
         }
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -95,7 +103,7 @@ class RealPrometheus:
         assert program is not None
         arguments = [f"--config.file={config}", f"--storage.tsdb.path={self._folder}/data"]
         arguments += [f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=error"]
-        self._process = subprocess.Popen([program, *arguments])
+        self._process = subprocess.Popen([program, *arguments, *self._flags])
         if wait:
             self.wait_ready()
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
-import yaml
 from admission_setup import with_admin
 from chart_variants import PARTS, VARIANTS, Object, helm_or_skip, objects_of, pod_of
 
 from scheduler.edge.kube import KubeClient, KubeError
-from testbed.chart.helm import CHART, NAMESPACE, Helm
+from testbed.chart.helm import NAMESPACE, Helm
 from testbed.cluster import Cluster
 
 FOREIGN = {
@@ -107,16 +104,6 @@ async def _try(kube: KubeClient, one: Object) -> None:
         except KubeError as error:
             if error.status != 404 or attempt == 49:
                 raise AssertionError(f"{one['kind']} {one['metadata']['name']}: {error}") from error
-
-
-def test_prometheus_understands_every_alert(cluster: Cluster) -> None:
-    rules = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
-    assert len(rules) >= 8
-    for rule in rules:
-        assert {"alert", "expr", "labels", "annotations"} <= rule.keys()
-        query = urllib.parse.urlencode({"query": rule["expr"]})
-        with urllib.request.urlopen(f"{cluster.prometheus_url}/api/v1/query?{query}", timeout=30) as answer:
-            assert answer.status == 200, rule["alert"]
 
 
 def _namespace(name: str, labels: Object | None = None) -> Object:

@@ -19,13 +19,14 @@ from testbed.chart.helm import CHART, NAMESPACE, OLDER, Helm, HelmError
 PASSAGES = {
     ("scheduler", "recorder", 8890),
     ("scheduler", "predictor", 8889),
+    ("scheduler", "controller", 8891),
     ("controller", "recorder", 8890),
     ("controller", "controller", 8891),
     ("train", "recorder", 8890),
     ("test", "recorder", 8890),
     ("probe", "probe", 8893),
 }
-"""Which part asks which: decisions, histories, predictions, requests to the leader, examples, round trips."""
+"""Which part asks which: decisions, predictions, status, histories, the leader, examples, round trips."""
 
 
 @pytest.fixture(scope="module")

@@ -80,6 +80,7 @@ CALLS: dict[tuple[str, str], list[tuple[str, ...]]] = {
     ("release", "get"): [("/pods",)],
     ("release", "patch"): [("/pods",)],
     ("release", "delete"): [("/pods",)],
+    ("support", "get"): [("/pods", "/pods/log", "/events", "/nodes", *QUEUES)],
     ("trial", "post"): [("/pods",)],
     ("trial", "get"): [("/pods",)],
     ("trial", "delete"): [("/pods",)],

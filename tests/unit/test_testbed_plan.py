@@ -77,6 +77,8 @@ def test_settings_given_are_laid_over_the_generated_ones_section_by_section() ->
     assert settings["extender"] == {
         "host": "127.0.0.1",
         "port": LAYOUT.ports["extender"],
+        "metrics_host": "127.0.0.1",
+        "metrics_port": LAYOUT.ports["extender_metrics"],
         "prefix": "/scheduler",
         "max_listed": 3,
     }

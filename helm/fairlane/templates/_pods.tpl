@@ -131,15 +131,14 @@ it hangs, who asks goes on without it until it is started anew.
 {{- define "fairlane.extender" -}}
 - name: extender
   args: [extender]
+  ports:
+  - {name: metrics, containerPort: 8895}
   livenessProbe:
-    exec:
-      command:
-      - python3
-      - -c
-      - from urllib.request import urlopen; urlopen("http://127.0.0.1:8888/healthz", timeout=4)
+    httpGet: {path: /healthz, port: metrics}
     initialDelaySeconds: 30
-    periodSeconds: 30
+    periodSeconds: 10
     timeoutSeconds: 10
+    failureThreshold: 6
   {{- include "fairlane.container" (dict "root" . "component" "scheduler" "values" .Values.scheduler) | nindent 2 }}
   {{- if .Values.scheduler.prometheusSecret }}
   - {name: prometheus, mountPath: /etc/fairlane/prometheus, readOnly: true}
@@ -188,7 +187,7 @@ kind: ServiceAccount
 automountServiceAccountToken: false
 {{- end }}
 
-{{/* root, component, ports: [{name, port}], headless */}}
+{{/* root, component, ports: [{name, port}], headless, in: the component whose pods serve it, if another */}}
 {{- define "fairlane.service" -}}
 apiVersion: v1
 kind: Service
@@ -198,7 +197,7 @@ spec:
   clusterIP: None
   {{- end }}
   selector:
-    {{- include "fairlane.selector" (dict "root" .root "component" .component) | nindent 4 }}
+    {{- include "fairlane.selector" (dict "root" .root "component" (.in | default .component)) | nindent 4 }}
   ports:
   {{- range .ports }}
   - {name: {{ .name }}, port: {{ .port }}, targetPort: {{ .name }}{{ with .appProtocol }}, appProtocol: {{ . }}{{ end }}}

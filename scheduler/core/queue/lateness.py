@@ -24,6 +24,8 @@ from scheduler.core.queue.fluid import FluidJob, FluidReference, lateness
 from scheduler.core.queue.gatekeeper import Gatekeeper
 
 ACTIVE_MAX = 2000
+CAUSES = ("backfill", "overrun", "other")
+"""Why a gang ended later than the bound: it went ahead of its turn, it took longer than told, or neither."""
 OVERRUN = 1.5
 """A gang that used so many times its estimate, or more, is a cause by itself."""
 

@@ -1,0 +1,114 @@
+"""Takes secrets out of text that leaves the cluster, and, where wanted, the names of users. Pure.
+
+Three nets, one behind the other: values that are known to be secret, whatever
+they look like; what looks like one (keys, tokens, passwords in URLs); and what
+stands behind a word such as `password`. Rather too much than too little goes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+GONE = "[redacted]"
+SECRET_LENGTH_MIN = 4
+"""Shorter values are not searched for: they would be found in every other word."""
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+_WORDS = (
+    r"passw(?:or)?d|passphrase|secret|token|credential|authorization"
+    r"|api[_-]?key|access[_-]?key|private[_-]?key"
+)
+_KEY = rf"(?:\\?[\"'])?[\w.-]*(?:{_WORDS})s?(?:\\?[\"'])?"
+_VALUE = r"\\?\"(?:[^\"\\]|\\[^\"])*\\?\"|'[^']*'|[^\s,;&}\]\"']+"
+_LOOKS: tuple[tuple[str, re.Pattern[str], str], ...] = (
+    ("PEM block", re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?-----END [A-Z0-9 ]+-----", re.DOTALL), GONE),
+    ("JSON web token", re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), GONE),
+    ("authorization", re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), rf"\1 {GONE}"),
+    ("password in a URL", re.compile(r"(?<=://)[^/\s@\"']+@"), f"{GONE}@"),
+    ("access key", re.compile(r"\b(?:AKIA[0-9A-Z]{16}|gh[pousr]_\w{30,}|glpat-[\w-]{20,})\b"), GONE),
+    (
+        "value behind a telling name",
+        re.compile(rf"(?i)({_KEY}\s*[:=]\s*)(?!true\b|false\b|null\b|\d+(?:\.\d+)?\b|\[|\{{)({_VALUE})"),
+        rf'\1"{GONE}"',
+    ),
+    (
+        "value behind a telling option",
+        re.compile(rf"(?i)(--[\w-]*(?:{_WORDS})[=\s]+)(?!-)[^\s\"',]+"),
+        rf"\1{GONE}",
+    ),
+)
+_TELLING = re.compile(rf"(?i)--?[\w-]*(?:{_WORDS})$")
+
+
+class Redactor:
+    """Call it with a text; `counts` says how much of what was taken out.
+
+    Names of `users` become `user-` and a hash that is the same throughout, by `salt`, which is thrown away.
+    """
+
+    def __init__(self, secrets: Iterable[str], users: Iterable[str] = (), salt: bytes = b"") -> None:
+        known = {secret for secret in secrets if len(secret) >= SECRET_LENGTH_MIN}
+        self._secrets = sorted(known, key=len, reverse=True)
+        self._users = {user: _hashed(user, salt) for user in users if user}
+        names = "|".join(re.escape(user) for user in sorted(self._users, key=len, reverse=True))
+        self._names = re.compile(rf"(?<![A-Za-z0-9])(?:{names})(?![A-Za-z0-9])") if names else None
+        self.counts: Counter[str] = Counter()
+
+    def __call__(self, text: str) -> str:
+        """The text without secrets."""
+        for secret in self._secrets:
+            self.counts["known secret"] += text.count(secret)
+            text = text.replace(secret, GONE)
+        for kind, pattern, instead in _LOOKS:
+            text, count = pattern.subn(instead, text)
+            self.counts[kind] += count
+        if self._names is not None:
+            text, count = self._names.subn(lambda found: self._users[found[0]], text)
+            self.counts["user name, hashed"] += count
+        return text
+
+
+def _hashed(user: str, salt: bytes) -> str:
+    return "user-" + hmac.new(salt, user.encode(), hashlib.sha256).hexdigest()[:8]
+
+
+def bare_object(one: Any) -> Any:
+    """A Kubernetes object without values of environment variables and Secrets, and what kubectl copied."""
+    if isinstance(one, list):
+        return (
+            _bare_words(one) if all(isinstance(item, str) for item in one) else [bare_object(x) for x in one]
+        )
+    if not isinstance(one, Mapping):
+        return one
+    kept = {key: value for key, value in one.items() if key not in ("managedFields", LAST_APPLIED)}
+    if kept.get("kind") == "Secret":
+        kept = {key: value for key, value in kept.items() if key not in ("data", "stringData")}
+    if isinstance(kept.get("env"), list):
+        kept["env"] = [_bare_variable(variable) for variable in kept["env"]]
+    return {key: value if key == "env" else bare_object(value) for key, value in kept.items()}
+
+
+def _bare_variable(variable: Any) -> Any:
+    if not isinstance(variable, Mapping) or "value" not in variable:
+        return variable
+    return {**variable, "value": GONE}
+
+
+def _bare_words(words: list[str]) -> list[str]:
+    """A command line: what follows an option with a telling name is a value."""
+    bare: list[str] = []
+    for word in words:
+        after = bool(bare) and _TELLING.match(bare[-1]) is not None
+        bare.append(GONE if after and not word.startswith("-") else word)
+    return bare
+
+
+def secret_variables(environment: Mapping[str, str]) -> list[str]:
+    """Values of variables with telling names."""
+    telling: Callable[[str], Any] = re.compile(rf"(?i){_WORDS}").search
+    return [value for name, value in environment.items() if value and telling(name.replace("-", "_"))]

@@ -1,0 +1,89 @@
+"""Every alert in a real Prometheus: it fires when its cause is there for its time, and else is quiet."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from alert_worlds import STEP_S, World, broken, healthy, idle, push
+from real_prometheus import RealPrometheus, binary, eventually
+
+from testbed.layout import duration_s
+
+RULES: list[dict[str, Any]] = yaml.safe_load(
+    (Path(__file__).parents[2] / "helm/fairlane/files/alerts.yaml").read_text()
+)
+AWAY = {"FairlaneRecorderDown", "FairlaneExtenderDown", "FairlaneWebhookDown", "FairlaneQueueNotLed"}
+"""They fire when a part is not there at all."""
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[RealPrometheus]:
+    """It scrapes nothing, takes what is written to it, and has our rules."""
+    if binary("prometheus") is None:
+        pytest.skip("there is no prometheus: `make programs` gets one, then this test runs")
+    rules = [{name: value for name, value in rule.items() if name != "when"} for rule in RULES]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "fairlane", "rules": rules}]}))
+    more: dict[str, Any] = {
+        "rule_files": ["rules.yml"],
+        "storage": {"tsdb": {"out_of_order_time_window": "1d"}},
+        "global": {"evaluation_interval": "1s"},
+    }
+    made = RealPrometheus(tmp_path, {}, more, ["--web.enable-remote-write-receiver"])
+    made.start()
+    yield made
+    made.stop()
+
+
+def fired(prometheus: RealPrometheus, world: World) -> set[str]:
+    """Alerts whose condition holds now, and held for all of their time."""
+    end_s = time.time()
+    push(prometheus.url, world, end_s)
+    return {rule["alert"] for rule in RULES if _held(prometheus, rule, end_s)}
+
+
+def _held(prometheus: RealPrometheus, rule: dict[str, Any], end_s: float) -> bool:
+    lasted_s = duration_s(rule.get("for", "0s"))
+    words = {"query": rule["expr"], "start": end_s - lasted_s, "end": end_s, "step": STEP_S}
+    steps = int(lasted_s // STEP_S) + 1
+    series = _asked(prometheus, "query_range", words)["result"]
+    return any(len(one["values"]) >= steps for one in series)
+
+
+def _asked(prometheus: RealPrometheus, what: str, words: dict[str, Any] | None = None) -> Any:
+    query = urllib.parse.urlencode(words or {})
+    with urllib.request.urlopen(f"{prometheus.url}/api/v1/{what}?{query}", timeout=30) as answer:
+        return json.load(answer)["data"]
+
+
+@pytest.mark.parametrize("world", [healthy, idle], ids=lambda world: world.__name__)
+def test_nobody_is_woken_for_nothing(prometheus: RealPrometheus, world: Any) -> None:
+    assert fired(prometheus, world()) == set()
+
+
+def test_every_fault_of_a_part_that_answers_is_told(prometheus: RealPrometheus) -> None:
+    expected = {rule["alert"] for rule in RULES} - AWAY | {"FairlaneQueueNotLed"}
+    assert fired(prometheus, broken()) == expected
+
+    def raised() -> bool:
+        return {one["labels"]["alertname"] for one in _asked(prometheus, "alerts")["alerts"]} == expected
+
+    assert eventually(raised), "the rules themselves do not say what their expressions do"
+    [group] = _asked(prometheus, "rules")["groups"]
+    assert [(rule["name"], rule["lastError"]) for rule in group["rules"] if rule.get("lastError")] == []
+
+
+def test_a_part_that_is_away_is_told(prometheus: RealPrometheus) -> None:
+    assert fired(prometheus, {}) == AWAY
+
+
+def test_a_snapshot_that_never_came_is_as_bad_as_an_old_one(prometheus: RealPrometheus) -> None:
+    never = {name: course for name, course in healthy().items() if "epoch" not in name}
+    assert fired(prometheus, {**never, "fairlane_extender_epoch": lambda _s: 0.0}) == {"FairlaneTelemetryOld"}

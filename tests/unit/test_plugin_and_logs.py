@@ -1,0 +1,66 @@
+"""`kubectl fairlane` runs where it can; logs are lines with ids, for people and for machines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+import pytest
+
+from scheduler.cli.plugin import beside
+from scheduler.structured_logs import JsonFormatter, PlainFormatter, event_id
+
+
+def test_what_asks_the_parts_runs_beside_them() -> None:
+    assert beside(["status", "-o", "json"], {}) == [
+        *("kubectl", "--namespace", "fairlane-system", "exec", "deploy/fairlane-scheduler"),
+        *("-c", "extender", "--", "fairlane", "status", "-o", "json"),
+    ]
+    told = beside(["--context=prod", "-n", "own", "queue", "--user", "alice"], {})
+    assert told is not None
+    assert told[:4] == ["kubectl", "--context=prod", "-n", "own"]
+    assert told[4:] == [
+        *("exec", "deploy/fairlane-controller", "-c", "controller"),
+        *("--", "fairlane", "queue", "--user", "alice"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "environment"),
+    [
+        ([], {}),
+        (["--help"], {}),
+        (["queue", "--help"], {}),
+        (["queue", "--config", "own.yaml"], {}),
+        (["status"], {"FAIRLANE_CONFIG": "own.yaml"}),
+        (["simulate", "jobs.swf"], {}),
+        (["admission", "manifests"], {}),
+    ],
+)
+def test_everything_else_runs_here(words: list[str], environment: dict[str, str]) -> None:
+    assert beside(words, environment) is None
+
+
+def record(message: str, *values: object) -> logging.LogRecord:
+    try:
+        raise OSError("gone")
+    except OSError:
+        return logging.LogRecord("a.part", logging.WARNING, "f", 1, message, values, sys.exc_info())
+
+
+def test_a_line_for_machines_has_an_id_its_values_and_the_exception() -> None:
+    told = json.loads(JsonFormatter().format(record("pod %s waits for %g s\nlong", "a/b", 2.5)))
+    assert told["event"] == event_id("a.part", "pod %s waits for %g s\nlong")
+    assert told["message"] == "pod a/b waits for 2.5 s\nlong"
+    assert told["values"] == ["a/b", 2.5]
+    assert told["level"] == "warning"
+    assert "OSError: gone" in told["exception"]
+    assert "\n" not in JsonFormatter().format(record("two\nlines"))
+
+
+def test_the_id_is_of_the_sentence_and_not_of_what_it_is_about() -> None:
+    lines = [PlainFormatter().format(record("pod %s waits", name)) for name in ("a", "b")]
+    ids = {line.split()[3] for line in lines}
+    assert ids == {event_id("a.part", "pod %s waits")}
+    assert event_id("a.part", "pod %s waits") != event_id("b.part", "pod %s waits")

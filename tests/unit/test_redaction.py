@@ -1,0 +1,127 @@
+"""Nothing secret is left in what leaves the cluster, wherever it was planted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from scheduler.config import Settings
+from scheduler.edge.redaction import GONE, Redactor, bare_object, secret_variables
+from scheduler.edge.support import bare_settings, secrets_of
+
+JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
+PEM = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIP3f\n-----END EC PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        (f"sent {JWT} to", JWT),
+        (f"key: {PEM}", "MHcCAQEEIP3f"),
+        (json.dumps({"tls.key": PEM}), "MHcCAQEEIP3f"),
+        ("Authorization: Bearer abc.def-123456", "abc.def-123456"),
+        ("header 'authorization' = Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
+        ("postgresql://fair:s3same@db:5432/x", "s3same"),
+        ("postgresql://db/x?user=fair&password=s3same&ssl=1", "s3same"),
+        ("redis://:s3same@cache:6379", "s3same"),
+        ("password=s3same, host=db", "s3same"),
+        ("db_passwd: s3same", "s3same"),
+        ('{"client_secret": "s3 same, with \' and spaces"}', "s3 same"),
+        ('"{\\"apiKey\\": \\"s3same\\"}"', "s3same"),
+        ("AWS_SECRET_ACCESS_KEY=s3same/x+y", "s3same"),
+        ("using AKIAIOSFODNN7EXAMPLE now", "AKIAIOSFODNN7EXAMPLE"),
+        ("ran with --token s3same --port 3", "s3same"),
+        ("ran with --db-password=s3same", "s3same"),
+    ],
+)
+def test_what_looks_like_a_secret_goes(text: str, secret: str) -> None:
+    redact = Redactor([])
+    assert secret not in redact(text)
+    assert GONE in redact(text)
+    assert sum(redact.counts.values()) >= 1
+
+
+def test_what_is_known_to_be_secret_goes_wherever_it_stands() -> None:
+    redact = Redactor(["correct horse", "correct horse battery", "abc"])
+    assert redact("x=correct horse battery; y-correct horse-z; abc") == f"x={GONE}; y-{GONE}-z; abc"
+    assert redact.counts["known secret"] == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the bearer token is missing or wrong: set FAIRLANE_TOKEN",
+        '"decisions_stored": 12, "outcomes_waiting": 0',
+        "http://fairlane-recorder:8890/v1/status",
+        "automountServiceAccountToken: false",
+        'fairlane_queue_gangs{state="waiting"} 3.0',
+        "2026-11-22T00:10:08Z user@example.org submitted pod team-a/train-0",
+    ],
+)
+def test_what_is_needed_to_find_a_fault_stays(text: str) -> None:
+    assert Redactor([])(text) == text
+
+
+def test_users_become_hashes_that_tell_them_apart_and_nothing_else() -> None:
+    redact = Redactor([], ["alice", "al", "bob@example.org"], b"salt")
+    text = redact("alice waits, al runs; alice-etl-1 bob@example.org alpine malice")
+    alice, al = text.split()[0], text.split()[2]
+    assert alice.startswith("user-")
+    assert al.startswith("user-")
+    assert alice != al
+    assert f"{alice}-etl-1" in text
+    assert text.endswith(" alpine malice")
+    assert "bob" not in text
+    assert Redactor([], ["alice"], b"other")("alice") != alice
+
+
+def test_objects_lose_the_values_of_their_environment_and_of_secrets() -> None:
+    container = {
+        "env": [
+            {"name": "DATABASE", "value": "plain-but-private"},
+            {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "t", "key": "k"}}},
+        ],
+        "args": ["serve", "--api-key", "plain-key", "--verbose"],
+    }
+    metadata = {
+        "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{plain-copy}", "kept": "yes"},
+        "managedFields": [{"manager": "kubectl"}],
+    }
+    secret = {"kind": "Secret", "data": {"k": "cGxhaW4="}, "stringData": {"k": "plain-text"}}
+    told = bare_object({"items": [{"metadata": metadata, "spec": {"containers": [container]}}, secret]})
+    text = json.dumps(told)
+    assert "plain" not in text
+    assert "cGxhaW4=" not in text
+    for kept in ("DATABASE", "secretKeyRef", "--api-key", "--verbose", '"kept": "yes"'):
+        assert kept in text
+
+
+def test_settings_are_told_without_their_secrets(tmp_path: Any) -> None:
+    (tmp_path / "bearer").write_text("from-a-file\n")
+    settings = Settings.model_validate(
+        {
+            "token": "the-shared-token",
+            "prometheus": {
+                "url": "http://p:9090",
+                "bearer_token_file": str(tmp_path / "bearer"),
+                "headers": {"X-Scope-OrgID": "tenant-word"},
+            },
+            "recorder": {"store_url": "postgresql://fair:pass%2Fword@db/x"},
+        }
+    )
+    known = secrets_of(settings, {"MY_API_KEY": "from-environment", "HOME": "/root"})
+    assert {"the-shared-token", "from-a-file", "tenant-word", "pass/word", "from-environment"} <= set(known)
+    assert "/root" not in known
+    text = Redactor(known)(json.dumps(bare_settings(settings)))
+    for secret in (*known, "pass%2Fword"):
+        assert secret not in text
+    assert "X-Scope-OrgID" in text
+
+
+def test_variables_with_telling_names_are_secret() -> None:
+    assert secret_variables({"DB_PASSWORD": "a", "FAIRLANE_TOKEN": "b", "PATH": "c", "EMPTY_SECRET": ""}) == [
+        "a",
+        "b",
+    ]
