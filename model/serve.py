@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -21,6 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
+from model.guard import TokenGuard
 from model.proto import predictor_pb2 as pb
 from model.proto.predictor_pb2_grpc import PredictorServicer, add_PredictorServicer_to_server
 from model.published import PublishedModel
@@ -41,7 +42,10 @@ Context = Any
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Where to listen (port 0: any free one), where models come from, how often to look for a newer one."""
+    """Where to listen (port 0: any free one), where models come from, how often to look for a newer one.
+
+    Whoever asks must know `token`, unless it is empty.
+    """
 
     registry: str
     host: str = "127.0.0.1"
@@ -49,6 +53,7 @@ class ServerSettings:
     poll_s: float = 10.0
     threads: int = 1
     workers: int = 2
+    token: str = field(default="", repr=False)
 
 
 class Answers(PredictorServicer):
@@ -178,7 +183,8 @@ class PredictorServer:
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
             ("grpc.so_reuseport", 0),
         ]
-        server = self._server = grpc.aio.server(options=options)
+        guards = [TokenGuard(self._settings.token)] if self._settings.token else []
+        server = self._server = grpc.aio.server(options=options, interceptors=guards)
         add_PredictorServicer_to_server(self._answers, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)

@@ -166,7 +166,9 @@ async def _model(settings: Settings) -> tuple[CurrentModel | None, bool, str]:
     if not settings.predictor_address:
         return None, False, ""
     try:
-        async with PredictionClient(settings.predictor_address, _TIMEOUT_S) as client:
+        async with PredictionClient(
+            settings.predictor_address, _TIMEOUT_S, settings.token.get_secret_value()
+        ) as client:
             model = await client.current_model()
         return model, await _serving(settings.predictor_address), ""
     except PredictionError as error:

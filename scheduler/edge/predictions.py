@@ -66,11 +66,12 @@ class PredictionClient:
     """Asynchronous client of one model server; every call has a deadline.
 
     The channel is opened on first use and reconnects by itself. Every failure
-    is a `PredictionError`.
+    is a `PredictionError`. `token` may be empty where the server asks for none.
     """
 
-    def __init__(self, address: str, deadline_s: float = 1.0) -> None:
+    def __init__(self, address: str, deadline_s: float = 1.0, token: str = "") -> None:
         self._address, self._deadline_s = address, deadline_s
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None
 
@@ -116,7 +117,9 @@ class PredictionClient:
             self._channel = grpc.aio.insecure_channel(self._address, options=_OPTIONS)
             self._stub = PredictorStub(self._channel)  # type: ignore[no-untyped-call]
         try:
-            return await getattr(self._stub, method)(request, timeout=self._deadline_s)
+            return await getattr(self._stub, method)(
+                request, timeout=self._deadline_s, metadata=self._metadata
+            )
         except grpc.aio.AioRpcError as error:
             code = error.code().name
             raise PredictionError(f"predictor {self._address}: {code}: {error.details()}", code) from error
