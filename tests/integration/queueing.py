@@ -225,7 +225,7 @@ async def jobs_on(cluster: Cluster) -> AsyncIterator[Jobs]:
 
 
 def ask(cluster: Cluster, path: str, port: int = 0) -> Any:
-    """GET of the controller's API (of the replica on `port`), with our token; None while it does not answer."""
+    """GET of the controller's API (of the replica on `port`) by our token; None while it does not answer."""
     url = f"http://127.0.0.1:{port}" if port else cluster.layout.url("controller")
     request = urllib.request.Request(url + path, headers={"Authorization": f"Bearer {token_of(cluster)}"})
     try:
