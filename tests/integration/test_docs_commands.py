@@ -1,4 +1,4 @@
-"""The docs are run: their commands on a real cluster, their manifests by a real API server, as the reader would."""
+"""The docs are run: their commands on a real cluster, their manifests by a real API server."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +219,7 @@ async def test_who_follows_opting_in_is_gated_and_stamped(site: Installed, block
 
 
 async def _made(site: Installed, one: Object) -> list[Object]:
-    """The pods that come of it when alice applies it: by real controllers, or as its operator would make them."""
+    """The pods that come of it when alice applies it: by real controllers, or as an operator makes them."""
     async with site.user("alice") as alice:
         if one["kind"] == "Pod":
             return [json.loads(await alice.post(PODS.format("team") + DRY, one))]
@@ -256,16 +257,14 @@ async def _pods_of_job(kube: KubeClient, name: str) -> list[Object]:
 
 
 async def test_a_driver_as_spark_submit_makes_it_is_gated_and_stamped(site: Installed) -> None:
-    """By the options of the page: spark-submit copies the name of the scheduler and annotations to the driver."""
+    """By the options of the page: spark-submit copies scheduler name and annotations to the driver."""
     (words,) = [
         words
         for block in blocks(ROOT / "docs" / "opting-in.md")
         for words in block.commands
         if words[0] == "spark-submit"
     ]
-    conf = dict(
-        one.split("=", 1) for option, one in zip(words, words[1:], strict=False) if option == "--conf"
-    )
+    conf = dict(one.split("=", 1) for option, one in pairwise(words) if option == "--conf")
     prefix = "spark.kubernetes.driver.annotation."
     body: Any = pod(schedulerName=conf["spark.kubernetes.scheduler.name"])
     body["metadata"]["annotations"] = {
