@@ -27,7 +27,8 @@ NOT_A_NODE = "!('system:nodes' in request.userInfo.?groups.orValue([]))"
 ENABLED = f"namespaceObject.metadata.?labels[?'{ENABLED_LABEL}'].orValue('') == 'true'"
 ANNOTATIONS = "object.metadata.?annotations.orValue({})"
 ANNOTATIONS_BEFORE = "oldObject.metadata.?annotations.orValue({})"
-BINDING_STAMPED = f"'{STAMP}' in {ANNOTATIONS} || '{RECEIPT}' in {ANNOTATIONS}"
+RECEIPT_GIVEN = f"'{RECEIPT}' in {ANNOTATIONS}"
+BINDING_STAMPED = f"'{STAMP}' in {ANNOTATIONS} || {RECEIPT_GIVEN}"
 RECEIPT_KEPT = f"{ANNOTATIONS}[?'{RECEIPT}'] == {ANNOTATIONS_BEFORE}[?'{RECEIPT}']"
 
 

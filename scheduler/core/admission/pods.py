@@ -108,7 +108,7 @@ def _refusal(made: _Creation) -> str:
         return NOT_A_SUBMITTER + caller.name
     if made.waits and made.spec.get("nodeName"):
         return NAMES_A_NODE
-    if made.joins and RECEIPT in made.annotations:
+    if RECEIPT in made.annotations:
         return RECEIPT_FORGED
     if made.trusted or not made.joins:
         return ""  # a template was judged when it was written
