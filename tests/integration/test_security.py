@@ -7,6 +7,7 @@ has. Fairlane's rights are those of the chart; no network policy helps here.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import socket
@@ -235,9 +236,11 @@ async def test_kubernetes_itself_forbids_that_it(
     assert 'User "system:serviceaccount:team:mallory" cannot' in caught.value.message
 
 
-def called(url: str, method: str, token: str = "") -> tuple[int, str]:
+def called(url: str, method: str, token: str = "", password: str = "") -> tuple[int, str]:
     """Status and body of a plain HTTP request."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
+    if password:
+        headers["Authorization"] = "Basic " + base64.b64encode(f"me:{password}".encode()).decode()
     request = urllib.request.Request(url, b"{}" if method == "POST" else None, headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
@@ -274,6 +277,16 @@ def test_our_apis_tell_it_nothing_and_do_nothing_for_it(
         assert status == 401, said
         assert json.loads(said)["error"] == WANTS_TOKEN
     assert called(url, method, token_of(site.cluster))[0] != 401  # the call itself is a real one
+
+
+def test_a_browser_may_read_by_password_and_nothing_else(site: Site) -> None:
+    """It sends the password again by itself, also when the page of somebody else makes it call."""
+    url = site.cluster.layout.url("controller")
+    for path in ("/v1/queue", "/v1/usage"):
+        assert called(url + path, "GET", password=token_of(site.cluster))[0] == 200
+        assert called(url + path, "GET", password=site.token)[0] == 401
+    for path in ("/v1/pause", "/v1/weights"):
+        assert called(url + path, "POST", password=token_of(site.cluster))[0] == 401
 
 
 def test_what_every_process_tells_everybody_names_no_pod(site: Site, kube_pods: list[str]) -> None:
