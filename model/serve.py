@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -28,6 +29,7 @@ from model.published import PublishedModel
 from model.registry import Loaded, Registry, RegistryError
 from model.schema import NAMES, SCHEMA_VERSION
 from model.snapshot import Floats
+from model.tls import ServedCertificate
 
 log = logging.getLogger("fairlane.predictor")
 
@@ -44,7 +46,8 @@ Context = Any
 class ServerSettings:
     """Where to listen (port 0: any free one), where models come from, how often to look for a newer one.
 
-    Whoever asks must know `token`, unless it is empty.
+    Whoever asks must know `token`, unless it is empty. With `certificate` and
+    `key` (PEM files, read again when they change) it speaks TLS.
     """
 
     registry: str
@@ -54,6 +57,8 @@ class ServerSettings:
     threads: int = 1
     workers: int = 2
     token: str = field(default="", repr=False)
+    certificate: Path | None = None
+    key: Path | None = None
 
 
 class Answers(PredictorServicer):
@@ -176,7 +181,7 @@ class PredictorServer:
     async def start(self) -> None:
         """Listen, load the newest model if there is one, and look for newer ones from then on.
 
-        Raises OSError when the address can't be bound.
+        Raises OSError when the address can't be bound, or a certificate not be used.
         """
         options = [
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -191,12 +196,18 @@ class PredictorServer:
         await self._tell_health()
         address = f"{self._settings.host}:{self._settings.port}"
         try:
-            self.port = server.add_insecure_port(address)
+            self.port = self._listen(server, address)
         except RuntimeError as error:
             raise OSError(f"can't listen on {address}: {error}") from error
         await self.look_for_newer()
         await server.start()
         self._watch = asyncio.create_task(self._keep_looking())
+
+    def _listen(self, server: grpc.aio.Server, address: str) -> int:
+        certificate, key = self._settings.certificate, self._settings.key
+        if certificate is None or key is None:
+            return int(server.add_insecure_port(address))
+        return int(server.add_secure_port(address, ServedCertificate(certificate, key).credentials()))
 
     async def stop(self) -> None:
         """Answer what was begun, then end."""

@@ -71,7 +71,16 @@ def server_settings(settings: Settings) -> ServerSettings:
         raise ConfigError(
             f"others could ask for predictions on {own.host}: set FAIRLANE_TOKEN, or listen on 127.0.0.1"
         )
-    return ServerSettings(own.registry, own.host, own.port, own.reload_s, own.threads, token=token)
+    return ServerSettings(
+        own.registry,
+        own.host,
+        own.port,
+        own.reload_s,
+        own.threads,
+        token=token,
+        certificate=own.certificate_file,
+        key=own.key_file,
+    )
 
 
 async def _serve(settings: ServerSettings, port_file: Path | None) -> None:

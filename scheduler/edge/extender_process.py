@@ -233,11 +233,11 @@ async def extender(settings: Settings) -> AsyncIterator[Extender]:
         kubeconfig = str(settings.kubeconfig) if settings.kubeconfig else None
         kube = await stack.enter_async_context(KubeClient.connect(kubeconfig))
         predictor = recorder = None
-        token = settings.token.get_secret_value()
         if settings.predictor_address:
-            client = PredictionClient(settings.predictor_address, settings.extender.predict_timeout_s, token)
+            client = PredictionClient.to(settings, settings.extender.predict_timeout_s)
             predictor = await stack.enter_async_context(client)
         if settings.recorder_url:
+            token = settings.token.get_secret_value()
             recorder = await stack.enter_async_context(RecorderClient.connect(settings.recorder_url, token))
         yield Extender(settings, kube, predictor, recorder)
 
