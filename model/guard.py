@@ -13,7 +13,7 @@ HEALTH = "/grpc.health.v1.Health/"
 HEADER = "authorization"
 
 
-class TokenGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class TokenGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Refuses calls without the bearer token before a byte of their message is read."""
 
     def __init__(self, token: str) -> None:

@@ -176,6 +176,7 @@ class PredictorServer:
         self._health = HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._credentials: grpc.ServerCredentials | None = None
         self.port = 0
 
     async def start(self) -> None:
@@ -207,7 +208,8 @@ class PredictorServer:
         certificate, key = self._settings.certificate, self._settings.key
         if certificate is None or key is None:
             return int(server.add_insecure_port(address))
-        return int(server.add_secure_port(address, ServedCertificate(certificate, key).credentials()))
+        self._credentials = ServedCertificate(certificate, key).credentials()
+        return int(server.add_secure_port(address, self._credentials))
 
     async def stop(self) -> None:
         """Answer what was begun, then end."""

@@ -30,7 +30,7 @@ class ServedCertificate:
         Raises:
             OSError: the files cannot be read, or do not belong together.
         """
-        return grpc.dynamic_ssl_server_credentials(self._read(), self._newer)
+        return grpc.dynamic_ssl_server_credentials(self._read(), self._newer)  # type: ignore[arg-type]
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         known = self._stamps()
