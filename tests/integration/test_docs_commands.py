@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -100,6 +101,7 @@ def site(cluster: Cluster) -> Iterator[Installed]:
         finally:
             for name in reversed(PROCESSES):
                 cluster.process(name).stop()
+            asyncio.run(with_admin(cluster, _tidied))
 
 
 async def _known(kube: KubeClient, crds: list[Object]) -> None:
@@ -109,6 +111,14 @@ async def _known(kube: KubeClient, crds: list[Object]) -> None:
         except KubeError as error:
             if error.status != 409:
                 raise
+
+
+async def _tidied(kube: KubeClient) -> None:
+    """What the pages made is gone: other tests share the testbed."""
+    for path in ("/apis/fairlane.dev/v1alpha1/fairqueues", PODS.format("default")):
+        await kube.delete(path)
+    with contextlib.suppress(KubeError):
+        await kube.delete("/api/v1/namespaces/batch")
 
 
 @pytest.fixture
@@ -230,7 +240,8 @@ async def _made(site: Installed, one: Object) -> list[Object]:
             try:
                 return await _pods_of_job(alice, one["metadata"]["name"])
             finally:
-                await alice.delete(f"{path}/{one['metadata']['name']}")
+                gone = {"propagationPolicy": "Background"}
+                await alice.delete(f"{path}/{one['metadata']['name']}", gone)
         whole = json.loads(await alice.post(path + DRY, one))
     kind = KNOWN[plural]
     async with site.user(kind.controllers[0]) as operator:
