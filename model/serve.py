@@ -12,7 +12,8 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -21,12 +22,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
+from model.guard import TokenGuard
 from model.proto import predictor_pb2 as pb
 from model.proto.predictor_pb2_grpc import PredictorServicer, add_PredictorServicer_to_server
 from model.published import PublishedModel
 from model.registry import Loaded, Registry, RegistryError
 from model.schema import NAMES, SCHEMA_VERSION
 from model.snapshot import Floats
+from model.tls import ServedCertificate
 
 log = logging.getLogger("fairlane.predictor")
 
@@ -41,7 +44,11 @@ Context = Any
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Where to listen (port 0: any free one), where models come from, how often to look for a newer one."""
+    """Where to listen (port 0: any free one), where models come from, how often to look for a newer one.
+
+    Whoever asks must know `token`, unless it is empty. With `certificate` and
+    `key` (PEM files, read again when they change) it speaks TLS.
+    """
 
     registry: str
     host: str = "127.0.0.1"
@@ -49,6 +56,9 @@ class ServerSettings:
     poll_s: float = 10.0
     threads: int = 1
     workers: int = 2
+    token: str = field(default="", repr=False)
+    certificate: Path | None = None
+    key: Path | None = None
 
 
 class Answers(PredictorServicer):
@@ -177,31 +187,40 @@ class PredictorServer:
         self._health = HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._credentials: grpc.ServerCredentials | None = None
         self.port = 0
 
     async def start(self) -> None:
         """Listen, load the newest model if there is one, and look for newer ones from then on.
 
-        Raises OSError when the address can't be bound.
+        Raises OSError when the address can't be bound, or a certificate not be used.
         """
         options = [
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
             ("grpc.so_reuseport", 0),
         ]
-        server = self._server = grpc.aio.server(options=options)
+        guards = [TokenGuard(self._settings.token)] if self._settings.token else []
+        server = self._server = grpc.aio.server(options=options, interceptors=guards)
         add_PredictorServicer_to_server(self._answers, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         await self._tell_health()
         address = f"{self._settings.host}:{self._settings.port}"
         try:
-            self.port = server.add_insecure_port(address)
+            self.port = self._listen(server, address)
         except RuntimeError as error:
             raise OSError(f"can't listen on {address}: {error}") from error
         await self.look_for_newer()
         await server.start()
         self._watch = asyncio.create_task(self._keep_looking())
+
+    def _listen(self, server: grpc.aio.Server, address: str) -> int:
+        certificate, key = self._settings.certificate, self._settings.key
+        if certificate is None or key is None:
+            return int(server.add_insecure_port(address))
+        self._credentials = ServedCertificate(certificate, key).credentials()
+        return int(server.add_secure_port(address, self._credentials))
 
     async def stop(self) -> None:
         """Answer what was begun, then end."""

@@ -265,6 +265,15 @@ class PredictorSettings(Section):
     """How often the registry is looked at for a newer champion."""
     threads: PositiveInt = 1
     """Threads that one prediction may use; two predictions may run at once."""
+    certificate_file: Path | None = None
+    """PEM chain to speak TLS with, read again when it changes; with key_file."""
+    key_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _usable(self) -> PredictorSettings:
+        if bool(self.certificate_file) != bool(self.key_file):
+            raise ValueError("certificate_file and key_file go together")
+        return self
 
 
 class ProbeSettings(Section):
@@ -330,6 +339,8 @@ class Settings(Section):
     """`fairlane doctor` fails when an essential reading is missing for more than this share of the nodes."""
     predictor_address: str = ""
     """host:port of the predictor; empty: the analytic prior alone."""
+    predictor_ca_file: Path | None = None
+    """PEM bundle that signs the predictor's certificate, read again when it changes; empty: no TLS."""
     extender_url: str = ""
     """Base URL of the extender, as `fairlane doctor` reaches it."""
     recorder_url: str = ""

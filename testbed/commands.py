@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ def testbed() -> None:
     \b
     Examples:
       fairlane testbed up
-      export KUBECONFIG=$(fairlane testbed status -o json | jq -r .kubeconfig)
+      eval "$(fairlane testbed env)"
       fairlane testbed down
     """
 
@@ -144,6 +145,20 @@ def status(directory: Folder = None, output: Json = "table", kind: Kind = False)
             _print_status(cluster, states)
     if any(state.state == "died" for state in states):
         raise typer.Exit(1)
+
+
+@app.command()
+def env(directory: Folder = None) -> None:
+    """Print what a shell has to export so that kubectl and fairlane find the testbed.
+
+    \b
+    Example:
+      eval "$(fairlane testbed env)"
+    """
+    with _explained():
+        cluster = Cluster.attach(directory or default_directory())
+    for name, value in (("KUBECONFIG", cluster.kubeconfig), ("FAIRLANE_CONFIG", cluster.settings_file)):
+        print(f"export {name}={shlex.quote(str(value))}")
 
 
 @app.command()

@@ -99,7 +99,7 @@ def explain(
     try:
         receipt = _from_store(store, namespace, name, limit) if store else None
         receipt = receipt or asyncio.run(_from_recorder(url, settings, namespace, name, limit))
-        receipt = asyncio.run(_with_contributions(receipt, address))
+        receipt = asyncio.run(_with_contributions(receipt, address, settings))
     except (NotExplained, RecorderError, StoreError) as error:
         typer.echo(f"fairlane explain: {error}", err=True)
         raise typer.Exit(1) from error
@@ -168,7 +168,7 @@ def _unknown(namespace: str, name: str) -> str:
     )
 
 
-async def _with_contributions(receipt: Receipt, address: str) -> Receipt:
+async def _with_contributions(receipt: Receipt, address: str, settings: Settings) -> Receipt:
     """The receipt with what each reading of the chosen node did, or why that is not known."""
     chosen, decision = receipt.chosen, receipt.decision
     if chosen is None or decision is None:
@@ -179,7 +179,7 @@ async def _with_contributions(receipt: Receipt, address: str) -> Receipt:
         return _without(receipt, "the decision was made with another set of features")
     row = _row(chosen)
     try:
-        async with PredictionClient(address, deadline_s=5.0) as predictor:
+        async with PredictionClient.to(settings, 5.0, address) as predictor:
             answer = await predictor.predict(
                 [chosen.node], row[None, :], decision.job_class, contributions=True
             )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scheduler.cli.serving import load_settings, with_options
-from scheduler.config import ConfigError, PredictorSettings
+from scheduler.config import ConfigError, PredictorSettings, Settings
 from scheduler.structured_logs import set_up_logs
 
 if TYPE_CHECKING:
@@ -47,18 +47,41 @@ def predictor(
     published is taken. Options win over the settings file.
     """
     from model.registry import RegistryError
-    from model.serve import ServerSettings
 
     given = {"registry": registry, "host": host, "port": port, "reload_s": poll_s, "threads": threads}
     try:
         settings = with_options(load_settings("predictor", config), "predictor", given)
         set_up_logs(settings.log_format)
-        own = settings.predictor
-        serving = ServerSettings(own.registry, own.host, own.port, own.reload_s, own.threads)
-        asyncio.run(_serve(serving, own, port_file))
+        asyncio.run(_serve(server_settings(settings), settings.predictor, port_file))
     except (ConfigError, RegistryError, OSError) as error:
         typer.echo(f"fairlane predictor: {error}", err=True)
         raise typer.Exit(1) from error
+
+
+def server_settings(settings: Settings) -> ServerSettings:
+    """What the model server needs of the settings.
+
+    Raises:
+        ConfigError: others could reach it and there is no token.
+    """
+    from model.serve import ServerSettings
+    from scheduler.edge.http_server import is_loopback
+
+    own, token = settings.predictor, settings.token.get_secret_value()
+    if not token and not is_loopback(own.host):
+        raise ConfigError(
+            f"others could ask for predictions on {own.host}: set FAIRLANE_TOKEN, or listen on 127.0.0.1"
+        )
+    return ServerSettings(
+        own.registry,
+        own.host,
+        own.port,
+        own.reload_s,
+        own.threads,
+        token=token,
+        certificate=own.certificate_file,
+        key=own.key_file,
+    )
 
 
 async def _serve(settings: ServerSettings, own: PredictorSettings, port_file: Path | None) -> None:

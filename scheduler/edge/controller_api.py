@@ -10,8 +10,10 @@
     POST /v1/weights               {"user": U, "weight": 2.0}; null: the declared weight again
     POST /v1/gangs/UID/promote     before all others; it is charged like any other
     GET  /v1/status, /healthz, /readyz, /metrics
-What changes something needs the bearer token and leaves a Kubernetes event. A
-replica that does not lead passes requests about the queue on to the one that does.
+Everything under /v1 but the status needs the bearer token: it is about all users. (A user
+reads of his own in the conditions and annotations of his pods, which Kubernetes guards.) What
+changes something leaves a Kubernetes event. A replica that does not lead passes requests about
+the queue on to the one that does.
 """
 
 from __future__ import annotations
@@ -82,11 +84,12 @@ class ControllerApi:
             "/v1/gangs/{uid:path}/promote": self.promote,
         }
         routes = [
-            Route(path, self._by_leader(guarded(handler, self._token)), methods=["POST"])
-            for path, handler in acting.items()
+            Route(path, guarded(self._by_leader(handler), self._token), methods=[method])
+            for method, handlers in (("POST", acting), ("GET", reading))
+            for path, handler in handlers.items()
         ]
-        routes += [Route(path, self._by_leader(handler)) for path, handler in reading.items()]
-        routes += [Route("/v1/placement", self.tell_placement), *self._more]
+        placement = guarded(self.tell_placement, self._token)
+        routes += [Route("/v1/placement", placement), *self._more]
         routes += of_process(self._status, self._metrics, self._unready)
         return Starlette(routes=routes, exception_handlers={HTTPException: refused})  # type: ignore[dict-item]
 

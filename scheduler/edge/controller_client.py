@@ -16,7 +16,7 @@ class ControllerError(Exception):
 
 
 class ControllerClient:
-    """A controller at a base URL; `token` may be empty for reading."""
+    """A controller at a base URL; `token` may be empty where the controller asks for none."""
 
     def __init__(self, url: str, token: str = "") -> None:
         self._url, self._token = url.rstrip("/"), token

@@ -254,7 +254,7 @@ async def extender(settings: Settings) -> AsyncIterator[Extender]:
         kube = await stack.enter_async_context(KubeClient.connect(kubeconfig))
         predictor = recorder = None
         if settings.predictor_address:
-            client = PredictionClient(settings.predictor_address, settings.extender.predict_timeout_s)
+            client = PredictionClient.to(settings, settings.extender.predict_timeout_s)
             predictor = await stack.enter_async_context(client)
         if settings.recorder_url:
             token = settings.token.get_secret_value()

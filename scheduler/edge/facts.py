@@ -9,9 +9,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import aiohttp
-import grpc
 import msgspec
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from model.snapshot import EMPTY, TelemetrySnapshot
 from scheduler.config import Settings
@@ -188,18 +186,7 @@ async def _model(settings: Settings) -> tuple[CurrentModel | None, bool, str]:
     if not settings.predictor_address:
         return None, False, ""
     try:
-        async with PredictionClient(settings.predictor_address, _TIMEOUT_S) as client:
-            model = await client.current_model()
-        return model, await _serving(settings.predictor_address), ""
+        async with PredictionClient.to(settings, _TIMEOUT_S) as client:
+            return await client.current_model(), await client.is_serving(), ""
     except PredictionError as error:
         return None, False, str(error)
-
-
-async def _serving(address: str) -> bool:
-    try:
-        async with grpc.aio.insecure_channel(address) as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
-            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_TIMEOUT_S)
-            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-    except grpc.aio.AioRpcError:
-        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -47,15 +48,34 @@ def of_process(
 
 
 def guarded(handler: Handler, token: str) -> Handler:
-    """`handler` for those who know the token; for everybody where there is none."""
+    """`handler` for those who know the token; for everybody where there is none.
+
+    What only reads also takes it as the password of any user: browsers ask for
+    one and keep it, and so they could be made to send it by the page of
+    somebody else, which can do no harm where nothing is changed.
+    """
 
     async def checked(request: Request) -> Response:
-        given = request.headers.get("authorization", "").encode()
-        if token and not hmac.compare_digest(given, f"Bearer {token}".encode()):
-            raise HTTPException(401, "the bearer token is missing or wrong: set FAIRLANE_TOKEN")
+        given = _secret(request.headers.get("authorization", ""), request.method in ("GET", "HEAD"))
+        if token and not hmac.compare_digest(given.encode(), token.encode()):
+            why = "the bearer token is missing or wrong: set FAIRLANE_TOKEN"
+            raise HTTPException(401, why, {"WWW-Authenticate": 'Basic realm="Fairlane"'})
         return await handler(request)
 
     return checked
+
+
+def _secret(authorization: str, reads: bool) -> str:
+    """The token in a header; empty if there is none."""
+    scheme, _, given = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return given
+    if scheme.lower() != "basic" or not reads:
+        return ""
+    try:
+        return base64.b64decode(given, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def by_method(ways: dict[str, Handler]) -> Handler:
@@ -93,7 +113,9 @@ def json_answer(value: Any, status: int = 200) -> Response:
 
 async def refused(_request: Request, error: HTTPException) -> Response:
     """A refusal with its reason."""
-    return json_answer({"error": error.detail}, error.status_code)
+    answer = json_answer({"error": error.detail}, error.status_code)
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 import numpy as np
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from model.proto import predictor_pb2 as pb
 from model.proto.predictor_pb2_grpc import PredictorStub
 from model.schema import NAMES, SCHEMA_VERSION
 from model.snapshot import Floats
+from scheduler.config import Settings
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 """Largest message in either direction: 5,000 nodes with contributions are 4 MiB."""
@@ -23,7 +27,8 @@ _OPTIONS = (
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     # A predictor that comes back is found within about a second.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # How long one attempt may take, with its TLS handshake, on a machine that is busy.
+    ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 
@@ -66,13 +71,24 @@ class PredictionClient:
     """Asynchronous client of one model server; every call has a deadline.
 
     The channel is opened on first use and reconnects by itself. Every failure
-    is a `PredictionError`.
+    is a `PredictionError`. `token` may be empty where the server asks for none.
+    With `ca_file` (a PEM bundle, read again when it changes) it speaks TLS.
     """
 
-    def __init__(self, address: str, deadline_s: float = 1.0) -> None:
+    def __init__(
+        self, address: str, deadline_s: float = 1.0, token: str = "", ca_file: Path | None = None
+    ) -> None:
         self._address, self._deadline_s = address, deadline_s
+        self._ca_file, self._trusted = ca_file, b""
+        self._closing: set[asyncio.Task[None]] = set()
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._channel: grpc.aio.Channel | None = None
-        self._stub: Any = None
+
+    @classmethod
+    def to(cls, settings: Settings, deadline_s: float, address: str = "") -> Self:
+        """A client of the predictor that the settings name (or of the one at `address`)."""
+        token = settings.token.get_secret_value()
+        return cls(address or settings.predictor_address, deadline_s, token, settings.predictor_ca_file)
 
     async def __aenter__(self) -> Self:
         return self
@@ -97,29 +113,52 @@ class PredictionClient:
             contributions=contributions,
             job_class=job_class,
         )
-        return _checked(await self._call("Predict", request), len(names), contributions)
+        return _checked(await self._call(PredictorStub, "Predict", request), len(names), contributions)
 
     async def current_model(self) -> CurrentModel:
         """Which model answers at present."""
-        reply = await self._call("CurrentModel", pb.CurrentModelRequest())
+        reply = await self._call(PredictorStub, "CurrentModel", pb.CurrentModelRequest())
         about = (reply.schema_version, reply.trained_at_s, reply.examples, reply.problem)
         return CurrentModel(reply.model_version, *about)
 
+    async def is_serving(self) -> bool:
+        """What its health service says."""
+        reply = await self._call(health_pb2_grpc.HealthStub, "Check", health_pb2.HealthCheckRequest())
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
     async def close(self) -> None:
         """Close the channel; a later call opens it again."""
-        channel, self._channel, self._stub = self._channel, None, None
+        channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close(None)
+        await asyncio.gather(*self._closing)
 
-    async def _call(self, method: str, request: Any) -> Any:
-        if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self._address, options=_OPTIONS)
-            self._stub = PredictorStub(self._channel)  # type: ignore[no-untyped-call]
+    async def _call(self, stub: Any, method: str, request: Any) -> Any:
         try:
-            return await getattr(self._stub, method)(request, timeout=self._deadline_s)
+            call = getattr(stub(self._open()), method)
+            return await call(request, timeout=self._deadline_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             code = error.code().name
             raise PredictionError(f"predictor {self._address}: {code}: {error.details()}", code) from error
+        except OSError as error:
+            raise PredictionError(f"predictor {self._address}: its CA: {error}", "UNAVAILABLE") from error
+
+    def _open(self) -> grpc.aio.Channel:
+        """The channel; another one once other CAs are trusted: calls under way end on the one before."""
+        trusted = self._ca_file.read_bytes() if self._ca_file else b""
+        if self._channel is not None and trusted == self._trusted:
+            return self._channel
+        if self._channel is not None:
+            ending = asyncio.create_task(self._channel.close(self._deadline_s))
+            self._closing.add(ending)
+            ending.add_done_callback(self._closing.discard)
+        self._trusted = trusted
+        if trusted:
+            credentials = grpc.ssl_channel_credentials(trusted)
+            self._channel = grpc.aio.secure_channel(self._address, credentials, options=_OPTIONS)
+        else:
+            self._channel = grpc.aio.insecure_channel(self._address, options=_OPTIONS)
+        return self._channel
 
 
 def _checked(reply: Any, rows: int, contributions: bool) -> Predictions:

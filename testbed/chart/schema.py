@@ -18,14 +18,14 @@ FILE = Path(__file__).with_name("values.schema.yaml")
 CHARTS_OWN = {
     "": (
         *("kubeconfig", "token", "token_file", "admission"),
-        *("predictor_address", "extender_url", "recorder_url", "controller_url"),
+        *("predictor_address", "predictor_ca_file", "extender_url", "recorder_url", "controller_url"),
     ),
     # secrets do not belong into a ConfigMap: scheduler.prometheusSecret brings them as files
     "PrometheusSettings": ("bearer_token", "password"),
     "ExtenderSettings": ("host", "port", "metrics_host", "metrics_port", "prefix"),
     "RecorderSettings": ("host", "port", "store_url"),
     "ControllerSettings": ("host", "port", "url", "name", "namespace", "scheduler_name"),
-    "PredictorSettings": ("host", "port", "metrics_host", "metrics_port", "registry"),
+    "PredictorSettings": ("host", "port", "metrics_host", "metrics_port", "registry", "certificate_file", "key_file"),
     "ProbeSettings": ("host", "port", "metrics_port", "ca_file", "certificate_file", "key_file"),
 }
 """Settings, by section, that the chart sets or has other values for."""

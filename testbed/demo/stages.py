@@ -168,7 +168,8 @@ class Demo:
     async def _await_model(self) -> None:
         """Wait until the predictor has swapped in the model that was just trained."""
         deadline_s, version = time.monotonic() + SWAP_S_MAX, ""
-        async with PredictionClient(self._settings()["predictor_address"]) as predictor:
+        settings = self._settings()
+        async with PredictionClient(settings["predictor_address"], token=settings["token"]) as predictor:
             while not version:
                 try:
                     version = (await predictor.current_model()).version

@@ -44,6 +44,7 @@ EVERYTHING["scheduler"] = {
     "nodeSelector": {"pool": "infra"},
     "affinity": {"nodeAffinity": {}},
 }
+EVERYTHING["predictor"] = {"replicas": 2, "certificateSecret": "predictor-certificate"}
 VARIANTS: dict[str, tuple[Object, Any, tuple[str, ...]]] = {
     "defaults": ({}, NEWEST, MONITORING),
     "no Prometheus operator": ({}, NEWEST, ()),

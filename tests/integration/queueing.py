@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+import yaml
 
 from scheduler.edge.kube import STRATEGIC_PATCH, KubeClient, KubeError, Listed
 from testbed.cluster import Cluster
@@ -251,17 +252,20 @@ async def jobs_on(cluster: Cluster) -> AsyncIterator[Jobs]:
             await jobs.delete_all()
 
 
-def ask(cluster: Cluster, path: str, process: str = "controller") -> Any:
-    """GET of the controller's API; None while it does not answer."""
-    return _ask(f"{cluster.layout.url(process)}{path}")
-
-
-def _ask(url: str) -> Any:
+def ask(cluster: Cluster, path: str, port: int = 0) -> Any:
+    """GET of the controller's API (of the replica on `port`) by our token; None while it does not answer."""
+    url = f"http://127.0.0.1:{port}" if port else cluster.layout.url("controller")
+    request = urllib.request.Request(url + path, headers={"Authorization": f"Bearer {token_of(cluster)}"})
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
     except OSError:
         return None
+
+
+def token_of(cluster: Cluster) -> str:
+    """What Fairlane's own processes on this testbed share."""
+    return str(yaml.safe_load(cluster.settings_file.read_text())["token"])
 
 
 def received(cluster: Cluster) -> dict[str, float]:

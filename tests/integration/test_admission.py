@@ -181,6 +181,23 @@ async def test_only_the_controller_releases(
     assert given(released, "receipt") == "head of the queue"
 
 
+@pytest.mark.parametrize("body", [{"schedulerName": "fairlane"}, {}])
+async def test_only_the_controller_writes_a_receipt(
+    admission: Installed, alice: KubeClient, body: Object
+) -> None:
+    """After a restart the queue believes it, also of a pod that never waited."""
+    assert told.RECEIPT_FORGED in await refused(alice.post(TEAM, pod({"receipt": "{}"}, **body)))
+    made = await create(alice, pod(**body))
+    receipt = {"metadata": {"annotations": {"fairlane.dev/receipt": "{}"}}}
+    for resource in ("", "/status"):
+        at = f"{TEAM}/{made['metadata']['name']}{resource}"
+        assert told.RECEIPT_FORGED in await refused(alice.patch(at, receipt))
+    async with admission.user(CONTROLLER) as controller:
+        await controller.patch(at, receipt)
+    forgotten = {"metadata": {"annotations": {"fairlane.dev/receipt": None}}}
+    assert told.RECEIPT_FORGED in await refused(alice.patch(at, forgotten))
+
+
 @pytest.mark.parametrize("resource", ["", "/status"])
 @pytest.mark.parametrize("stamp", ["eve", None])
 async def test_nobody_changes_a_stamp(

@@ -16,8 +16,7 @@ from typing import Any
 
 import msgspec
 import pytest
-import yaml
-from queueing import LEASE_S, RECEIPT, Jobs, ask, jobs_on, received, small_cluster
+from queueing import LEASE_S, RECEIPT, Jobs, ask, jobs_on, received, small_cluster, token_of
 
 from testbed.cluster import Cluster
 
@@ -192,7 +191,7 @@ async def test_the_ledger_is_what_really_ran_also_when_those_who_look_were_held_
 async def test_pause_weight_and_promotion_by_hand_are_obeyed_and_leave_events(
     jobs: Jobs, cluster: Cluster
 ) -> None:
-    token = yaml.safe_load(cluster.settings_file.read_text())["token"]
+    token = token_of(cluster)
     assert _post(cluster, "/v1/pause", token="wrong")[0] == 401
     assert _post(cluster, "/v1/pause", token=token)[0] == 200
     names = [await jobs.submit("alice", run_s=0.2) for _ in range(2)]
@@ -338,12 +337,7 @@ def _second(cluster: Cluster, name: str = "controller-2") -> tuple[str, ...]:
 
 
 def _of_second(cluster: Cluster, path: str) -> Any:
-    port = cluster.layout.file("controller-2.port").read_text().strip()
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-            return json.load(answer)
-    except OSError:
-        return None
+    return ask(cluster, path, int(cluster.layout.file("controller-2.port").read_text()))
 
 
 def _post(cluster: Cluster, path: str, body: Any = None, token: str = "") -> tuple[int, Any]:

@@ -45,7 +45,8 @@ class Running:
         """Start it, wait until it listens, and return its address."""
         port_file = self.folder / "port"
         port_file.unlink(missing_ok=True)
-        options = ["--registry", self.registry.url, "--port", str(self._port), "--port-file", str(port_file)]
+        options = ["--registry", self.registry.url, "--host", "127.0.0.1", "--port", str(self._port)]
+        options += ["--port-file", str(port_file)]
         command = [sys.executable, "-m", "scheduler.cli.main", "predictor", *options, "--poll-s", "0.1"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stderr=log, stdout=log)

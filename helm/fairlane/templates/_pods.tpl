@@ -143,12 +143,20 @@ it hangs, who asks goes on without it until it is started anew.
   {{- if .Values.scheduler.prometheusSecret }}
   - {name: prometheus, mountPath: /etc/fairlane/prometheus, readOnly: true}
   {{- end }}
+  {{- if .Values.predictor.certificateSecret }}
+  - {name: certificate, mountPath: /etc/fairlane-certificate, readOnly: true}
+  {{- end }}
 {{- end }}
 
 {{- define "fairlane.extenderVolumes" -}}
 {{- with .Values.scheduler.prometheusSecret }}
 - name: prometheus
   secret: {secretName: {{ . }}}
+{{- end }}
+{{- with .Values.predictor.certificateSecret }}
+# whom to trust; not the key
+- name: certificate
+  secret: {secretName: {{ . }}, items: [{key: ca.crt, path: ca.crt}]}
 {{- end }}
 {{- end }}
 

@@ -17,6 +17,7 @@ from scheduler.core.admission.rules import (
     ENABLED_LABEL,
     GATE,
     QUEUE,
+    RECEIPT,
     STAMP,
     Rules,
 )
@@ -26,7 +27,9 @@ NOT_A_NODE = "!('system:nodes' in request.userInfo.?groups.orValue([]))"
 ENABLED = f"namespaceObject.metadata.?labels[?'{ENABLED_LABEL}'].orValue('') == 'true'"
 ANNOTATIONS = "object.metadata.?annotations.orValue({})"
 ANNOTATIONS_BEFORE = "oldObject.metadata.?annotations.orValue({})"
-BINDING_STAMPED = f"'{STAMP}' in {ANNOTATIONS}"
+RECEIPT_GIVEN = f"'{RECEIPT}' in {ANNOTATIONS}"
+BINDING_STAMPED = f"'{STAMP}' in {ANNOTATIONS} || {RECEIPT_GIVEN}"
+RECEIPT_KEPT = f"{ANNOTATIONS}[?'{RECEIPT}'] == {ANNOTATIONS_BEFORE}[?'{RECEIPT}']"
 
 
 def text(value: str) -> str:
@@ -70,9 +73,13 @@ def claims(annotations: str) -> str:
 
 
 def pod_touched(rules: Rules) -> str:
-    """Whether a change of a pod is one that could be refused: of our annotations, or a release by hand."""
+    """Whether a change of a pod is one that could be refused: of our annotations, or a release by hand.
+
+    What the controller itself does when it releases is not: it must not wait for a webhook.
+    """
     keys = [one.annotation for one in annotation_rules(rules)]
-    by_hand = f"{CALLER} != {text(rules.controller)} && {gated('oldObject')} && !{gated('object')}"
+    released = f"{gated('oldObject')} && !{gated('object')}"
+    by_hand = f"{CALLER} != {text(rules.controller)} && (({released}) || !({RECEIPT_KEPT}))"
     return (
         f"({texts([STAMP, *keys])}.exists(key, {ANNOTATIONS}[?key] != {ANNOTATIONS_BEFORE}[?key])) || "
         f"({by_hand})"

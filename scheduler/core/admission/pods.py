@@ -21,6 +21,8 @@ from scheduler.core.admission.rules import (
     NOT_RENAMED,
     NOT_STAMPED,
     QUEUE,
+    RECEIPT,
+    RECEIPT_FORGED,
     RELEASED_BY_HAND,
     STAMP,
     STAMP_CHANGED,
@@ -106,6 +108,8 @@ def _refusal(made: _Creation) -> str:
         return NOT_A_SUBMITTER + caller.name
     if made.waits and made.spec.get("nodeName"):
         return NAMES_A_NODE
+    if RECEIPT in made.annotations:
+        return RECEIPT_FORGED
     if made.trusted or not made.joins:
         return ""  # a template was judged when it was written
     return complaint(made.annotations, {}, made.rules.scheduler_name)
@@ -149,6 +153,8 @@ def pod_changed(now: Fields, before: Fields, caller: Caller, rules: Rules) -> Ve
             return Verdict(refusal=fixed(annotation))
     if is_gated(before) and not is_gated(now) and not is_controller:
         return Verdict(refusal=RELEASED_BY_HAND)
+    if annotations_of(now).get(RECEIPT) != annotations_of(before).get(RECEIPT) and not is_controller:
+        return Verdict(refusal=RECEIPT_FORGED)
     if STAMP not in annotations_of(before):
         return Verdict()
     return Verdict(refusal=complaint(annotations_of(now), annotations_of(before), rules.scheduler_name))
@@ -156,7 +162,8 @@ def pod_changed(now: Fields, before: Fields, caller: Caller, rules: Rules) -> Ve
 
 def pod_bound(binding: Fields) -> Verdict:
     """Admission of a binding: the API server copies its annotations onto the pod."""
-    return Verdict(refusal=BOUND_WITH_STAMP if STAMP in annotations_of(binding) else "")
+    carries = not annotations_of(binding).keys().isdisjoint((STAMP, RECEIPT))
+    return Verdict(refusal=BOUND_WITH_STAMP if carries else "")
 
 
 def annotations_of(whole: Fields) -> Labels:

@@ -19,6 +19,7 @@ from scheduler.core.admission.rules import (
     NOT_RENAMED,
     NOT_STAMPED,
     QUEUE,
+    RECEIPT_FORGED,
     RELEASED_BY_HAND,
     STAMP,
     STAMP_CHANGED,
@@ -180,6 +181,7 @@ def _pods_checked(rules: Rules) -> Object:
         _check_caller("variables.stamp == '' || variables.stamp == variables.user", FORGED),
         _check_caller("variables.behalf == '' || variables.trusted || variables.submitter", NOT_A_SUBMITTER),
         _check("!variables.waits || object.spec.?nodeName.orValue('') == ''", NAMES_A_NODE),
+        _check(f"!({cel.RECEIPT_GIVEN})", RECEIPT_FORGED),
         *_annotation_checks(rules, "variables.annotations", "{}", "variables.trusted || !variables.joins"),
         _check("!variables.waits || variables.gated", NOT_GATED),
         _check(f"!variables.ours || object.spec.?schedulerName.orValue('') == {name}", NOT_RENAMED),
@@ -216,6 +218,7 @@ def _pods_guarded(rules: Rules) -> Object:
         checks.append(_check(_unchanged(annotation) + unless, fixed(annotation)))
     released = f"!{cel.gated('oldObject')} || {cel.gated('object')} || variables.controller"
     checks.append(_check(released, RELEASED_BY_HAND))
+    checks.append(_check(f"{cel.RECEIPT_KEPT} || variables.controller", RECEIPT_FORGED))
     checks += _annotation_checks(
         rules, "variables.now", "variables.before", f"!('{STAMP}' in variables.before)"
     )

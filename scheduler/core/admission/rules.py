@@ -14,6 +14,7 @@ BEHALF = PREFIX + "on-behalf-of"
 ASKED_SCHEDULER = PREFIX + "scheduler-name"
 QUEUE = PREFIX + "queue-name"
 GATE = PREFIX + "queue"
+RECEIPT = PREFIX + "receipt"
 ENABLED_LABEL = PREFIX + "enabled"
 
 FORGED = (
@@ -43,7 +44,9 @@ RELEASED_BY_HAND = (
 STAMP_CHANGED = f"{STAMP} is set when a pod is created and cannot be changed"
 FIXED_AT_CREATION = (BEHALF, ASKED_SCHEDULER, QUEUE)
 """Annotations of a pod that only count when it is created; the controller may change the last two."""
-BOUND_WITH_STAMP = f"a binding must not carry {STAMP}: it would overwrite the pod's"
+BOUND_WITH_STAMP = f"a binding must not carry {STAMP} or {RECEIPT}: it would overwrite the pod's"
+RECEIPT_FORGED = f"{RECEIPT} is written by the Fairlane controller when it releases a pod: leave it out"
+"""After a restart the queue reads there what a gang was charged."""
 
 
 def fixed(annotation: str) -> str:

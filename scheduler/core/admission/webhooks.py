@@ -59,7 +59,7 @@ def webhook_configurations(
 
 def _written(rules: Rules) -> Iterable[tuple[str, list[Object], str, list[str]]]:
     """Name, what is matched, whether it asks by itself, further conditions."""
-    asks = f"{cel.asks_by_itself(rules)} || {cel.claims(cel.ANNOTATIONS)}"
+    asks = f"{cel.asks_by_itself(rules)} || {cel.claims(cel.ANNOTATIONS)} || {cel.RECEIPT_GIVEN}"
     yield "pods", [POD_CREATED], asks, [cel.NOT_A_NODE]
     for name, kinds in by_places(rules.kinds):
         asks = cel.templates_ask(rules, kinds[0])
