@@ -118,16 +118,16 @@ def _plans(facts: Facts, status: Mapping[str, Any]) -> Findings:
     last_s = status.get("last_plan_s") or 0.0
     recent = facts.last_bound_s > facts.now_s - _JUST_NOW_S
     if recent and facts.last_bound_s > last_s + _CALL_SLACK_S:
-        asked = f"last asked for a plan {_ago(facts.now_s - last_s)}" if last_s else "never asked for one"
-        yield _problem(
+        asked = f"last asked for a plan {ago(facts.now_s - last_s)}" if last_s else "never asked for one"
+        yield problem(
             "controller",
-            f"A pod of ours was bound {_ago(facts.now_s - facts.last_bound_s)} without a plan: the controller"
+            f"A pod of ours was bound {ago(facts.now_s - facts.last_bound_s)} without a plan: the controller"
             f" {asked}.",
             "See `hints` in the controller's /v1/status: extender_url must be reachable from the controller.",
         )
     else:
-        when = f", the last {_ago(facts.now_s - last_s)}" if last_s else ""
-        yield _ok("controller", f"{status.get('planned', 0)} pods were planned at their release{when}.")
+        when = f", the last {ago(facts.now_s - last_s)}" if last_s else ""
+        yield ok("controller", f"{status.get('planned', 0)} pods were planned at their release{when}.")
 
 
 def extender_refusals(facts: Facts) -> Findings:

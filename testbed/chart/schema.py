@@ -25,7 +25,15 @@ CHARTS_OWN = {
     "ExtenderSettings": ("host", "port", "metrics_host", "metrics_port", "prefix"),
     "RecorderSettings": ("host", "port", "store_url"),
     "ControllerSettings": ("host", "port", "url", "name", "namespace", "scheduler_name"),
-    "PredictorSettings": ("host", "port", "metrics_host", "metrics_port", "registry", "certificate_file", "key_file"),
+    "PredictorSettings": (
+        "host",
+        "port",
+        "metrics_host",
+        "metrics_port",
+        "registry",
+        "certificate_file",
+        "key_file",
+    ),
     "ProbeSettings": ("host", "port", "metrics_port", "ca_file", "certificate_file", "key_file"),
 }
 """Settings, by section, that the chart sets or has other values for."""
