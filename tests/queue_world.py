@@ -182,7 +182,7 @@ class World:
             self._at(self.now_s, lambda: self._handle(GangWithdrawn(action.uid)))
             return None
         if self._unlucky(0.3):
-            self._plan_elsewhere(action.uid)
+            self._plan_elsewhere(action)
         wanted = [uid for uid in action.pods if uid in real.pods]
         count = self.dice.randint(0, len(wanted)) if self._unlucky(0.25) else len(wanted)
         for uid in wanted[:count]:
@@ -197,16 +197,16 @@ class World:
             self._at(self.now_s + 0.01, lambda: self._handle(answer))
         return None
 
-    def _plan_elsewhere(self, uid: str) -> None:
+    def _plan_elsewhere(self, action: ReleaseGang) -> None:
         """Somebody advises any nodes that have room, at once or when it may be gone."""
-        asked = self.keeper.room_of([uid])
+        asked = self.keeper.room_of({action.uid: action.pods})
         room, nodes = RoomLeft(asked), {}
         for pod in asked.pods:
             if candidates := room.candidates(pod.shape):
                 nodes[pod.uid] = self.dice.choice(candidates)
                 room.take(pod.shape, nodes[pod.uid])
         late_s = self.dice.choice([0.0, 0.0, 0.5, 30.0])
-        self._at(self.now_s + late_s, lambda: self._handle(Planned(uid, nodes)))
+        self._at(self.now_s + late_s, lambda: self._handle(Planned(action.uid, nodes)))
 
     def _delete(self, action: DeletePods) -> None:
         """The owner makes deleted pods again, with closed gates."""

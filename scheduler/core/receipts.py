@@ -192,7 +192,7 @@ def _at_release(receipt: Receipt, decision: DecisionSummary) -> str:
         )
     explored = " to explore" if decision.explored else ""
     margin = "" if decision.explored else _margin(receipt)
-    return f"The pod runs on {where}, as planned{explored} when it was released{_time(receipt)}{margin}."
+    return f"The pod runs on {where}, as planned at its release{explored}: predicted{_time(receipt)}{margin}."
 
 
 def _without_decision(outcome: Outcome | None) -> str:

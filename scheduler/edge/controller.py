@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -297,9 +297,9 @@ class Term:
             told = release_sentence(action, self.hints.said_of(action.uid))
             self.announcements.of_pod(action.pods[0], "Released", told)
 
-    def _room_of(self, uids: Iterable[str]) -> PlanRequest:
+    def _room_of(self, wanted: Mapping[str, Collection[str]]) -> PlanRequest:
         assert self.keeper is not None
-        return self.keeper.room_of(uids)
+        return self.keeper.room_of(wanted)
 
     def _answer(self, event: Event) -> None:
         self.tell([event])

@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -67,13 +67,13 @@ class HintStats:
 class Hints:
     """Plans of gangs that are being released; with an empty `url` there are none.
 
-    `room_of` tells what is free for the pods of these gangs, `tell` is called with where they are expected.
+    `room_of` tells what is free for these pods, by gang, `tell` is called with where they are expected.
     """
 
     def __init__(
         self,
         url: str,
-        room_of: Callable[[Iterable[str]], PlanRequest],
+        room_of: Callable[[Mapping[str, Collection[str]]], PlanRequest],
         tell: Callable[[Event], None],
         timeout_s: float,
     ) -> None:
@@ -133,7 +133,7 @@ class Hints:
         return some
 
     async def _ask(self, session: aiohttp.ClientSession, some: list[_Wish]) -> None:
-        room = self._room_of(wish.action.uid for wish in some)
+        room = self._room_of({wish.action.uid: wish.action.pods for wish in some})
         try:
             plans = await self._request(session, room) if room.pods else {}
         except PlanError as error:

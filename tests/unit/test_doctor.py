@@ -131,6 +131,11 @@ def test_all_is_well() -> None:
         ),
         (with_extender(unready="no nodes listed"), "not ready: no nodes listed", "findings"),
         (with_extender(last_call_s=None), "without asking the extender, which it never asked", "urlPrefix"),
+        (
+            with_settings(controller=SETTINGS.controller.model_copy(update={"placement": "hint"})),
+            "without a plan: the controller never asked for one",
+            "must be reachable from the controller",
+        ),
         (with_extender(last_call_s=NOW_S - 300), "which it last asked 5 minutes ago", "nodeCacheCapable"),
         (with_extender(telemetry_failure="Prometheus at x: down."), "no new telemetry", "prometheus.url"),
         (with_extender(epoch_age_s=200.0), "is 200 s old", "epoch_s"),

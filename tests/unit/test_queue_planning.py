@@ -39,8 +39,13 @@ def release(keeper: Gatekeeper, uid: str, *shapes: Shape) -> ReleaseGang | None:
     return next((action for action in actions if isinstance(action, ReleaseGang)), None)
 
 
+def asked_for(keeper: Gatekeeper, *uids: str) -> PlanRequest:
+    found = [receipt for uid in uids if (receipt := keeper.explain(uid)) is not None]
+    return keeper.room_of({receipt.uid: receipt.pods for receipt in found})
+
+
 def room(keeper: Gatekeeper, *uids: str) -> dict[str, float]:
-    asked = keeper.room_of(uids)
+    asked = asked_for(keeper, *uids)
     return {name: free["cpu"] for name, free in zip(asked.nodes, asked.free, strict=True)}
 
 
@@ -52,11 +57,19 @@ def test_who_plans_is_told_the_room_as_if_the_gang_were_nowhere() -> None:
     assert room(keeper, "mine", "other") == {"a": 2.0, "b": 4.0}
 
 
+def test_only_the_pods_that_are_being_released_are_planned() -> None:
+    keeper = keeper_of(a=2.0, b=4.0)
+    release(keeper, "mine", ONE, ONE)
+    asked = keeper.room_of({"mine": ("mine.1", "unknown"), "nobody": ("x",)})
+    assert [pod.uid for pod in asked.pods] == ["mine.1"]
+    assert dict(zip(asked.nodes, (free["cpu"] for free in asked.free), strict=True)) == {"a": 1.0, "b": 4.0}
+
+
 def test_nodes_that_the_shape_is_not_allowed_on_are_not_told() -> None:
     keeper = keeper_of(a=2.0, b=2.0)
     picky = Shape((("cpu", 1.0),), affinity=((Requirement("name", "In", ("b",)),),))
     release(keeper, "mine", picky, ONE)
-    asked = keeper.room_of(["mine"])
+    asked = asked_for(keeper, "mine")
     allowed = [[asked.nodes[at] for at in shape.allowed] for shape in asked.shapes]
     assert allowed == [["b"], ["a", "b"]]
 
@@ -89,7 +102,7 @@ def test_a_plan_for_a_pod_that_has_its_node_already_moves_nothing() -> None:
     keeper.handle(PodStarted("mine", "mine.0", "a"), 1.0)
     keeper.handle(Planned("mine", {"mine.0": "b"}), 1.0)
     keeper.handle(Planned("nobody", {"x": "b"}), 1.0)
-    assert keeper.room_of(["mine"]).pods == []
+    assert asked_for(keeper, "mine").pods == []
     found = release(keeper, "next", Shape((("cpu", 2.0),)))
     assert found is not None
     assert found.receipt.placement == {"next.0": "b"}

@@ -51,6 +51,23 @@ def test_a_pod_that_waits_is_told_with_the_recommendation() -> None:
     assert sentence(told(None)).startswith("The pod is not bound yet; Fairlane recommended a")
 
 
+def test_a_placement_planned_at_release_is_told_as_such() -> None:
+    assert sentence(told(at_release=True)) == (
+        "The pod runs on a, as planned at its release: predicted at 10 s (9.0 s to 11 s), "
+        "10% ahead of the next of 4 candidates."
+    )
+    assert "runs on b although it was planned on a when it was released" in sentence(
+        told("b", at_release=True)
+    )
+    assert sentence(told(None, at_release=True)).startswith("The pod is not bound yet; it was planned on a")
+    record = silent_record(
+        a_pod(), Moment("d", 1.0, 0.1, 0, 0.0, Fallback.STALE_TELEMETRY, 3, at_release=True)
+    )
+    assert "no hint was written when it was released, because the telemetry was too old" in sentence(
+        receipt_of(an_outcome(), record, None, 10)
+    )
+
+
 @pytest.mark.parametrize("reason", [reason for reason in Fallback if reason])
 def test_every_fallback_has_its_words(reason: Fallback) -> None:
     record = silent_record(a_pod(), Moment("d", 1.0, 0.1, 0, 0.0, reason, 3))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from scheduler.core.plans import PlanRequest
@@ -118,9 +118,9 @@ class Gatekeeper:
         record = self._book.gangs.get(uid)
         return record.estimate if record is not None else None
 
-    def room_of(self, uids: Iterable[str]) -> PlanRequest:
-        """What is free for the pods of these released gangs that have no node yet; see `planning`."""
-        return planning.room_of(self._book, uids)
+    def room_of(self, wanted: Mapping[str, Collection[str]]) -> PlanRequest:
+        """What is free for these pods, by the uid of their released gang; see `planning`."""
+        return planning.room_of(self._book, wanted)
 
     def photograph(self, most: int) -> Photograph:
         """A bounded copy with the first `most` waiting gangs, to be run forward elsewhere."""

@@ -7,7 +7,7 @@ says comes back as `Planned`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from scheduler.core.plans import PlanPod, PlanRequest, PlanShape
 from scheduler.core.queue.book import Book
@@ -17,12 +17,17 @@ from scheduler.core.queue.gangs import GangRecord
 from scheduler.core.queue.resources import fits
 
 
-def room_of(book: Book, uids: Iterable[str]) -> PlanRequest:
-    """What is free if the pods of these released gangs that have no node yet were nowhere; and those pods.
+def room_of(book: Book, wanted: Mapping[str, Collection[str]]) -> PlanRequest:
+    """What is free if these pods (by the uid of their released gang) were nowhere; and those pods.
 
-    Left out are pods that no room is kept for, and nodes on which none of them fits.
+    Left out are pods that have a node or that no room is kept for, and nodes on which none of them fits.
     """
-    pods = [pod for uid in uids if (record := book.gangs.get(uid)) for pod in movable(book, record)]
+    pods = [
+        pod
+        for gang, uids in wanted.items()
+        if (record := book.gangs.get(gang)) is not None
+        for pod in movable(book, record, uids)
+    ]
     trial = Trial(book.capacity)
     for pod in pods:
         trial.give_back(pod.uid)
@@ -39,10 +44,11 @@ def room_of(book: Book, uids: Iterable[str]) -> PlanRequest:
     )
 
 
-def movable(book: Book, record: GangRecord) -> Iterator[GangPod]:
-    """Pods of a released gang that have no node yet, and that room is kept for."""
-    for uid in record.pods if record.released else ():
-        if uid not in record.started and uid not in record.ended and book.capacity.node_of(uid):
+def movable(book: Book, record: GangRecord, uids: Iterable[str]) -> Iterator[GangPod]:
+    """Which of these pods of a released gang have no node yet, and room kept for them."""
+    for uid in uids if record.released else ():
+        known = uid in record.pods and uid not in record.started and uid not in record.ended
+        if known and book.capacity.node_of(uid):
             yield record.pods[uid]
 
 
@@ -50,8 +56,7 @@ def planned(book: Book, event: Planned) -> None:
     """Keep the room of the gang on these nodes instead, if all of it fits there by now."""
     record = book.gangs.get(event.uid)
     if record is not None:
-        moved = [(pod, event.nodes[pod.uid]) for pod in movable(book, record) if pod.uid in event.nodes]
-        book.capacity.move(moved)
+        book.capacity.move([(pod, event.nodes[pod.uid]) for pod in movable(book, record, event.nodes)])
 
 
 def _hosts(book: Book, trial: Trial, shape: Shape, kept: set[str]) -> list[str]:
