@@ -264,7 +264,7 @@ async def test_the_predictor_predicts_or_refuses(
 
 def _check_refusal(number: int, error: grpc.aio.AioRpcError) -> None:
     expected = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION}
-    garbled = error.code() is grpc.StatusCode.INTERNAL and "deserializing" in str(error.details())
+    garbled = "Error parsing message" in str(error.details())  # no protobuf: gRPC itself says so, as UNKNOWN
     assert garbled or error.code() in expected, (number, error.code(), error.details())
     assert error.details(), number
 

@@ -54,7 +54,7 @@ ENVIRONMENT = {
 }
 
 
-@pytest.mark.parametrize("count", counts(300, 20_000))
+@pytest.mark.parametrize("count", counts(100, 20_000))
 def test_settings_are_taken_or_told_what_is_wrong_with_them(tmp_path: Path, count: int) -> None:
     file, seen = tmp_path / "fairlane.yaml", {True: 0, False: 0}
     told: set[str] = set()
