@@ -1,4 +1,4 @@
-"""/healthz says that a process answers, /readyz whether it can do its work: seen by breaking what it needs."""
+"""/healthz says that a process answers, /readyz whether it can do its work: what it needs is broken."""
 
 from __future__ import annotations
 
