@@ -43,15 +43,11 @@ def test_the_scripts_are_those_of_the_package() -> None:
         assert f'{name} = "{target}"' in project
 
 
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [("sup", {"support-bundle"}), ("queue --us", {"--user"}), ("queue -o ", {"text", "json"})],
-)
-def test_bash_completes_commands_options_and_choices(
+@pytest.mark.parametrize(("words", "offered"), [("sup", {"support-bundle"}), ("queue --us", {"--user"})])
+def test_bash_completes_commands_and_options(
     words: str, offered: set[str], environment: dict[str, str]
 ) -> None:
-    typed = words.split(" ")
-    script = COMPLETED % (" ".join(word or "''" for word in typed), len(typed))
+    script = COMPLETED % (words, len(words.split()))
     told = subprocess.run(
         ["bash", "--norc", "-c", script], env=environment, capture_output=True, text=True, check=True
     )
