@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from real_prometheus import binary
 
+pytestmark = pytest.mark.timeout(600)
 FORMS = {
     "fairlane": "scheduler.cli.main:main",
     "kubectl-fairlane": "scheduler.cli.plugin:main",

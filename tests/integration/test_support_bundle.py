@@ -16,6 +16,7 @@ import yaml
 from test_doctor_command import Answers, answers, kubeconfig, node
 
 __all__ = ["answers"]
+pytestmark = pytest.mark.timeout(600)
 NAMESPACE = "fairlane-system"
 PLANTED = {
     "token": "planted-shared-token-1",
@@ -86,7 +87,7 @@ def installation(answers: Answers, tmp_path: Path) -> tuple[Path, dict[str, str]
 def run(installation: tuple[Path, dict[str, str]], *words: str) -> subprocess.CompletedProcess[str]:
     folder, environment = installation
     argv = [sys.executable, "-m", "scheduler.cli.main", *words, "--config", str(folder / "fairlane.yaml")]
-    return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=170)
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=500)
 
 
 def test_no_planted_secret_is_in_the_bundle_and_what_is_left_out_is_said(
