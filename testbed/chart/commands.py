@@ -21,7 +21,7 @@ there as soon as the package is installed; options of kubectl come first:
 `kubectl fairlane -n fairlane-system status`.
 
 Completion: `fairlane --install-completion` once for the shell in use (bash, zsh, fish), or, for this session,
-`source <(fairlane --show-completion bash)`. kubectl's own completion completes `kubectl fairlane` too.
+`eval "$(_FAIRLANE_COMPLETE=source_bash fairlane)"`. kubectl's own completion knows `kubectl fairlane` too.
 
 Exit codes, unless it is said otherwise: 0 done, 1 failed, 2 a mistake in the call or the settings.
 """

@@ -1,0 +1,82 @@
+"""/healthz says that a process answers, /readyz whether it can do its work: what it needs is broken."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from placing import train
+from real_prometheus import eventually, free_port
+
+from testbed.cluster import Cluster
+
+pytestmark = pytest.mark.timeout(900)
+WITHIN_S = 200.0
+"""Ample: how fast the machine is must not matter."""
+
+
+def told(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+@contextmanager
+def serving(name: str, folder: Path, settings: dict[str, Any], *more: str) -> Iterator[None]:
+    """A process of ours, on its own."""
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    argv = [sys.executable, "-m", "scheduler.cli.main", name, "--config", str(file), "--port", "0", *more]
+    process = subprocess.Popen(argv)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def test_the_predictor_is_ready_once_it_has_a_model(tmp_path: Path) -> None:
+    port, registry = free_port(), tmp_path / "registry"
+    own = {"metrics_host": "127.0.0.1", "metrics_port": port, "registry": str(registry), "reload_s": 0.5}
+    with serving("predictor", tmp_path, {"predictor": {**own, "host": "127.0.0.1"}}):
+        assert eventually(lambda: told(port, "/healthz") == (200, "ok\n"), WITHIN_S)
+        status, why = told(port, "/readyz")
+        assert (status, "no model was published yet" in why) == (503, True)
+        assert "fairlane_predictor_serving 0.0" in told(port, "/metrics")[1]
+        train(tmp_path / "examples.parquet", registry)
+        assert eventually(lambda: told(port, "/readyz") == (200, "ready\n"), WITHIN_S)
+        metrics = told(port, "/metrics")[1]
+        assert "fairlane_predictor_model_examples 160.0" in metrics
+        assert told(port, "/scheduler/prioritize")[0] == 404
+
+
+@pytest.mark.long
+def test_the_extender_is_not_ready_on_old_telemetry(cluster: Cluster, tmp_path: Path) -> None:
+    port = free_port()
+    settings = yaml.safe_load(cluster.settings_file.read_text())
+    own = {"metrics_port": port, "max_epoch_age_s": 4.0}
+    changed = {**settings, "extender": {**settings["extender"], **own}}
+    kubeconfig = str(cluster.layout.file("extender.kubeconfig"))
+    prometheus = cluster.process("prometheus")
+    with serving("extender", tmp_path, changed, "--kubeconfig", kubeconfig):
+        assert eventually(lambda: told(port, "/readyz")[0] == 200, WITHIN_S)
+        prometheus.pause()
+        try:
+            assert eventually(lambda: told(port, "/readyz")[0] == 503, WITHIN_S)
+            assert "s old: " in told(port, "/readyz")[1]
+            assert told(port, "/healthz") == (200, "ok\n")
+        finally:
+            prometheus.resume()
+        assert eventually(lambda: told(port, "/readyz")[0] == 200, WITHIN_S)

@@ -1,0 +1,134 @@
+"""`fairlane support-bundle` and `fairlane status` as a user runs them, with secrets planted everywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from test_doctor_command import Answers, answers, kubeconfig, node
+
+__all__ = ["answers"]
+pytestmark = pytest.mark.timeout(600)
+NAMESPACE = "fairlane-system"
+PLANTED = {
+    "token": "planted-shared-token-1",
+    "header": "planted-tenant-2",
+    "bearer": "planted-bearer-3",
+    "store": "planted-store-password-4",
+    "pod": "planted-pod-value-6",
+    "argument": "planted-argument-7",
+    "log": "planted-log-password-8",
+    "message": "planted-in-a-sentence-9",
+    "variable": "planted-variable-10",
+}
+"""Where, and what."""
+QUEUE = {
+    "queue": "default",
+    "paused": False,
+    "waiting": 1,
+    "incomplete": 0,
+    "infeasible": 0,
+    "running": 2,
+    "held": 0.5,
+    "complaints": [],
+    "expected_starts": {},
+    "flows": [
+        {"user": "alice", "weight": 2.0, "entitled": 0.6, "held": 0.5, "received": 9.0, "received_share": 0.7}
+        | {"running": 2, "waiting": 1}
+    ],
+    "gangs": [
+        {"user": "alice", "state": "waiting", "arrived_s": time.time() - 300, "pods": ["team/alice-etl-0"]}
+    ],
+}
+
+
+@pytest.fixture
+def installation(answers: Answers, tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A settings file and an environment; behind the URLs, parts and an API server that tell too much."""
+    container = {
+        "name": "extender",
+        "env": [{"name": "DATABASE", "value": PLANTED["pod"]}],
+        "args": ["extender", "--api-key", PLANTED["argument"]],
+    }
+    status = {"containerStatuses": [{"name": "extender", "restartCount": 0}]}
+    pod = {**node("fairlane-0"), "spec": {"containers": [container]}, "status": status}
+    failure = f"cannot reach postgresql://fair:{PLANTED['store']}@db/x with {PLANTED['message']}"
+    answers.json |= {
+        f"/api/v1/namespaces/{NAMESPACE}/pods": {"items": [pod]},
+        f"/api/v1/namespaces/{NAMESPACE}/pods/fairlane-0/log": f"login password={PLANTED['log']} by alice",
+        "/v1/queue": QUEUE,
+        "/v1/status": {**answers.json["/v1/status"], "store_failure": failure},
+    }
+    (tmp_path / "bearer").write_text(PLANTED["bearer"])
+    settings: dict[str, Any] = {
+        "kubeconfig": kubeconfig(tmp_path, answers.url),
+        "token": PLANTED["token"],
+        "prometheus": {
+            "bearer_token_file": str(tmp_path / "bearer"),
+            "headers": {"X-Scope-OrgID": PLANTED["header"]},
+        },
+        "recorder": {"store_url": f"postgresql://fair:{PLANTED['store']}@db/x"},
+        **dict.fromkeys(("extender_url", "recorder_url", "controller_url"), answers.url),
+    }
+    (tmp_path / "fairlane.yaml").write_text(yaml.safe_dump(settings))
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("FAIRLANE_")}
+    environment |= {"MY_API_TOKEN": PLANTED["message"], "OTHER_PASSWORD": PLANTED["variable"]}
+    return tmp_path, environment
+
+
+def run(installation: tuple[Path, dict[str, str]], *words: str) -> subprocess.CompletedProcess[str]:
+    folder, environment = installation
+    argv = [sys.executable, "-m", "scheduler.cli.main", *words, "--config", str(folder / "fairlane.yaml")]
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=500)
+
+
+def test_no_planted_secret_is_in_the_bundle_and_what_is_left_out_is_said(
+    installation: tuple[Path, dict[str, str]],
+) -> None:
+    file = installation[0] / "bundle.tar.gz"
+    told = run(installation, "support-bundle", "--hash-users", "--output", str(file))
+    assert told.returncode == 0, told.stderr
+    assert file.stat().st_mode & 0o077 == 0
+    with tarfile.open(file) as archive:
+        members = {one.name: archive.extractfile(one) for one in archive.getmembers()}
+        texts = {name: content.read().decode() for name, content in members.items() if content}
+    everything = "\n".join([*texts, *texts.values(), told.stdout, told.stderr])
+    assert [where for where, secret in PLANTED.items() if secret in everything] == []
+    assert "alice" not in everything
+    names = {name.removeprefix("fairlane-support/") for name in texts}
+    assert names >= {
+        *("settings.json", "doctor.json", "status.json", "queue.json", "versions.json", "left-out.txt"),
+        *("cluster/pods.json", "cluster/nodes.json", "recorder/status.txt", "logs/fairlane-0-extender.log"),
+    }
+    assert "DATABASE" in texts["fairlane-support/cluster/pods.json"]
+    assert "login password=" in texts["fairlane-support/logs/fairlane-0-extender.log"]
+    assert "user-" in texts["fairlane-support/queue.json"]
+    left_out = texts["fairlane-support/left-out.txt"]
+    assert "values of environment variables" in left_out
+    assert "cluster/events.json" in left_out
+
+
+def test_status_tells_what_it_knows_and_says_what_is_wrong(
+    installation: tuple[Path, dict[str, str]],
+) -> None:
+    told = run(installation, "status")
+    assert told.returncode == 1
+    assert (
+        "Queue      default: 1 waiting (longest 5 minutes), 2 running on 50 % of the capacity" in told.stdout
+    )
+    assert "Placing    asked 3 times" in told.stdout
+    assert "alice" in told.stdout
+    assert "TROUBLE recorder: The experience store cannot be written" in told.stdout
+    assert "Telemetry  no Prometheus is configured" in told.stdout
+    plain = json.loads(run(installation, "status", "-o", "json").stdout)
+    assert plain["ok"] is False
+    assert plain["queue"]["waiting"] == 1
+    assert {"recorder", "Prometheus"} <= {one["part"] for one in plain["trouble"]}
