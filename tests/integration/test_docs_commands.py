@@ -33,10 +33,10 @@ CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 KINDS = ("jobsets", "sparkapplications", "pytorchjobs", "rayclusters")
 PLURALS = {"Pod": "", "Job": "jobs", "SparkApplication": "sparkapplications"}
 PLURALS |= {"PyTorchJob": "pytorchjobs", "RayCluster": "rayclusters"}
-PATIENCE_S = 240
+PATIENCE_S = 900
 PROCESSES = ("recorder", "controller")
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 
 @dataclass
