@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from testbed.cluster import Cluster, Process
-from testbed.configuration import EXTENDER_PREFIX, scheduler_config
+from testbed.configuration import EXTENDER_PREFIX, SCHEDULER_ENVIRONMENT, scheduler_config
 from testbed.control import TestbedError
 from testbed.readiness import answers
 
@@ -109,7 +109,8 @@ def _start(arm: Arm, cluster: Cluster, timeout_s: float | None) -> Scheduler:
         "cert-dir": layout.file(f"{name}-certificates"),
     }
     binary = str(layout.binaries["kube-scheduler"])
-    process = cluster.run(name, binary, *(f"--{flag}={value}" for flag, value in flags.items()))
+    arguments = (f"--{flag}={value}" for flag, value in flags.items())
+    process = cluster.run(name, binary, *arguments, env=SCHEDULER_ENVIRONMENT if arm.scores_all else None)
     _wait_ready(process, port)
     token = layout.file("prometheus.token").read_text().strip()
     return Scheduler(arm, process, port, token)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from testbed.configuration import stages_file
+from testbed.configuration import SCHEDULER_ENVIRONMENT, stages_file
 from testbed.control import Spec
 from testbed.layout import Layout, Options
 
@@ -47,7 +48,7 @@ def specs(options: Options, layout: Layout) -> dict[str, Spec]:
         _apiserver(layout),
         _controller_manager(options, layout),
         _scheduler(layout, "kube-scheduler", "default_scheduler"),
-        _scheduler(layout, "fairlane-scheduler", "fairlane_scheduler"),
+        _scheduler(layout, "fairlane-scheduler", "fairlane_scheduler", SCHEDULER_ENVIRONMENT),
         _kwok(options, layout),
         _physics(options, layout),
         _fairlane(layout, "recorder"),
@@ -117,7 +118,7 @@ def _controller_manager(options: Options, layout: Layout) -> Spec:
     return _spec(layout, "kube-controller-manager", "kube-controller-manager", flags)
 
 
-def _scheduler(layout: Layout, name: str, port: str) -> Spec:
+def _scheduler(layout: Layout, name: str, port: str, environment: Mapping[str, str] | None = None) -> Spec:
     kubeconfig = layout.file("scheduler.kubeconfig")
     flags: dict[str, str | Path] = {
         "config": layout.file(f"{name}.yaml"),
@@ -127,7 +128,7 @@ def _scheduler(layout: Layout, name: str, port: str) -> Spec:
         "bind-address": LOOPBACK,
         "cert-dir": layout.file(f"{name}-certificates"),
     }
-    return _spec(layout, name, "kube-scheduler", flags)
+    return replace(_spec(layout, name, "kube-scheduler", flags), env=tuple((environment or {}).items()))
 
 
 def _kwok(options: Options, layout: Layout) -> Spec:
