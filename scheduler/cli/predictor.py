@@ -64,7 +64,6 @@ def server_settings(settings: Settings) -> ServerSettings:
     Raises:
         ConfigError: others could reach it and there is no token.
     """
-    from model.serve import ServerSettings
     from scheduler.edge.http_server import is_loopback
 
     own, token = settings.predictor, settings.token.get_secret_value()
@@ -72,6 +71,8 @@ def server_settings(settings: Settings) -> ServerSettings:
         raise ConfigError(
             f"others could ask for predictions on {own.host}: set FAIRLANE_TOKEN, or listen on 127.0.0.1"
         )
+    from model.serve import ServerSettings
+
     return ServerSettings(
         own.registry,
         own.host,

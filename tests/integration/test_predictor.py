@@ -327,6 +327,8 @@ def test_a_port_that_is_taken_is_told(address: str, tmp_path: Path) -> None:
         "predictor",
         "--registry",
         str(tmp_path),
+        "--host",
+        "127.0.0.1",
         "--port",
         port,
     ]
