@@ -88,8 +88,9 @@ class ControllerApi:
             for method, handlers in (("POST", acting), ("GET", reading))
             for path, handler in handlers.items()
         ]
-        placement = guarded(self.tell_placement, self._token)
-        routes += [Route("/v1/placement", placement), *self._more]
+        # the page too: a browser that has shown it knows the password for what it asks
+        others = [Route("/v1/placement", self.tell_placement), *self._more]
+        routes += [Route(one.path, guarded(one.endpoint, self._token)) for one in others]
         routes += of_process(self._status, self._metrics, self._unready)
         return Starlette(routes=routes, exception_handlers={HTTPException: refused})  # type: ignore[dict-item]
 
