@@ -121,9 +121,9 @@ def test_status_tells_what_it_knows_and_says_what_is_wrong(
 ) -> None:
     told = run(installation, "status")
     assert told.returncode == 1
-    assert (
-        "Queue      default: 1 waiting (longest 5 minutes), 2 running on 50 % of the capacity" in told.stdout
-    )
+    words = " ".join(told.stdout.split())
+    assert "Queue default: 1 waiting (longest " in words
+    assert "2 running on 50 % of the capacity" in words
     assert "Placing    asked 3 times" in told.stdout
     assert "alice" in told.stdout
     assert "TROUBLE recorder: The experience store cannot be written" in told.stdout
