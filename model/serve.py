@@ -95,6 +95,10 @@ class Answers(PredictorServicer):
             await context.abort(
                 grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the answer was begun"
             )
+        except ValueError as error:  # values so large that what is computed from them is zero or infinite
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, f"no answer can be computed from these features: {error}"
+            )
         finally:
             self._under_way -= 1
 
@@ -164,6 +168,8 @@ def _answer(model: PublishedModel, features: Floats, request: Any) -> Any:
     quantiles, told = np.zeros((0, 3)), b""
     if len(features):
         quantiles = model.predict_quantiles(features, request.job_class, request.nodes)
+        if not (np.isfinite(quantiles) & (quantiles > 0.0)).all():
+            raise ValueError("a predicted run time is zero or infinite")
     if len(features) and request.contributions:
         told = model.contributions(features, request.job_class, request.nodes).astype("<f8").tobytes()
     return pb.PredictReply(
