@@ -15,7 +15,11 @@ COPY site/ /opt/fairlane/site/
 RUN find /opt/fairlane/site -name '*.so*' -type f -not -path '*.libs/*' -exec strip --strip-unneeded {} + \
  && python3 -m compileall -q -b /opt/fairlane/site/kubernetes \
  && find /opt/fairlane/site/kubernetes -name '*.py' -delete
+FROM system AS slim
+# nothing is installed into a running container
+RUN dpkg --purge --force-depends --force-remove-essential \
+      apt libapt-pkg6.0 perl-base e2fsprogs >/dev/null 2>&1
 FROM scratch
 ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-COPY --from=system / /
+COPY --from=slim / /
 COPY --from=stripped /opt/fairlane/site /opt/fairlane/site
