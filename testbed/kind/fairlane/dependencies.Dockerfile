@@ -7,6 +7,8 @@ RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends \
       python3 libgomp1 ca-certificates >/dev/null \
  && apt-get clean && rm -rf /var/lib/apt/lists/* /var/cache/* /usr/lib/*/gconv \
       /usr/share/doc/* /usr/share/man/* /usr/share/locale/* /usr/share/zoneinfo/*
+# by this the unnamed images of these stages are found and taken away (images.py)
+LABEL dev.fairlane.stage=build
 FROM system AS stripped
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils >/dev/null
 COPY site/ /opt/fairlane/site/
