@@ -53,6 +53,7 @@ class Plan:
     """How much is run."""
 
     collect_states: int
+    """So many, and up to twice as many where too few transfers have ended to train on."""
     collect_window_s: float
     settle_s: float
     """From a change of the links until telemetry has seen it: the three newest measurements of the probe."""
@@ -82,15 +83,15 @@ FULL = Plan(
 )
 SMOKE = Plan(
     collect_states=4,
-    collect_window_s=22.0,
+    collect_window_s=18.0,
     settle_s=17.0,
-    transfers=5,
+    transfers=4,
     collect_gangs=0,
     allreduces=0,
     shuffles=0,
     in_flight=5,
-    collect_s=(0.5, 3.0),
-    transfer_s=5.0,
+    collect_s=(0.4, 2.5),
+    transfer_s=4.0,
     least_examples=40,  # the newest quarter is judged on, which takes ten
 )
 
@@ -191,9 +192,13 @@ class EndToEnd:
         gangs = dict(
             zip(gang_places(plan.collect_states, plan.collect_gangs), self._gang_jobs(), strict=False)
         )
-        for number in range(plan.collect_states):
+        collected = 0
+        for number in range(2 * plan.collect_states):
+            # on a busy machine fewer jobs end in a window, and without enough of them there is no model
+            if number >= plan.collect_states and collected >= plan.least_examples:
+                break
             state = await self._next(states)
-            count = await self._transfers_for(runs, state, plan.collect_window_s)
+            collected += (count := await self._transfers_for(runs, state, plan.collect_window_s))
             self._say(f"collected state {number + 1} of {plan.collect_states}: {count} transfers")
             if number in gangs:
                 await self._collect_gang(runs, *gangs[number])

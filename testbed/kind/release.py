@@ -75,7 +75,8 @@ def install(cluster: KindCluster, explore: bool = False, least_examples: int = L
 def try_it(cluster: KindCluster) -> str:
     """`helm test`: a gang goes through gate, queue, scheduler and recorder; what the trial said."""
     with cluster.progress.task("helm test"):
-        return _helm(cluster, "test", RELEASE, "--logs", "--timeout", "280s")
+        told = _helm(cluster, "test", RELEASE, "--logs", "--timeout", "280s")
+    return told.partition("POD LOGS:")[2].strip()
 
 
 def values(cluster: KindCluster, explore: bool, least_examples: int) -> dict[str, Any]:

@@ -7,6 +7,8 @@ RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends \
       python3 libgomp1 ca-certificates >/dev/null \
  && apt-get clean && rm -rf /var/lib/apt/lists/* /var/cache/* /usr/lib/*/gconv \
       /usr/share/doc/* /usr/share/man/* /usr/share/locale/* /usr/share/zoneinfo/*
+# by this the unnamed images of these stages are found and taken away (images.py)
+LABEL dev.fairlane.stage=build
 FROM system AS stripped
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils >/dev/null
 COPY site/ /opt/fairlane/site/
@@ -15,7 +17,11 @@ COPY site/ /opt/fairlane/site/
 RUN find /opt/fairlane/site -name '*.so*' -type f -not -path '*.libs/*' -exec strip --strip-unneeded {} + \
  && python3 -m compileall -q -b /opt/fairlane/site/kubernetes \
  && find /opt/fairlane/site/kubernetes -name '*.py' -delete
+FROM system AS slim
+# nothing is installed into a running container
+RUN dpkg --purge --force-depends --force-remove-essential \
+      apt libapt-pkg6.0 perl-base e2fsprogs >/dev/null 2>&1
 FROM scratch
 ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-COPY --from=system / /
+COPY --from=slim / /
 COPY --from=stripped /opt/fairlane/site /opt/fairlane/site
