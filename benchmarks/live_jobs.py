@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -131,10 +131,10 @@ class LiveJobs:
                     self._note(self.lives[pod.metadata.name], pod, gone)
             self._moved.set()
 
-    async def give_up_waiting(self) -> None:
-        """Delete all pods whose gate is closed; they count as if they had never been."""
+    async def give_up_waiting(self, users: Container[str]) -> None:
+        """Delete these users' pods whose gate is closed; they count as if they had never been."""
         for name, life in list(self.lives.items()):
-            if life.open_s is None:
+            if life.open_s is None and life.ask.user in users:
                 with suppress(KubeError):
                     await self._kube.delete(f"{PODS_PATH}/{name}", {"gracePeriodSeconds": "0"})
 

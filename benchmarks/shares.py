@@ -131,7 +131,7 @@ async def _measure(
         say("two replicas are up, one leads")
         run = _Saturation(jobs, replicas, seconds, dice, say)
         await run.play()
-        await jobs.give_up_waiting()
+        await jobs.give_up_waiting(WEIGHTS)
         await _drained(jobs, replicas)
         say("the saturation is over; the flood begins")
         flooded, small = await _flood(jobs, flood, dice)

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 import workload_world
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from workload_takeovers import TakingOver
 from workload_world import World
@@ -48,26 +48,31 @@ def test_every_released_gang_is_settled_once_with_the_work_of_its_pods(dice: ran
     assert sum(one.actual_work for one in world.settled) == pytest.approx(world.work_done(), abs=1e-6)
 
 
-@given(dice=st.randoms(use_true_random=False))
-@settings(max_examples=60, **SLOW)
-def test_whoever_takes_over_from_whichever_checkpoint_each_pod_is_charged_once(dice: random.Random) -> None:
+@pytest.mark.parametrize("first", [0, 20])
+def test_whoever_takes_over_from_whichever_checkpoint_each_pod_is_charged_once(first: int) -> None:
     """Also while the former leader goes on releasing; only what nobody saw run out of sight is left out."""
-    world = TakingOver(dice)
-    world.play()
-    assume(world.unwatched == 0)
-    assert_nothing_is_left(world)
-    assert world.received == pytest.approx(world.work_done(), abs=1e-6)
+    for world in taken_over(range(first, first + 20)):
+        assert_nothing_is_left(world)
+        assert world.received == pytest.approx(world.work_done(), abs=1e-6)
 
 
-@given(dice=st.randoms(use_true_random=False))
-@settings(max_examples=30, **SLOW)
-def test_with_times_in_whole_seconds_a_takeover_errs_by_a_second_a_pod_at_most(dice: random.Random) -> None:
-    with pytest.MonkeyPatch.context() as patching:
-        patching.setattr(workload_world, "stamp", lambda at_s: exact_stamp(float(int(at_s))))
-        world = TakingOver(dice)
-        world.play()
-    assume(world.unwatched == 0)
-    assert_nothing_is_left(world)
+def test_with_times_in_whole_seconds_a_takeover_errs_by_a_second_a_pod_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workload_world, "stamp", lambda at_s: exact_stamp(float(int(at_s))))
     whole = sum(workload_world.NODES.values())
-    a_second_each = sum(one.cpu / whole for one in world.pods.values() if one.ours and one.node)
-    assert world.received == pytest.approx(world.work_done(), abs=a_second_each + 1e-6)
+    for world in taken_over(range(40, 60)):
+        assert_nothing_is_left(world)
+        a_second_each = sum(one.cpu / whole for one in world.pods.values() if one.ours and one.node)
+        assert world.received == pytest.approx(world.work_done(), abs=a_second_each + 1e-6)
+
+
+def taken_over(seeds: range) -> list[TakingOver]:
+    """Worlds after everything, in which no pod vanished unwatched; most are such."""
+    worlds = [TakingOver(random.Random(seed)) for seed in seeds]
+    for world in worlds:
+        world.play()
+    found = [world for world in worlds if not world.unwatched]
+    assert len(found) > len(seeds) / 2
+    assert sum(world.takeovers for world in found) > len(seeds)
+    return found
