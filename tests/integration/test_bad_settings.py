@@ -115,7 +115,7 @@ def damaged_prometheus() -> Iterator[_DamagedPrometheus]:
         yield canned
 
 
-@pytest.mark.parametrize("count", counts(400, 20_000))
+@pytest.mark.parametrize("count", counts(80, 20_000))
 def test_telemetry_is_possible_or_unknown(damaged_prometheus: _DamagedPrometheus, count: int) -> None:
     canned = damaged_prometheus
     source = {
