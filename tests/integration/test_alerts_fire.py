@@ -36,7 +36,7 @@ def prometheus(tmp_path: Path) -> Iterator[RealPrometheus]:
         "storage": {"tsdb": {"out_of_order_time_window": "1d"}},
         "global": {"evaluation_interval": "1s"},
     }
-    made = RealPrometheus(tmp_path, {}, more, ["--web.enable-remote-write-receiver"])
+    made = RealPrometheus(tmp_path, {}, more=more, flags=["--web.enable-remote-write-receiver"])
     made.start()
     yield made
     made.stop()

@@ -99,7 +99,7 @@ async def _stage() -> Stage:
 
 def _extender(stage: Stage) -> ExtenderApp:
     return ExtenderApp(
-        stage.prioritizer, dict, bytes, str, prefix="/s", max_body_bytes=LIMIT, read_timeout_s=2.0
+        stage.prioritizer, None, dict, bytes, str, prefix="/s", max_body_bytes=LIMIT, read_timeout_s=2.0
     )
 
 

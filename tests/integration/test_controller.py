@@ -235,6 +235,8 @@ async def test_killed_in_the_middle_of_releases_nothing_is_lost_or_charged_twice
         await jobs.until(lambda share=share: len(jobs.order) >= share)  # type: ignore[misc]
         await asyncio.to_thread(controller.kill)
         await asyncio.to_thread(controller.start)
+        # what vanishes while nobody looks is charged until the last look only
+        await jobs.until(lambda: _running(cluster) >= 0)
         await jobs.delete_ended()  # what only the checkpoint knows is in it by the time of the next kill
     await jobs.until(lambda: jobs.ended() == len(names), within_s=120)
     assert jobs.most_open <= SLOTS

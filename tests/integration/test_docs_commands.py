@@ -222,8 +222,11 @@ async def test_who_follows_opting_in_is_gated_and_stamped(site: Installed, block
     for one in block.objects:
         made = await _made(site, one)
         for waiting in made:
-            assert gates(waiting) == [GATE]
-            assert waiting["metadata"]["annotations"][STAMP] == "alice"
+            told = waiting["metadata"]["annotations"]
+            assert (
+                gates(waiting) == [GATE] or "fairlane.dev/receipt" in told
+            )  # the controller may have been quick
+            assert told[STAMP] == "alice"
             assert waiting["spec"]["schedulerName"] == "fairlane"
         assert made
 

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import yaml
 from placing import train
-from real_prometheus import eventually, free_port
+from real_prometheus import eventually
 
 from testbed.cluster import Cluster
+from testbed.ports import Reservation
 
 pytestmark = pytest.mark.timeout(900)
 WITHIN_S = 200.0
@@ -48,7 +49,8 @@ def serving(name: str, folder: Path, settings: dict[str, Any], *more: str) -> It
 
 
 def test_the_predictor_is_ready_once_it_has_a_model(tmp_path: Path) -> None:
-    port, registry = free_port(), tmp_path / "registry"
+    ports, registry = Reservation(), tmp_path / "registry"
+    port = ports.take(1)[0]
     own = {"metrics_host": "127.0.0.1", "metrics_port": port, "registry": str(registry), "reload_s": 0.5}
     with serving("predictor", tmp_path, {"predictor": {**own, "host": "127.0.0.1"}}):
         assert eventually(lambda: told(port, "/healthz") == (200, "ok\n"), WITHIN_S)
@@ -64,7 +66,8 @@ def test_the_predictor_is_ready_once_it_has_a_model(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_the_extender_is_not_ready_on_old_telemetry(cluster: Cluster, tmp_path: Path) -> None:
-    port = free_port()
+    ports = Reservation()
+    port = ports.take(1)[0]
     settings = yaml.safe_load(cluster.settings_file.read_text())
     own = {"metrics_port": port, "max_epoch_age_s": 4.0}
     changed = {**settings, "extender": {**settings["extender"], **own}}

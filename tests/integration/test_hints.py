@@ -90,7 +90,7 @@ class Gangs:
         async def planned() -> bool:
             names = await self.submit(1)
             await eventually(lambda: self.bound(names))
-            status = ask(self.cluster, "/v1/status", "extender") or {}
+            status = ask(self.cluster, "/v1/status", self.cluster.layout.ports["extender"]) or {}
             return status.get("plans_by_reason", {}).get("none", 0) > 0
 
         await eventually(planned, within_s=60.0)
@@ -174,7 +174,9 @@ async def test_with_nothing_known_of_any_node_there_is_no_hint_and_it_is_said(
         extender.start(wait=False)
 
         async def answers() -> bool:
-            return (ask(gangs.cluster, "/v1/status", "extender") or {}).get("nodes", 0) > 0
+            return (ask(gangs.cluster, "/v1/status", gangs.cluster.layout.ports["extender"]) or {}).get(
+                "nodes", 0
+            ) > 0
 
         await eventually(answers)
 
@@ -234,8 +236,12 @@ class Hinted:
 
 
 @pytest.fixture
-def hinted(kube: KubeClient, pod: MakePod) -> Hinted:
-    return Hinted(kube, pod)
+def hinted(hinting: Cluster, kube: KubeClient, pod: MakePod) -> Iterator[Hinted]:
+    controller = hinting.process("controller")
+    controller.stop()  # it would release these pods by itself
+    yield Hinted(kube, pod)
+    controller.start()
+    controller.wait_ready()
 
 
 TWO = PodPlan("", [("node-02", 10), ("node-03", 9)], ours=False)
