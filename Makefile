@@ -8,8 +8,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/pytest
-# integration tests wait more than they compute; which of them run at once says their conftest.py
-WORKERS ?= 3
+# integration tests run one after the other; `make WORKERS=3 test` runs several files at once, on more than two cores
+WORKERS ?= 0
 SEVERAL_FILES_AT_ONCE := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 # modules compiled once instead of at every start of every process
