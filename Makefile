@@ -29,7 +29,7 @@ test: lint programs ## Lint, then unit, simulation and integration tests (real p
 
 test-long: lint programs ## The same with the long tests, and those that need helm (built once).
 	$(BIN)/fairlane testbed programs helm
-	$(PYTEST) -q --timeout 1800 -n auto tests/unit tests/simulation
+	$(PYTEST) -q --timeout 1800 --hypothesis-profile explore -n auto tests/unit tests/simulation
 	$(PYTEST) -q --timeout 1800 tests/integration
 
 lint: $(INSTALLED) ## ruff, mypy --strict, import contracts.

@@ -17,8 +17,8 @@ import msgspec
 
 from benchmarks.jobs import IMAGE, NAMESPACE, PODS_PATH
 from scheduler.edge.kube import STRATEGIC_PATCH, KubeClient, KubeError, Listed
+from scheduler.edge.release import GATE
 
-GATE = "fairlane.dev/queue"
 END_TRIES = 30
 
 

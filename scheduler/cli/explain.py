@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from rich.table import Table
 from model.schema import FEATURES, NAMES, SCHEMA_VERSION
 from model.snapshot import Floats
 from scheduler.cli.gangs import gang_lines
+from scheduler.cli.output import Output
 from scheduler.cli.serving import load_settings
 from scheduler.config import Settings
 from scheduler.core.receipts import (
@@ -49,13 +49,6 @@ KINDS = {"pod": "pod", "pods": "pod", "po": "pod", "gang": "gang"}
 UNITS = {feature.name: feature.unit for feature in FEATURES}
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
-
-
-class Output(StrEnum):
-    """For whom the answer is."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 class NotExplained(Exception):

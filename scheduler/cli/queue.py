@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scheduler.cli.gangs import start_from_now, users_table
+from scheduler.cli.output import Output
 from scheduler.cli.serving import load_settings
 from scheduler.edge.controller_client import ControllerClient, ControllerError
 
@@ -27,13 +27,6 @@ Examples:
 """
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
-
-
-class Output(StrEnum):
-    """For whom the answer is."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 @app.command(epilog=EXAMPLES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +13,7 @@ from rich.console import Console
 
 from scheduler.cli.doctor import CHECKS
 from scheduler.cli.gangs import users_table
+from scheduler.cli.output import Output
 from scheduler.cli.serving import load_settings
 from scheduler.config import ConfigError
 from scheduler.edge.diagnosis import ago, diagnose
@@ -35,13 +35,6 @@ cannot be used.
 USERS_SHOWN = 8
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
-
-
-class Output(StrEnum):
-    """For whom the answer is."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 @app.command(epilog=EXAMPLES)

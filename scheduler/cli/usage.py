@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from scheduler.cli.output import Output
 from scheduler.cli.serving import load_settings
 from scheduler.core.quantities import duration_s
 from scheduler.edge.controller_client import ControllerClient, ControllerError
@@ -30,13 +30,6 @@ HOUR_S, DAY_S = 3600.0, 86_400.0
 GIB = 2.0**30
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
-
-
-class Output(StrEnum):
-    """For whom the answer is."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 @app.command(epilog=EXAMPLES)

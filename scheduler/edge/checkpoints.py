@@ -24,6 +24,7 @@ from typing import Any
 import msgspec
 
 from scheduler.edge.kube import KubeClient, KubeError
+from scheduler.edge.lease import answered_within
 
 PIECE_BYTES = 640 * 1024
 """Of compressed state in one ConfigMap; base64 makes it a third larger, and 1 MiB is allowed."""
@@ -144,11 +145,7 @@ class Checkpoints:
         if not self._holds():
             request.close()
             raise Superseded("the lease ran out")
-        try:
-            async with asyncio.timeout(self._request_s):
-                return await request
-        except TimeoutError as error:
-            raise KubeError(0, "Timeout", f"no answer within {self._request_s:g} s") from error
+        return await answered_within(self._request_s, request)
 
     async def _is_own(self) -> bool:
         """True when what is there now was written by this replica; its version is taken over."""

@@ -89,8 +89,7 @@ def kube_scheduler_calls(facts: Facts) -> Findings:
         yield from _plans(facts, status)
         return
     last_call_s = status.get("last_call_s") or 0.0
-    recent = facts.last_bound_s > facts.now_s - _JUST_NOW_S
-    if recent and facts.last_bound_s > last_call_s + _CALL_SLACK_S:
+    if _bound_after(facts, last_call_s):
         asked = f"last asked {ago(facts.now_s - last_call_s)}" if last_call_s else "never asked"
         yield problem(
             "kube-scheduler",
@@ -114,10 +113,15 @@ def kube_scheduler_calls(facts: Facts) -> Findings:
         )
 
 
+def _bound_after(facts: Facts, asked_s: float) -> bool:
+    """True when a pod of ours was bound just now, and later than we were asked about any."""
+    recent = facts.last_bound_s > facts.now_s - _JUST_NOW_S
+    return recent and facts.last_bound_s > asked_s + _CALL_SLACK_S
+
+
 def _plans(facts: Facts, status: Mapping[str, Any]) -> Findings:
     last_s = status.get("last_plan_s") or 0.0
-    recent = facts.last_bound_s > facts.now_s - _JUST_NOW_S
-    if recent and facts.last_bound_s > last_s + _CALL_SLACK_S:
+    if _bound_after(facts, last_s):
         asked = f"last asked for a plan {ago(facts.now_s - last_s)}" if last_s else "never asked for one"
         yield problem(
             "controller",

@@ -22,7 +22,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -53,6 +53,19 @@ class Timing:
     def __post_init__(self) -> None:
         if not 0 < self.every_s < self.sure_s < self.duration_s:
             raise ValueError("a lease needs every_s < sure_s < duration_s")
+
+
+async def answered_within(limit_s: float, request: Coroutine[Any, Any, bytes]) -> bytes:
+    """The answer to a request of a leader, which must end before another replica may act.
+
+    Raises:
+        KubeError: the request failed, or was not answered in time (status 0).
+    """
+    try:
+        async with asyncio.timeout(limit_s):
+            return await request
+    except TimeoutError as error:
+        raise KubeError(0, "Timeout", f"no answer within {limit_s:g} s") from error
 
 
 class _Meta(msgspec.Struct):

@@ -14,7 +14,6 @@ import msgspec
 
 from scheduler.core.cluster import Cluster
 from scheduler.core.plans import BadPlanRequest, PlanPod, PlanReply, PlanRequest, PodPlan, RoomLeft
-from scheduler.core.types import PodFacts
 from scheduler.core.wire import BadRequest
 from scheduler.edge.prioritizer import Prioritizer
 
@@ -59,7 +58,4 @@ class Planner:
         advice = self._prioritizer.advise(pod, room.candidates(asked.shape))
         if advice.listed:
             room.take(asked.shape, advice.listed[0][0])
-        return PodPlan(asked.uid, advice.listed, str(advice.reason), self._names_us(pod))
-
-    def _names_us(self, pod: PodFacts) -> bool:
-        return self._cluster.is_ours(pod)
+        return PodPlan(asked.uid, advice.listed, str(advice.reason), self._cluster.is_ours(pod))

@@ -170,8 +170,7 @@ class Prioritizer:
 
         def afterwards() -> None:
             self._record(pod, opinion, len(names), now_s, latency_s, at_release=False)
-            if listed:
-                self._cluster.assume(pod, listed[0][0], now_s)
+            self._assume(pod, listed, now_s)
 
         return Answer(answer, afterwards)
 
@@ -186,9 +185,13 @@ class Prioritizer:
         latency_s = time.perf_counter() - begun_s
         self._count(self.advised, opinion, latency_s, now_s)
         self._record(pod, opinion, len(names), now_s, latency_s, at_release=True)
+        self._assume(pod, listed, now_s)
+        return Advice(listed, opinion.reason)
+
+    def _assume(self, pod: PodFacts, listed: list[tuple[str, int]], now_s: float) -> None:
+        """The pod counts on the best node, until the watch tells where it went."""
         if listed:
             self._cluster.assume(pod, listed[0][0], now_s)
-        return Advice(listed, opinion.reason)
 
     @staticmethod
     def _count(stats: CallStats, opinion: Opinion | Silence, latency_s: float, now_s: float) -> None:

@@ -28,6 +28,7 @@ from scheduler.core.queue.actions import DeletePods, ReleaseGang, ReleaseReceipt
 from scheduler.core.queue.events import Event, ReleaseDone, ReleaseFailed, ReleaseHalfFailed
 from scheduler.core.receipts import why_not
 from scheduler.edge.kube import JSON_PATCH, KubeClient, KubeError
+from scheduler.edge.lease import answered_within
 
 GATE = "fairlane.dev/queue"
 RECEIPT = "fairlane.dev/receipt"
@@ -202,7 +203,7 @@ class Releases:
         None when the pod could not be read.
         """
         try:
-            pod = _POD.decode(await self._request(self._kube.get(path)))
+            pod = _POD.decode(await answered_within(self._request_s, self._kube.get(path)))
         except KubeError as error:
             return "a pod is gone" if error.status == 404 else None
         if pod.metadata.uid != uid or pod.metadata.deletionTimestamp:
@@ -217,7 +218,7 @@ class Releases:
         async with self._turns:
             if not self._holds():
                 raise NotLeading
-            await self._request(self._kube.patch(path, patch, JSON_PATCH))
+            await answered_within(self._request_s, self._kube.patch(path, patch, JSON_PATCH))
 
     async def _delete(self, uid: str) -> None:
         pod = self._where(uid)
@@ -228,20 +229,14 @@ class Releases:
             if not self._holds():
                 raise NotLeading
             try:
-                await self._request(self._kube.delete(path, body={"preconditions": {"uid": uid}}))
+                await answered_within(
+                    self._request_s, self._kube.delete(path, body={"preconditions": {"uid": uid}})
+                )
                 self.stats.deleted += 1
             except KubeError as error:
                 if error.status not in (404, 409):  # 409: the name belongs to another pod now
                     self._failed("delete", str(error))
                     log.warning("pod %s/%s could not be deleted: %s", pod.namespace, pod.name, error)
-
-    async def _request(self, request: Any) -> bytes:
-        try:
-            async with asyncio.timeout(self._request_s):
-                content: bytes = await request
-                return content
-        except TimeoutError as error:
-            raise KubeError(0, "Timeout", f"no answer within {self._request_s:g} s") from error
 
     def _failed(self, kind: str, why: str) -> str:
         self.stats.failed[kind] += 1

@@ -77,6 +77,10 @@ class _Clock:
         if ended and not flow.waiting:
             self.advance((before - flow.meter) * flow.weight)
 
+    def is_quiet(self) -> bool:
+        """True when no flow waits or runs."""
+        return not any(flow.waiting or flow.running for flow in self.flows.values())
+
     def active(self) -> list[_Flow]:
         return [
             flow for flow in self.flows.values() if flow.waiting or flow.meter > self.virtual_time + _SPECK
@@ -184,6 +188,8 @@ class SettledModel:
         self._correct(submission, change if abs(change) > _SPECK else 0.0, pods)
         if not self._runs[submission]:
             del self._runs[submission]
+        if self._inner[submission.user].is_quiet():
+            del self._inner[submission.user]  # what ended jobs owed each other bears on no later one
 
     def _charge_overruns(self) -> None:
         for submission, runs in self._runs.items():
@@ -201,8 +207,8 @@ class SettledModel:
         passed_s, self._now_s = now_s - self._now_s, now_s
         if passed_s > 0:
             self._top.advance(sum(self._held.values()) * passed_s)
-            for user, held in self._held.items():
-                self._inner[user].advance(held * passed_s)
+            for user, inner in self._inner.items():
+                inner.advance(self._held[user] * passed_s)
 
     def _turns(self, user: str, jobs: Sequence[Submission]) -> list[Turn]:
         """His waiting jobs in the order of their inner tags, each tagged behind the one before."""

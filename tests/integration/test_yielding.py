@@ -6,35 +6,49 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.edge.yielding import AUTOGROUP
+from scheduler.edge import yielding
+from scheduler.edge.yielding import session_niceness
 
 YIELDS = """
-from scheduler.edge.yielding import yield_processor
-yield_processor(7)
 import os
-print(os.nice(0), open("/proc/self/autogroup").read().split()[-1])
+from scheduler.edge.yielding import session_niceness, yield_processor
+before = session_niceness()
+yield_processor(7)
+print(before, os.nice(0), session_niceness())
 """
+IN_A_SESSION_OF_ANOTHER = (
+    "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
+)
 
-pytestmark = pytest.mark.skipif(not AUTOGROUP.exists(), reason="this kernel does not group by session")
 
-
-def nice_levels(own_session: bool) -> list[int]:
-    """Niceness of a process that yields, and of its session."""
-    command = [sys.executable, "-c", YIELDS]
+def levels_told_by(*arguments: str) -> list[int]:
+    """Niceness of the session before, of the process, and of the session after, as told in a new session."""
+    command = [sys.executable, "-c", *arguments]
     told = subprocess.run(
-        command, start_new_session=own_session, capture_output=True, text=True, check=True, timeout=60
-    )
-    return [int(level) for level in told.stdout.split()]
+        command, start_new_session=True, capture_output=True, text=True, check=True, timeout=60
+    ).stdout.split()
+    if "None" in told:
+        pytest.skip("this kernel does not weigh sessions")
+    return [int(level) for level in told]
 
 
 def test_a_daemon_yields_with_its_whole_session() -> None:
-    process, session = nice_levels(own_session=True)
+    before, process, session = levels_told_by(YIELDS)
     assert process == session
-    assert process >= 7
+    assert session >= before + 7
 
 
 def test_a_process_that_does_not_lead_its_session_slows_nobody_else_down() -> None:
-    session_before = int(Path("/proc/self/autogroup").read_text().split()[-1])
-    process, session = nice_levels(own_session=False)
+    before, process, session = levels_told_by(IN_A_SESSION_OF_ANOTHER, YIELDS)
     assert process >= 7
-    assert session == session_before
+    assert session == before
+
+
+def test_where_sessions_have_no_weight_none_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As where a process was never in a session with a weight: its file is there and empty."""
+    empty = tmp_path / "autogroup"
+    empty.touch()
+    monkeypatch.setattr(yielding, "AUTOGROUP", empty)
+    assert session_niceness() is None
+    monkeypatch.setattr(yielding, "AUTOGROUP", tmp_path / "none")
+    assert session_niceness() is None

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from queue_oracles import PouredJob, poured_finish
 from queue_oracles import max_min as slow_max_min
@@ -106,7 +106,19 @@ def test_core_and_independent_model_agree_on_every_job(made: Sequence[Job], slot
     assert_agreement(apart, slots, "exact")
 
 
+LONE = Request(1.0, 0.0)
+RETURNS_IN_DEBT = (
+    Job("b0", "b", 0.0, (0.25,), LONE, False),
+    Job("a1", "a", 0.0, (0.25,), LONE, False),
+    Job("a2", "a", 0.0, (0.25,), LONE, False),
+    Job("b3", "b", 0.25, (0.25, 0.25), LONE, False),
+    Job("b4", "b", 0.75, (0.25,), LONE, False),
+)
+"""The liar's first job outlives its estimate and is all he has; then he comes back with two more."""
+
+
 @given(made=jobs(gangs=False), error=st.sampled_from([0.1, 0.5, 3.0, 10.0]))
+@example(made=RETURNS_IN_DEBT, error=0.1)
 @settings(max_examples=75)
 def test_core_and_independent_model_agree_while_one_user_lies(made: Sequence[Job], error: float) -> None:
     """One slot: of ends at one instant the core acts on the first before it hears of the second."""
