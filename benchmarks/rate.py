@@ -29,7 +29,8 @@ from testbed.control import TestbedError
 
 PLAIN = "plain"
 OURS = "fairlane"
-HINT, HINT_BINDING, HINT_RUNNING = "hint", "hint-binding", "hint-running"
+HINT, HINT_RUNNING = "hint", "hint-running"
+HINT_PREFERRED, HINT_BINDING = "hint-preferred", "hint-binding"
 TARGETS = {OURS: 0.8, HINT: 0.95}
 WARM_UP_PODS = 48
 ALGORITHM = "scheduler_scheduling_algorithm_duration_seconds"
@@ -136,18 +137,21 @@ def arms(extender_url: str, silent_url: str) -> tuple[Arm, ...]:
         Arm("all-nodes", "no extender, every node scored (Fairlane's scheduler without its extender)"),
         Arm("silent", "an extender that answers [] at once: the floor", extender_url=silent_url),
         fairlane_arm(OURS, "Fairlane's extender, real model and tables", extender_url),
+        _hint_arm(HINT, "placement written at release; like plain with Fairlane's processes paused"),
+        _hint_arm(HINT_RUNNING, "as hint, while Fairlane's processes run on the same cores", ours=True),
+        _hint_arm(HINT_PREFERRED, "as hint, nodes preferred and none nominated", hint_nominates=False),
         _hint_arm(
-            HINT, "placement written at release; like plain with Fairlane's processes paused", "nobody"
-        ),
-        _hint_arm(HINT_BINDING, "the same, each pod bound to the few nodes of its plan", "all"),
-        _hint_arm(
-            HINT_RUNNING, "as hint, while Fairlane's processes run on the same cores", "nobody", ours=True
+            HINT_BINDING,
+            "the same, each pod bound to the few nodes of its plan",
+            hint_nominates=False,
+            hint_binds="all",
         ),
     )
 
 
-def _hint_arm(name: str, what: str, binds: str, ours: bool = False) -> Arm:
-    return Arm(name, what, ours=ours, hints=binds, scheduler_name=FAIRLANE_SCHEDULER)
+def _hint_arm(name: str, what: str, ours: bool = False, **controller: Any) -> Arm:
+    hints = {"hint_nominates": True, "hint_binds": "nobody"} | controller
+    return Arm(name, what, ours=ours, hints=hints, scheduler_name=FAIRLANE_SCHEDULER)
 
 
 def fairlane_arm(name: str, what: str, extender_url: str) -> Arm:
@@ -162,7 +166,7 @@ def order(arms: Sequence[Arm], rounds: int) -> Iterator[tuple[int, Arm]]:
             yield number, arm
 
 
-ARMS = (PLAIN, "all-nodes", "silent", OURS, HINT, HINT_BINDING, HINT_RUNNING)
+ARMS = (PLAIN, "all-nodes", "silent", OURS, HINT, HINT_RUNNING, HINT_PREFERRED, HINT_BINDING)
 
 
 def arm_names(text: str) -> tuple[str, ...]:

@@ -6,9 +6,9 @@ import asyncio
 import ssl
 import time
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -37,9 +37,9 @@ class Arm:
     scores_all: bool = True
     ours: bool = False
     """Fairlane's processes run; they are paused for the others."""
-    hints: str = ""
-    """Pods are released by Fairlane's controller, with their placement, before the scheduler is let go; whom
-    that binds (controller.hint_binds)."""
+    hints: Mapping[str, Any] = field(default_factory=dict)
+    """Pods are released by Fairlane's controller, with their placement, before the scheduler is let go: the
+    controller's settings for that; none: pods have no gate."""
     scheduler_name: str = PLAIN_SCHEDULER
 
 

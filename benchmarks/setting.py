@@ -12,7 +12,7 @@ import json
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,10 +76,10 @@ class Setting:
         return ask(self.cluster.layout.url("controller") + "/v1/status")
 
     @contextmanager
-    def controller(self, binds: str) -> Iterator[Process]:
+    def controller(self, hints: Mapping[str, Any]) -> Iterator[Process]:
         """A controller that leads, and writes placement at release, until the block ends."""
         settings = yaml.safe_load(self.cluster.settings_file.read_text())
-        told = laid_over(settings, {"controller": {"hint_binds": binds}})
+        told = laid_over(settings, {"controller": dict(hints)})
         self.cluster.settings_file.write_text(yaml.safe_dump(told, sort_keys=False))
         process = self.cluster.process("controller")
         process.start()

@@ -241,6 +241,9 @@ class ControllerSettings(Section):
     hint_binds: Literal["nobody", "others", "all"] = "nobody"
     """Whom a plan of several nodes binds to these, beside preferring them: pods that keep another scheduler
     and only join the queue, or all. kube-scheduler then looks at these nodes alone."""
+    hint_nominates: bool = True
+    """The best node of a plan is nominated beside being preferred (status.nominatedNodeName, one more patch
+    per pod): kube-scheduler tries it first, and looks at other nodes only if the pod does not fit there."""
     plan_timeout_s: PositiveFloat = 1.0
     """Without a plan by then gangs are released without a hint."""
     expected_core_share: Annotated[float, Field(ge=0, le=1)] = 0.2

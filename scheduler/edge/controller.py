@@ -113,6 +113,7 @@ class Term:
             request_s=request_s,
             plan=self.hints.of,
             binds=own.hint_binds,
+            nominates=own.hint_nominates,
         )
         self.announcements = Announcements(
             kube,

@@ -192,6 +192,7 @@ def _hints(term: Term) -> dict[str, Any] | None:
         "pods_hinted": stats.hinted,
         "pods_without": dict(stats.unhinted),
         "refused": term.releases.stats.hints_refused,
+        "nominations_refused": term.releases.stats.nominations_refused,
         "requests": stats.requests,
         "failures": stats.failures,
         "failure": stats.failure,

@@ -7,6 +7,10 @@ the patch made anew, or the pod turns out to be open already, or gone.
 
 Where the placement is written at release, the same patch adds the planned
 nodes to the pod's node affinity: only while a gate is closed may that change.
+The best of them is nominated before (`status.nominatedNodeName`, as KEP-5278
+describes it for others than kube-scheduler): kube-scheduler then tries this
+node first and alone, keeps its room for the pod until then, and looks at all
+nodes only if the pod does not fit there.
 A hint that the API server does not take costs the hint, never the release.
 """
 
@@ -87,10 +91,11 @@ _POD = msgspec.json.Decoder(_Pod)
 
 @dataclass(frozen=True, slots=True)
 class _Writing:
-    """What the patch of one pod writes: the receipt, and what becomes of its affinity."""
+    """What is written at one pod's release: the receipt, what becomes of its affinity, the nominated node."""
 
     receipt: str
-    affinity: Callable[[Affinity | None], Affinity] | None
+    affinity: Callable[[Affinity | None], Affinity] | None = None
+    nominated: str = ""
 
 
 @dataclass(slots=True)
@@ -101,6 +106,7 @@ class ReleaseStats:
     found_open: int = 0
     retried: int = 0
     hints_refused: int = 0
+    nominations_refused: int = 0
     deleted: int = 0
     failed: Counter[str] = field(default_factory=Counter)
 
@@ -110,7 +116,8 @@ class Releases:
 
     `where` finds a pod by uid. `tell` is called with what came of each gang.
     `plan` says where pods should go, as far as that is written; `binds` for whom
-    that is more than a preference. No request lasts longer than `request_s`.
+    that is more than a preference; `nominates` whether the best node is nominated.
+    No request lasts longer than `request_s`.
     """
 
     def __init__(
@@ -124,10 +131,11 @@ class Releases:
         request_s: float,
         plan: Callable[[ReleaseGang], Awaitable[Mapping[str, PodPlan]]] | None = None,
         binds: Binds = "nobody",
+        nominates: bool = True,
     ) -> None:
         self._kube, self._holds, self._where, self._tell = kube, holds, where, tell
         self._request_s = request_s
-        self._plan, self._binds = plan, binds
+        self._plan, self._binds, self._nominates = plan, binds, nominates
         self._turns = asyncio.Semaphore(parallel)
         self.stats = ReleaseStats()
 
@@ -162,8 +170,9 @@ class Releases:
     def _writing(self, uid: str, action: ReleaseGang, plan: PodPlan | None, text: ReceiptText) -> _Writing:
         kept = action.receipt.placement.get(uid, "")
         if plan is None or not plan.nodes:
-            return _Writing(text(kept, plan), None)
-        return _Writing(text(plan.nodes[0][0], plan), advised(plan, self._binds))
+            return _Writing(text(kept, plan))
+        best = plan.nodes[0][0]
+        return _Writing(text(best, plan), advised(plan, self._binds), best if self._nominates else "")
 
     async def _open(self, uid: str, writing: _Writing) -> str:
         """Open one pod's gate; why it could not be opened, empty when it is open."""
@@ -171,7 +180,14 @@ class Releases:
         if pod is None:
             return self._failed("gone", "a pod is gone")
         path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}"
-        patch = _likely_patch(uid, max(0, pod.gate_index), writing)
+        if writing.nominated:
+            await self._nominate(path, uid, writing.nominated)
+        failure = await self._open_at(path, uid, _likely_patch(uid, max(0, pod.gate_index), writing), writing)
+        if failure and writing.nominated:
+            await self._nominate(path, uid, "")  # the room is not kept for a pod that stays behind its gate
+        return failure
+
+    async def _open_at(self, path: str, uid: str, patch: Patch, writing: _Writing) -> str:
         for attempt in range(TRIES):
             if attempt:
                 self.stats.retried += 1
@@ -186,7 +202,7 @@ class Releases:
                 if attempt and writing.affinity is not None:
                     self.stats.hints_refused += 1
                     log.warning("the hint of pod %s is left out: %s", path, refused)
-                    writing = _Writing(writing.receipt, None)
+                    writing = _Writing(writing.receipt)
                 found = await self._look(path, uid, writing)
                 if isinstance(found, str):
                     return found if not found else self._failed("gone", found)
@@ -213,6 +229,16 @@ class Releases:
             self.stats.found_open += 1
             return ""
         return _exact_patch(pod, gates.index(GATE), writing)
+
+    async def _nominate(self, path: str, uid: str, node: str) -> None:
+        """Name the node that kube-scheduler is to try first; an empty one takes the name back."""
+        place = "/status/nominatedNodeName"
+        change = {"op": "add", "path": place, "value": node} if node else {"op": "remove", "path": place}
+        try:
+            await self._patch(f"{path}/status", [_is_pod(uid), change])
+        except KubeError as error:
+            self.stats.nominations_refused += 1
+            log.warning("node %s is not nominated for pod %s: %s", node or "none", path, error)
 
     async def _patch(self, path: str, patch: Patch) -> None:
         async with self._turns:

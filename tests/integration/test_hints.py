@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import subprocess
 import sys
+import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
@@ -19,10 +21,10 @@ from scheduler.core.affinity import PREFERRED, REQUIRED, Binds
 from scheduler.core.plans import PodPlan
 from scheduler.core.queue.actions import ReleaseGang, ReleaseReceipt
 from scheduler.core.queue.events import Estimate, Event, ReleaseDone
-from scheduler.edge.kube import KubeClient
+from scheduler.edge.kube import STRATEGIC_PATCH, KubeClient
 from scheduler.edge.release import Releases
 from testbed.cluster import Cluster
-from testbed.configuration import laid_over, scheduler_config
+from testbed.configuration import FAIRLANE_SCHEDULER, laid_over, scheduler_config
 
 Pod = dict[str, Any]
 MakePod = Callable[..., Pod]
@@ -205,9 +207,17 @@ class Hinted:
         self._kube, self._pod = kube, pod
         self.told: list[Event] = []
 
-    async def released(self, affinity: dict[str, Any] | None, plan: PodPlan, *, binds: Binds) -> Pod:
-        """The pod as it is afterwards."""
-        body = self._pod(scheduler="nobody", annotations={"kept": "yes"})
+    async def released(
+        self,
+        affinity: dict[str, Any] | None,
+        plan: PodPlan,
+        *,
+        binds: Binds = "nobody",
+        nominates: bool = False,
+        scheduler: str = "nobody",
+    ) -> Pod:
+        """The pod as it is afterwards; with a real scheduler, once that has bound it."""
+        body = self._pod(scheduler=scheduler, annotations={"kept": "yes"})
         body["spec"] |= {"schedulingGates": [{"name": GATE}]} | ({"affinity": affinity} if affinity else {})
         made = msgspec.json.decode(await self._kube.post(PATH, body))
         uid, where = made["metadata"]["uid"], Where("default", made["metadata"]["name"])
@@ -224,14 +234,22 @@ class Hinted:
             request_s=5.0,
             plan=planned,
             binds=binds,
+            nominates=nominates,
         )
         receipt = ReleaseReceipt(1.0, 0.25, 0.125, 0.5, 3, Estimate(1.0, 2.0, 3.0, "hint"), {uid: "node-01"})
         await releases.release(ReleaseGang("gang", "alice", (uid,), receipt))
         assert self.told[-1:] == [ReleaseDone("gang", (uid,))]
-        now: Pod = msgspec.json.decode(await self._kube.get(f"{PATH}/{where.name}"))
+        now = await self._now(where.name)
+        while scheduler != "nobody" and not now["spec"].get("nodeName"):
+            await asyncio.sleep(0.1)
+            now = await self._now(where.name)
         await self._kube.delete(f"{PATH}/{where.name}")
         assert not now["spec"].get("schedulingGates")
         assert receipt_of(now)["node"] == (plan.nodes[0][0] if plan.nodes else "node-01")
+        return now
+
+    async def _now(self, name: str) -> Pod:
+        now: Pod = msgspec.json.decode(await self._kube.get(f"{PATH}/{name}"))
         return now
 
 
@@ -288,3 +306,39 @@ async def test_a_hint_that_the_api_server_refuses_costs_the_hint_and_not_the_rel
     refused = replace_plan(TWO, nodes=[("node-02", 11)])  # a weight of 110
     now = await hinted.released(None, refused, binds="nobody")
     assert "affinity" not in now["spec"]
+
+
+async def test_the_best_node_is_nominated_and_tried_alone(hinted: Hinted, hinting: Cluster) -> None:
+    assert "nominatedNodeName" not in (await hinted.released(None, TWO))["status"]
+    assert (await hinted.released(None, TWO, nominates=True))["status"]["nominatedNodeName"] == "node-02"
+    scored = scores_run(hinting)
+    for node in ("node-02", "node-03", "node-04"):
+        plan = replace_plan(TWO, nodes=[(node, 1)], ours=True)
+        pod = await hinted.released(None, plan, nominates=True, scheduler=FAIRLANE_SCHEDULER)
+        assert pod["spec"]["nodeName"] == node
+    assert scores_run(hinting) == scored
+
+
+async def test_a_nominated_node_that_cannot_take_the_pod_holds_nobody_up(
+    hinted: Hinted, kube: KubeClient
+) -> None:
+    path = "/api/v1/nodes/node-02"
+    await kube.patch(path, {"spec": {"unschedulable": True}}, STRATEGIC_PATCH)
+    try:
+        plan = replace_plan(TWO, ours=True)
+        pod = await hinted.released(None, plan, nominates=True, scheduler=FAIRLANE_SCHEDULER)
+    finally:
+        await kube.patch(path, {"spec": {"unschedulable": False}}, STRATEGIC_PATCH)
+    assert pod["spec"]["nodeName"] == "node-03"
+
+
+def scores_run(cluster: Cluster) -> float:
+    """How often our kube-scheduler has scored nodes: not when there is only one that may be."""
+    request = urllib.request.Request(
+        f"https://127.0.0.1:{cluster.layout.ports['fairlane_scheduler']}/metrics",
+        headers={"Authorization": f"Bearer {cluster.layout.file('prometheus.token').read_text().strip()}"},
+    )
+    with urllib.request.urlopen(request, context=ssl._create_unverified_context(), timeout=10) as answer:
+        told = answer.read().decode()
+    name = 'scheduler_framework_extension_point_duration_seconds_count{extension_point="Score"'
+    return sum(float(line.rsplit(" ", 1)[1]) for line in told.splitlines() if line.startswith(name))
