@@ -213,7 +213,7 @@ def _grown(
     return booster if clearly_smaller(grown, np.abs(left), held.weight, BEST_OF_MANY) else None
 
 
-def clearly_smaller(errors: Floats, others: Floats, weight: Floats, by: float = CLEARLY) -> bool:
+def clearly_smaller(errors: Floats, others: Floats, weight: Floats, by: float) -> bool:
     """Whether these errors are smaller than the others of the same rows, `by` standard errors or more."""
     gain = (others - errors) * weight
     return bool(gain.mean() > by * gain.std() / np.sqrt(len(gain)))

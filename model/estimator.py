@@ -19,6 +19,8 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from model.boosting import (
+    BEST_OF_MANY,
+    CLEARLY,
     Central,
     Inputs,
     Recipe,
@@ -264,18 +266,22 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         self, sample: Sample, settings: Settings, folds: list[Fold]
     ) -> tuple[Recipe, Floats, Floats, int]:
         """The recipe, its held-out residuals with their inputs, and how many trees it took."""
-        best = _Trial(Recipe(**(self.recipe or {})), sample, settings, folds)
         undecided = bool(folds) and self.recipe is None
+        # with seconds to mix, the mixture goes without saying, and it takes more to be led away from it
+        mixes = undecided and sample.inputs.parts.seconds.shape[1] > 0
+        begun = Recipe(mixture=True, leaves=FEW_LEAVES) if mixes else Recipe(**(self.recipe or {}))
+        best = _Trial(begun, sample, settings, folds)
         for alternatives in self._questions(sample, settings) if undecided else ():
             for changes in alternatives:
                 trial = _Trial(replace(best.recipe, **changes), sample, settings, folds)
-                best = trial if trial.clearly_better_than(best) else best
+                by = BEST_OF_MANY if mixes else CLEARLY
+                best = trial if trial.clearly_better_than(best, by) else best
         return best.recipe, best.residual, best.matrix, best.trees
 
     def _questions(self, sample: Sample, settings: Settings) -> Iterator[list[dict[str, Any]]]:
         if sample.inputs.parts.seconds.shape[1] > 0:
             # what a mixture leaves over is small, and large trees would learn its noise
-            yield [{"mixture": True, "leaves": FEW_LEAVES}, {"mixture": True}]
+            yield [{"leaves": Recipe.leaves}, {"mixture": False, "leaves": Recipe.leaves}]
         if sample.inputs.terms.shape[1] > 1:
             yield [{"placement_weight": 0.5}, {"placement_weight": 0.0}]
         if sample.inputs.terms.shape[1] > 0:
@@ -305,10 +311,10 @@ class _Trial:
         counts = [model.trees for model in fitted]
         self.trees = round(float(np.mean(counts))) if counts else 0
 
-    def clearly_better_than(self, other: _Trial) -> bool:
-        """Smaller held-out errors, by more than chance would have it."""
+    def clearly_better_than(self, other: _Trial, by: float) -> bool:
+        """Smaller held-out errors, by so many standard errors at least."""
         ours, theirs = (np.minimum(np.abs(trial.residual), ERROR_AT_MOST) for trial in (self, other))
-        return clearly_smaller(ours, theirs, self._weight)
+        return clearly_smaller(ours, theirs, self._weight, by)
 
 
 def group_folds(groups: Floats, count: int, seed: int) -> Iterator[Fold]:
