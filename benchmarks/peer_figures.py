@@ -59,9 +59,9 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What real pods cost, medians in seconds: between creation of a pod and its open gate and binding is
-    waiting as well, so these are told from open gate to binding, from binding to running, and how much longer
-    than its run time a slot was held. `late_submission_s`: the latest that a Job was created."""
+    """What real pods cost, medians in seconds: from open gate to binding (without a gate that is waiting as
+    well), from binding to running, and how much longer than its run time a slot was held.
+    `late_submission_s`: the latest that a Job was created."""
 
     bind_s: float
     start_s: float

@@ -81,10 +81,11 @@ def sentences(found: Found) -> Iterator[str]:
     for ran in found.ran:
         yield _of_estimates(found, ran)
         costs = ran.costs
+        gate = "" if ran.arm == DEFAULT else f"open gate to binding {costs.bind_s:.2f} s, "
         yield (
-            f"{ran.arm}, medians of pods: open gate to binding {costs.bind_s:.2f} s, binding to running "
-            f"{costs.start_s:.2f} s, a slot held {costs.held_over_s:.2f} s longer than the run; Jobs created "
-            f"at most {costs.late_submission_s:.2f} s late."
+            f"{ran.arm}, medians of pods: {gate}binding to running {costs.start_s:.2f} s, a slot "
+            f"held {costs.held_over_s:.2f} s longer than the run; Jobs created at most "
+            f"{costs.late_submission_s:.2f} s late."
         )
 
 
