@@ -84,8 +84,8 @@ class Ran:
     """Largest difference of a user's share, real and simulated."""
     told: Told | None
     costs: Costs
-    responses_s: Mapping[str, tuple[float, float]]
-    """By job, real and simulated."""
+    responses_s: tuple[tuple[float, float], ...]
+    """Real and simulated of each scored job, the shortest first: the trace cannot be read from it."""
 
 
 def ran_of(load: Load, arm: str, jobs: Mapping[str, LiveJob], told: Estimates) -> Ran:
@@ -103,14 +103,14 @@ def ran_of(load: Load, arm: str, jobs: Mapping[str, LiveJob], told: Estimates) -
     }
     without_cost = simulated(load, SIMULATED[arm], submitted, errors)
     real, foretold = figures_of(schedule, load.scored), figures_of(without_cost, load.scored)
-    pairs = {
-        one.job.name: (real_s, simulated_s)
+    pairs = [
+        (real_s, simulated_s)
         for one, real_s, simulated_s in zip(
             schedule.submissions, schedule.response_s.tolist(), without_cost.response_s.tolist(), strict=True
         )
         if one.user in load.scored
-    }
-    slower_s = [real_s - simulated_s for real_s, simulated_s in pairs.values()]
+    ]
+    slower_s = [real_s - simulated_s for real_s, simulated_s in pairs]
     return Ran(
         arm,
         real,
@@ -121,7 +121,7 @@ def ran_of(load: Load, arm: str, jobs: Mapping[str, LiveJob], told: Estimates) -
         share_off(real, foretold),
         told_of(load, told),
         costs_of(load, jobs),
-        pairs,
+        tuple(sorted(pairs)),
     )
 
 

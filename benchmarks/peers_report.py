@@ -115,7 +115,7 @@ def plot(found: Found, path: Path) -> None:
     figure, axis = plt.subplots(figsize=(6.5, 3.8))
     for ran, shade in zip(found.ran, SHADES, strict=False):
         for place, style in enumerate(("-", "--")):
-            ordered = np.sort([pair[place] for pair in ran.responses_s.values()])
+            ordered = np.sort([pair[place] for pair in ran.responses_s])
             part = np.arange(1, len(ordered) + 1) / len(ordered)
             label = ran.arm if style == "-" else f"simulated {SIMULATED[ran.arm]}"
             axis.step(ordered, part, where="post", color=shade, linestyle=style, label=label)

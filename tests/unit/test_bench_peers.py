@@ -226,3 +226,12 @@ def test_targets_are_judged_on_the_whole_load_alone() -> None:
         slow = replace(one, real=worse)
         assert "missed" in " ".join(sentences(replace(found, ran=(slow,))))
         assert "not judged" in " ".join(sentences(replace(found, ran=(slow,), whole=False)))
+
+
+def test_results_hold_no_job_of_the_published_traces() -> None:
+    """Neither their names nor their order: they are not ours to publish."""
+    told = Found(small_load(), True, 3, 1.0, (ran(later_s=1.0),)).to_json()
+    pairs = told["arms"][0]["responses_s"]
+    assert list(pairs) == sorted(pairs)
+    assert len(pairs) == told["jobs"] == 8
+    assert "a3" not in str(told)
