@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from benchmarks.eta import LoadError
-from benchmarks.examples import TrainingError
+from benchmarks.framing import console as _console
+from benchmarks.framing import explained as _explained
+from benchmarks.framing import tell as _tell
+from benchmarks.framing import work as _work
 from benchmarks.machine import provenance
-from benchmarks.queue import DifferenceError
-from testbed.control import TestbedError
 from testbed.progress import Progress
 
 RESULTS = Path("benchmarks/results")
 NODES, RATE_NODES = "100,500,5000", 500
 SHARES_S, FLOOD = 300.0, 200
 ETA_LOADS, ETA_ESTIMATES = "mixed:28", "0.5,0,history"
+PEER_LOADS, PEER_ARMS = "hetero,homo,flood", "default,fairlane"
+PEER_DATA, PEER_SEED = Path("../shared/data"), 2
 USERS, WAITING, QUEUE_NODES, ENDS = "100,1000,10000", 100_000, 200, 1000
 
 app = typer.Typer(rich_markup_mode=None)
@@ -52,6 +50,7 @@ def bench(context: typer.Context) -> None:
       fairlane bench controller
       fairlane bench eta
       fairlane bench shares
+      fairlane bench peers
     """
     if context.invoked_subcommand is None:
         with _explained(), _work() as (work, progress):
@@ -232,6 +231,62 @@ def shares(
         _shares(seconds, flood, seed, out, output, progress)
 
 
+@app.command()
+def peers(
+    scenarios: Annotated[str, typer.Option(help="Which, comma separated.")] = PEER_LOADS,
+    arms: Annotated[str, typer.Option(help="Comma separated: default,fairlane,oracle.")] = PEER_ARMS,
+    first: Annotated[int, typer.Option(min=0, help="Only the first so many Jobs of each; 0: all.")] = 0,
+    earlier: Annotated[
+        int, typer.Option(min=0, max=20, help="Runs of each class that ended before the arm fairlane.")
+    ] = 3,
+    seed: Annotated[int, typer.Option(help="Of the flood, and of the earlier runs.")] = PEER_SEED,
+    data: Annotated[
+        Path, typer.Option(envvar="FAIRLANE_DATA", help="Folder that holds uwfq_google_macro/.")
+    ] = PEER_DATA,
+    out: Out = RESULTS,
+    output: Json = "table",
+) -> None:
+    """Published slices and a flood as real Jobs, under the default scheduler and the fair queue.
+
+    Response, lateness and shares on 32 slots, beside what the simulator says of the same Jobs. A slice takes
+    two and a quarter minutes for each arm, the flood one; earlier runs take up to one.
+
+    \b
+    Examples:
+      fairlane bench peers
+      fairlane bench peers --scenarios homo --arms default,fairlane,oracle
+      fairlane bench peers --scenarios flood --first 20
+    """
+    with _explained(), _work() as (_, progress):
+        _peers(scenarios, arms, (first, earlier, seed), data, out, output, progress)
+
+
+def _peers(
+    scenarios: str,
+    arms: str,
+    plan: tuple[int, int, int],
+    data: Path,
+    out: Path,
+    output: str,
+    progress: Progress,
+) -> None:
+    from benchmarks import peer_loads, peers, peers_report
+
+    first, earlier, seed = plan
+    wanted = peers.arms_of(arms)
+    loads, absent = peer_loads.loads_of(scenarios, data, first, seed)
+    for sentence in absent:
+        progress.say(sentence)
+    with peers.cluster(progress) as at:
+        for load in loads:
+            about = {**provenance(at.programs()), "first": first, "seed": seed, "left_out": absent}
+            found = peers.measure(at, load, wanted, earlier, seed, whole=not first)
+            _tell({"benchmark": "peers", **about, **found.to_json()}, out / f"peers-{load.name}", output)
+            peers_report.plot(found, out / f"peers-{load.name}.png")
+            if output != "json":
+                peers_report.show(found, _console())
+
+
 def _shares(seconds: float, flood: int, seed: int, out: Path, output: str, progress: Progress) -> None:
     from benchmarks import shares, shares_report
 
@@ -330,18 +385,6 @@ def _queue(
         report.show_queue(found, _console())
 
 
-def _tell(content: dict[str, Any], path: Path, output: str) -> None:
-    from benchmarks.report import as_json
-
-    text = as_json(content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.with_suffix(".json")
-    file.write_text(text + "\n")
-    if output == "json":
-        typer.echo(text)
-    typer.echo(f"written to {file}", err=True)
-
-
 def _sizes(text: str, option: str = "--nodes") -> list[int]:
     try:
         sizes = [int(part) for part in text.split(",")]
@@ -352,28 +395,3 @@ def _sizes(text: str, option: str = "--nodes") -> list[int]:
             f"{text!r} is not a list of numbers above 1 such as 100,500", param_hint=option
         )
     return sizes
-
-
-def _console() -> Console:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 130  # a file or a pipe has no width of its own
-    return console
-
-
-@contextmanager
-def _work() -> Iterator[tuple[Path, Progress]]:
-    with tempfile.TemporaryDirectory(prefix="fairlane-bench-") as folder:
-        yield Path(folder), Progress()
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Errors of the testbed, of training and of a benchmark itself are sentences, not tracebacks."""
-    try:
-        yield
-    except (TestbedError, TrainingError, DifferenceError, LoadError) as error:
-        typer.echo(f"fairlane bench: {error}", err=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None

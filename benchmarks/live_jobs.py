@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Container, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,9 @@ from scheduler.edge.kube import STRATEGIC_PATCH, KubeClient, KubeError, Listed
 from scheduler.edge.release import GATE
 
 END_TRIES = 30
+JOBS_PATH = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
+JOB_NAME = "batch.kubernetes.io/job-name"
+FAIRLANE = "fairlane"
 
 
 class _Gate(msgspec.Struct, frozen=True):
@@ -29,6 +32,7 @@ class _Gate(msgspec.Struct, frozen=True):
 class _Meta(msgspec.Struct, frozen=True):
     name: str
     uid: str
+    labels: dict[str, str] = {}
 
 
 class _Spec(msgspec.Struct, frozen=True):
@@ -48,18 +52,21 @@ class _Pod(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A pod that is wanted: who for, and for how long it will run; `told_s`: what its user says of that.
+    """A pod that is wanted: who for, and for how long it will run; `told_s`: what its user says of that, if
+    anything.
 
-    Its job class is its own, so that only what its user says is known of it.
+    Its job class is its own, so that only what its user says is known of it, unless `annotations` name
+    another. With any scheduler but ours it has no gate.
     """
 
     user: str
     run_s: float
-    told_s: float
+    told_s: float | None
     requests: Mapping[str, str] = field(default_factory=lambda: {"cpu": "1"})
     annotations: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     owner: Mapping[str, Any] | None = None
+    scheduler: str = FAIRLANE
 
 
 @dataclass(slots=True)
@@ -82,12 +89,29 @@ class Life:
         return max(0.0, end_s - max(self.bound_s, from_s))
 
 
+@dataclass(slots=True)
+class LiveJob:
+    """A Job of so many equal pods, which the job controller makes; `lives`: of those that were seen."""
+
+    ask: Ask
+    pods: int
+    created_s: float
+    lives: list[Life] = field(default_factory=list)
+
+    @property
+    def ended_s(self) -> float | None:
+        """When its last pod ended; None before."""
+        ends = [life.ended_s for life in self.lives if life.ended_s is not None]
+        return max(ends) if len(ends) >= self.pods else None
+
+
 class LiveJobs:
-    """All pods of one benchmark by name; `lives` is filled by `follow`."""
+    """All pods of one benchmark by name; `lives` is filled by `follow`, and so are the lives of `jobs`."""
 
     def __init__(self, kube: KubeClient) -> None:
         self._kube = kube
         self.lives: dict[str, Life] = {}
+        self.jobs: dict[str, LiveJob] = {}
         self.most_bound = 0
         self._bound = 0
         self._ending: set[asyncio.Task[None]] = set()
@@ -103,6 +127,12 @@ class LiveJobs:
     async def submit_all(self, asks: Iterable[Ask]) -> list[str]:
         """Create pods at once; their names."""
         return await asyncio.gather(*(self.submit(ask) for ask in asks))
+
+    async def submit_job(self, name: str, ask: Ask, pods: int) -> LiveJob:
+        """Create a Job whose pods are as asked, all at once."""
+        job = self.jobs[name] = LiveJob(ask, pods, time.time())
+        await self._kube.post(JOBS_PATH, job_manifest(name, ask, pods))
+        return job
 
     def waiting(self, user: str) -> int:
         """How many pods of a user were not seen open."""
@@ -127,8 +157,9 @@ class LiveJobs:
         async for event in self._kube.mirror(PODS_PATH, _Pod):
             gone = not isinstance(event, Listed) and event.kind == "DELETED"
             for pod in event.items if isinstance(event, Listed) else (event.item,):
-                if pod.metadata.name in self.lives:
-                    self._note(self.lives[pod.metadata.name], pod, gone)
+                life = self._life(pod)
+                if life is not None:
+                    self._note(life, pod, gone)
             self._moved.set()
 
     async def give_up_waiting(self, users: Container[str]) -> None:
@@ -137,6 +168,15 @@ class LiveJobs:
             if life.open_s is None and life.ask.user in users:
                 with suppress(KubeError):
                     await self._kube.delete(f"{PODS_PATH}/{name}", {"gracePeriodSeconds": "0"})
+
+    def _life(self, pod: _Pod) -> Life | None:
+        """Of a pod that was submitted, or that the job controller made for a Job that was."""
+        name = pod.metadata.name
+        job = self.jobs.get(pod.metadata.labels.get(JOB_NAME, ""))
+        if job is not None and name not in self.lives:
+            self.lives[name] = Life(job.ask, time.time())
+            job.lives.append(self.lives[name])
+        return self.lives.get(name)
 
     def _note(self, life: Life, pod: _Pod, gone: bool) -> None:
         now_s = time.time()
@@ -169,12 +209,41 @@ class LiveJobs:
             await asyncio.sleep(0.5)
 
 
+@asynccontextmanager
+async def followed(kubeconfig: str) -> AsyncIterator[tuple[KubeClient, LiveJobs]]:
+    """A client, and pods that are followed, until the block ends."""
+    async with KubeClient.connect(kubeconfig, parallel=32) as kube:
+        jobs = LiveJobs(kube)
+        following = asyncio.create_task(jobs.follow())
+        try:
+            yield kube, jobs
+        finally:
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following
+
+
+def job_manifest(name: str, ask: Ask, pods: int) -> dict[str, Any]:
+    """A Job of so many pods at once, its template as admission would leave it."""
+    pod = manifest(name, ask)
+    template = {
+        "metadata": {
+            part: pod["metadata"][part] for part in ("annotations", "labels") if part in pod["metadata"]
+        },
+        "spec": pod["spec"],
+    }
+    spec = {"parallelism": pods, "completions": pods, "backoffLimit": 0, "template": template}
+    metadata = {"name": name, "namespace": NAMESPACE}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+
+
 def manifest(name: str, ask: Ask) -> dict[str, Any]:
-    """The pod behind its gate, as admission would leave it."""
+    """The pod behind its gate, if the scheduler is ours, as admission would leave it."""
+    told = {} if ask.told_s is None else {"fairlane.dev/expected-duration": f"{ask.told_s:g}s"}
     given = {
         "fairlane.dev/user": ask.user,
         "fairlane.dev/job-class": name,
-        "fairlane.dev/expected-duration": f"{ask.told_s:g}s",
+        **told,
         **ask.annotations,
     }
     container = {
@@ -192,9 +261,9 @@ def manifest(name: str, ask: Ask) -> dict[str, Any]:
         "kind": "Pod",
         "metadata": metadata,
         "spec": {
-            "schedulerName": "fairlane",
+            "schedulerName": ask.scheduler,
             "restartPolicy": "Never",
-            "schedulingGates": [{"name": GATE}],
+            "schedulingGates": [{"name": GATE}] if ask.scheduler == FAIRLANE else [],
             "containers": [container],
         },
     }

@@ -251,7 +251,7 @@ def plot_queue(found: QueueCost, path: Path) -> None:
     axis.axhline(TARGET_MS, color="grey", linestyle=":")
     axis.set(xscale="log", yscale="log", xlabel="users", ylabel="ms of CPU an event")
     axis.legend(fontsize=7)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_latencies(found: Sequence[Latencies], path: Path) -> None:
@@ -267,7 +267,7 @@ def plot_latencies(found: Sequence[Latencies], path: Path) -> None:
         axis.set(xscale="log", yscale="log", xlabel="milliseconds", title=f"{one.nodes:,} nodes")
     axes[0][0].set_ylabel("share of calls slower than that")
     axes[0][0].legend(fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_rate(found: Rate, path: Path) -> None:
@@ -282,10 +282,11 @@ def plot_rate(found: Rate, path: Path) -> None:
             axis.axhline(target * median(found.rates(PLAIN)), color="grey", linestyle=":")
     axis.set_xticks(range(len(found.arms)), [arm.name for arm in found.arms])
     axis.set(ylabel="pods/s", ylim=(0, None), title=f"{found.pods:,} pods on {found.nodes:,} nodes")
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
+    """Write a figure, and forget it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(path, dpi=110)

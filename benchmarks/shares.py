@@ -14,12 +14,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.live_jobs import Ask, Life, LiveJobs
+from benchmarks.live_jobs import Ask, Life, LiveJobs, followed
 from benchmarks.replicas import Replicas, Takeover
 from scheduler.core.queue.fluid import FluidJob, fluid_finish
 from scheduler.edge.kube import STRATEGIC_PATCH, KubeClient
@@ -124,7 +123,7 @@ def measure(seconds: float, flood: int, seed: int, progress: Progress) -> Shares
 async def _measure(
     cluster: Cluster, seconds: float, flood: int, dice: random.Random, say: Callable[[str], None]
 ) -> Shares:
-    async with _followed(str(cluster.kubeconfig)) as (kube, jobs):
+    async with followed(str(cluster.kubeconfig)) as (kube, jobs):
         await _give_gpus(kube, cluster.worker_names)
         replicas = Replicas(cluster)
         await replicas.wait_led()
@@ -329,16 +328,3 @@ async def _give_gpus(kube: KubeClient, nodes: Sequence[str]) -> None:
         amounts = {GPU_NAME: str(GPU)}
         body = {"status": {"capacity": amounts, "allocatable": amounts}}
         await kube.patch(f"/api/v1/nodes/{node}/status", body, STRATEGIC_PATCH)
-
-
-@asynccontextmanager
-async def _followed(kubeconfig: str) -> AsyncIterator[tuple[KubeClient, LiveJobs]]:
-    async with KubeClient.connect(kubeconfig, parallel=32) as kube:
-        jobs = LiveJobs(kube)
-        following = asyncio.create_task(jobs.follow())
-        try:
-            yield kube, jobs
-        finally:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
