@@ -66,6 +66,12 @@ def test_a_pod_that_never_waited_has_no_time_in_the_queue() -> None:
     assert times.starting_s == 12.0
 
 
+def test_what_replaced_a_lost_member_starts_from_its_own_creation() -> None:
+    times = times_of(pod(released_s=900.0))
+    assert times.queued_s is None
+    assert times.starting_s == 12.0
+
+
 def test_pods_of_one_job_are_one_row_and_a_bare_pod_is_its_own() -> None:
     label = {"batch.kubernetes.io/job-name": "train"}
     pods = [pod("train-0", labels=label), pod("train-1", labels=label, released_s=1001.0), pod("bare")]
@@ -184,3 +190,10 @@ def test_objects_are_compared_without_names_times_and_ids_but_with_gates() -> No
 
     assert told("d-ours-1", "abcde") == told("d-alone-1", "fghij")
     assert told("d-ours-1", "abcde", schedulingGates=[GATE]) != told("d-alone-1", "fghij")
+
+
+def test_a_spark_application_is_one_job_by_the_name_that_it_was_submitted_with() -> None:
+    driver = {"spark-app-selector": "spark-1", "spark-role": "driver", "spark-app-name": "etl"}
+    executor = {"spark-app-selector": "spark-1", "spark-role": "executor", "spark-app-name": "shuffle"}
+    (found,) = job_figures("team", [pod("etl-driver", labels=driver), pod("exec-1", labels=executor)], {})
+    assert (found.job, found.pods) == ("etl", 2)

@@ -18,8 +18,8 @@ from testbed.kind.workloads.people import Person
 
 POD_S = 8.0
 CPU = "700m"
-"""Two fit on a worker, so that there is always somebody who waits."""
-SINGLE, GANG = 3, 3
+SINGLE, GANG = 6, 3
+"""Pods of the two Jobs: two fit on each of three workers, so that somebody waits."""
 READY_S_MAX = 120.0
 STOPPED_S = 15.0
 ENDED_S_MAX = 400.0

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 from typing import Any
 
 from scheduler.core.admission.rules import STAMP
-from scheduler.core.jobs import BATCH_JOB, JOBSET, TRAINING_JOB
+from scheduler.core.jobs import BATCH_JOB, JOBSET, SPARK_APP, TRAINING_JOB
 from scheduler.edge.release import GATE, RECEIPT
 
 Object = dict[str, Any]
 
-SPARK_JOB = "spark-app-name"
-JOB_LABELS = (SPARK_JOB, TRAINING_JOB, JOBSET, BATCH_JOB)
+SPARK_NAME, SPARK_ROLE = "spark-app-name", "spark-role"
+JOB_LABELS = (SPARK_APP, TRAINING_JOB, JOBSET, BATCH_JOB)
 """Labels that name the job a pod is a part of, in this order."""
 
 
@@ -41,15 +41,19 @@ class PodTimes:
 
     @property
     def queued_s(self) -> float | None:
-        """From its creation until the controller let it go."""
-        return None if self.released_s is None else max(0.0, self.released_s - self.created_s)
+        """From its creation until the controller let it go; None for what replaced a lost member of a gang.
+
+        Its receipt tells of the release of the gang, before it was there.
+        """
+        known = self.released_s is not None and self.released_s >= self.created_s
+        return self.released_s - self.created_s if known and self.released_s is not None else None
 
     @property
     def starting_s(self) -> float | None:
         """From its release (without one: its creation) until its container ran."""
         if self.started_s is None:
             return None
-        return max(0.0, self.started_s - (self.released_s or self.created_s))
+        return max(0.0, self.started_s - max(self.released_s or 0.0, self.created_s))
 
     @property
     def run_s(self) -> float | None:
@@ -118,10 +122,20 @@ def instant(text: str) -> float:
 def job_figures(namespace: str, pods: Iterable[Object], predicted_s: Mapping[str, float]) -> list[JobFigures]:
     """The figures of every job among the pods of a namespace; `predicted_s` by pod name."""
     jobs: dict[str, list[PodTimes]] = defaultdict(list)
+    pods = list(pods)
+    names = dict(_spark_names(pods))
     for pod in pods:
         times = times_of(pod)
-        jobs[times.job].append(times)
+        jobs[names.get(times.job, times.job)].append(times)
     return [_figures(namespace, job, found, predicted_s) for job, found in sorted(jobs.items())]
+
+
+def _spark_names(pods: Iterable[Object]) -> Iterator[tuple[str, str]]:
+    """Spark's id of each application and its name, which only the driver carries as it was submitted."""
+    for pod in pods:
+        labels = pod["metadata"].get("labels") or {}
+        if labels.get(SPARK_ROLE) == "driver" and SPARK_NAME in labels:
+            yield job_of(pod["metadata"]), labels[SPARK_NAME]
 
 
 def _figures(namespace: str, job: str, pods: list[PodTimes], predicted_s: Mapping[str, float]) -> JobFigures:

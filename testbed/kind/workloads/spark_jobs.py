@@ -8,7 +8,7 @@ from typing import Any
 
 from testbed.kind.links import Link, Links
 from testbed.kind.workloads.examples import example
-from testbed.kind.workloads.figures import SPARK_JOB, Object, is_gated, times_of
+from testbed.kind.workloads.figures import Object, is_gated, times_of
 from testbed.kind.workloads.ground import Ground
 from testbed.kind.workloads.journal import Life, Unmet
 from testbed.kind.workloads.people import Person
@@ -268,5 +268,4 @@ def _pod(name: str, ground: Ground, words: list[str]) -> Object:
         "tolerations": [{"operator": "Exists"}],
         "containers": [container],
     }
-    metadata: Object = {"name": name, "labels": {SPARK_JOB: name}}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
