@@ -149,18 +149,33 @@ async def _stand_in(ground: Ground, application: Object) -> None:
     pod["metadata"]["namespace"] = OPERATOR
     pod["spec"]["serviceAccountName"] = OPERATOR_ACCOUNT
     await ground.apply([pod])
+    try:
+        await _driver(ground, meta["namespace"], by=OPERATOR)
+        await ground.journal.until(
+            lambda: all(life.ended for life in ground.journal.pods(OPERATOR)),
+            DRIVER_S_MAX,
+            lambda: f"the submission does not end: {ground.states(OPERATOR)}",
+        )
+    finally:
+        await ground.kubectl("-n", OPERATOR, "delete", "pod", pod["metadata"]["name"])
 
 
-async def _driver(ground: Ground, namespace: str) -> Life:
-    """The driver, as soon as it is there."""
+async def _driver(ground: Ground, namespace: str, by: str = "") -> Life:
+    """The driver, as soon as it is there; submitted from a pod in namespace `by`, else in its own."""
+    submissions = by or namespace
 
     def found() -> list[Life]:
         return ground.journal.pods(namespace, "spark-role", "driver")
 
-    def none() -> str:
-        return f"no driver was made: {ground.states(namespace)}"
+    def failed() -> bool:
+        return any(life.phase == "Failed" and not life.gone for life in ground.journal.pods(submissions))
 
-    await ground.journal.until(lambda: bool(found()), DRIVER_S_MAX, none)
+    def none() -> str:
+        return f"no driver was made: {ground.states(submissions)}"
+
+    await ground.journal.until(lambda: bool(found()) or failed(), DRIVER_S_MAX, none)
+    if not found():
+        raise Unmet(none())
     (driver,) = found()
     if not is_gated(driver.pod) and not driver.was_gated:
         raise Unmet(f"{driver.name} was made without our gate")

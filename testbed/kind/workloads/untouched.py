@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from scheduler.core.types import PREFIX
 from testbed.kind import release
 from testbed.kind.jobs import HOSTNAME
 from testbed.kind.workloads.figures import Object
@@ -24,6 +25,7 @@ from testbed.kind.workloads.journal import Unmet
 PREFERRING, CHOOSING = 6, 2
 BALLAST_CPU_M = (600, 300)
 """What is taken on the first two workers, so that the third is the emptiest for the pods that choose."""
+BALLAST_S, POD_S = 60, 10
 ENDED_S_MAX = 120.0
 STEP_S_MAX = 60.0
 CREATE_S_WORSE, BOUND_S_WORSE = 0.1, 0.5
@@ -49,7 +51,7 @@ async def run(ground: Ground) -> None:
     await ground.load(ground.cluster.images.transfer)
     ours = await _measured(ground, "ours")
     ground.expect(
-        "fairlane" not in str(ours.objects),
+        PREFIX not in str(ours.objects),
         f"{len(ours.objects)} objects of a namespace that has not opted in: no gate, no stamp, no word",
         f"something of ours is on {_ours(ours.objects)}",
     )
@@ -83,7 +85,9 @@ async def _measured(ground: Ground, name: str) -> Measured:
     await ground.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}])
     await _with_account(ground, namespace)
     for node, cpu_m in zip(workers, BALLAST_CPU_M, strict=False):
-        await _placed(ground, namespace, _pod(f"ballast-{cpu_m}", image, cpu_m, {"nodeName": node}))
+        await _placed(
+            ground, namespace, _pod(f"ballast-{cpu_m}", image, cpu_m, {"nodeName": node}, BALLAST_S)
+        )
     created_s, bound_s, nodes = [], [], []
     for number in range(PREFERRING + CHOOSING):
         wanted = _preferring(workers[number % len(workers)]) if number < PREFERRING else {}
@@ -92,7 +96,7 @@ async def _measured(ground: Ground, name: str) -> Measured:
         created_s.append(times[0])
         bound_s.append(times[1])
         nodes.append(node)
-    await ground.apply([_job(image, namespace)])
+    await ground.apply([_job(image, namespace, workers[0])])
     count = len(BALLAST_CPU_M) + PREFERRING + CHOOSING + 1
     pods = await ground.all_ended(namespace, count, ENDED_S_MAX)
     job = await ground.read("job", "plain", "-n", namespace)
@@ -119,12 +123,12 @@ async def _placed(ground: Ground, namespace: str, manifest: Object) -> tuple[tup
     return (created_s, time.monotonic() - begun_s), node()
 
 
-def _pod(name: str, image: str, cpu_m: int, more: Object) -> Object:
+def _pod(name: str, image: str, cpu_m: int, more: Object, seconds: int = POD_S) -> Object:
     container = {
         "name": "main",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "args": ["-c", "import time; time.sleep(15)"],
+        "args": ["-c", f"import time; time.sleep({seconds})"],
         "resources": {"requests": {"cpu": f"{cpu_m}m", "memory": "30Mi"}},
     }
     spec = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [container], **more}
@@ -137,8 +141,8 @@ def _preferring(node: str) -> Object:
     return {"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}}
 
 
-def _job(image: str, namespace: str) -> Object:
-    spec = _pod("", image, 50, {})["spec"]
+def _job(image: str, namespace: str, node: str) -> Object:
+    spec = _pod("", image, 50, _preferring(node))["spec"]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -163,7 +167,7 @@ def _plain(found: Any, namespace: str) -> Any:
 
 
 def _ours(objects: Sequence[Any]) -> str:
-    names = [one["metadata"]["name"] for one in objects if "fairlane" in str(one)]
+    names = [one["metadata"]["name"] for one in objects if PREFIX in str(one)]
     return ", ".join(names)
 
 
