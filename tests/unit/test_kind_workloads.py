@@ -18,7 +18,7 @@ from testbed.kind.workloads.figures import PodTimes, job_figures, times_of
 from testbed.kind.workloads.journal import Life
 from testbed.kind.workloads.scenarios import SCENARIOS, Result, chosen
 from testbed.kind.workloads.sharing import held_while_all_wait
-from testbed.kind.workloads.untouched import _plain
+from testbed.kind.workloads.untouched import _plain, differing
 
 RUN_MINUTES_MAX = 60
 """Were every scenario to take all of its time."""
@@ -197,3 +197,10 @@ def test_a_spark_application_is_one_job_by_the_name_that_it_was_submitted_with()
     executor = {"spark-app-selector": "spark-1", "spark-role": "executor", "spark-app-name": "shuffle"}
     (found,) = job_figures("team", [pod("etl-driver", labels=driver), pod("exec-1", labels=executor)], {})
     assert (found.job, found.pods) == ("etl", 2)
+
+
+def test_a_difference_is_told_by_its_path() -> None:
+    one: dict[str, Any] = {"spec": {"gates": [], "nodes": ["a", "b"]}}
+    other: dict[str, Any] = {"spec": {"nodes": ["a", "c"]}}
+    assert list(differing(one, other)) == [(".spec.gates", [], None), (".spec.nodes[1]", "b", "c")]
+    assert list(differing(one, one)) == []

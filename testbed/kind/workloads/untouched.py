@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -20,7 +20,6 @@ from testbed.kind import release
 from testbed.kind.jobs import HOSTNAME
 from testbed.kind.workloads.figures import Object
 from testbed.kind.workloads.ground import Ground
-from testbed.kind.workloads.journal import Unmet
 
 PREFERRING, CHOOSING = 6, 2
 BALLAST_CPU_M = (600, 300)
@@ -100,7 +99,7 @@ async def _measured(ground: Ground, name: str) -> Measured:
     count = len(BALLAST_CPU_M) + PREFERRING + CHOOSING + 1
     pods = await ground.all_ended(namespace, count, ENDED_S_MAX)
     job = await ground.read("job", "plain", "-n", namespace)
-    found = [_plain(one, namespace) for one in [*(life.pod for life in pods), job]]
+    found = [_plain(_told(one), namespace) for one in [*(life.pod for life in pods), job]]
     return Measured(sorted(found, key=str), nodes, created_s, bound_s)
 
 
@@ -151,6 +150,14 @@ def _job(image: str, namespace: str, node: str) -> Object:
     }
 
 
+def _told(whole: Object) -> Object:
+    """The object, and of its status what is not up to how fast the kubelet was."""
+    status = whole["status"]
+    kept = {key: status[key] for key in ("phase", "qosClass", "succeeded", "failed") if key in status}
+    conditions = sorted(one["type"] for one in status.get("conditions", ()))
+    return {**whole, "status": {**kept, "conditions": conditions}}
+
+
 def _plain(found: Any, namespace: str) -> Any:
     """Without what differs between any two of the kind, and without the generated parts of names."""
     if isinstance(found, dict):
@@ -172,7 +179,20 @@ def _ours(objects: Sequence[Any]) -> str:
 
 
 def _difference(ours: Measured, alone: Measured) -> str:
-    for one, other in zip(ours.objects, alone.objects, strict=False):
-        if one != other:
-            return f"with us: {one}; without us: {other}"
-    raise Unmet(f"{len(ours.objects)} objects with us, {len(alone.objects)} without")
+    found = [
+        f"{path}: {one} with us, {other} without"
+        for path, one, other in differing(ours.objects, alone.objects)
+    ]
+    return "; ".join(found)
+
+
+def differing(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two objects differ: the path, and what each has there."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            yield from differing(one.get(key), other.get(key), f"{path}.{key}")
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for index, (first, second) in enumerate(zip(one, other, strict=True)):
+            yield from differing(first, second, f"{path}[{index}]")
+    elif one != other:
+        yield path, one, other
