@@ -47,10 +47,9 @@ async def _two_users(ground: Ground) -> None:
         conf = _common(ground, who.namespace, f"{who.name}-etl") | DYNAMIC
         await ground.apply([_certificate(who), _submission(ground, who, conf)], by=who)
         await _driver(ground, who.namespace)
-    first, second = [await _ended(ground, who) for who in (alice, bob)]
-    if times_of(first.pod).released_s > times_of(second.pod).released_s:  # type: ignore[operator]
-        first, second, alice, bob = second, first, bob, alice
-    _waited_for_its_gang(ground, second, alice.namespace)
+    drivers = [(await _ended(ground, who), who) for who in (alice, bob)]
+    (_, first), (second, _) = sorted(drivers, key=lambda one: times_of(one[0].pod).released_s or 0.0)
+    _waited_for_its_gang(ground, second, first.namespace)
     for who in (alice, bob):
         _dynamic(ground, who)
 
