@@ -181,6 +181,7 @@ def test_an_example_keeps_everything_but_image_command_size_and_number(name: str
         spec = spec["template"]["spec"]
     assert spec["schedulerName"] == "fairlane"
     assert spec["containers"][0]["image"] == "local/image:1"
+    assert spec["containers"][0]["resources"]["requests"]["cpu"] == "100m"
 
 
 def test_objects_are_compared_without_names_times_and_ids_but_with_gates() -> None:
