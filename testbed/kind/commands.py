@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,8 +17,10 @@ from testbed.kind.cluster import KindCluster
 from testbed.kind.pods import JobError
 from testbed.kind.runtime import why_none
 from testbed.kind.shell import CommandError
-from testbed.kind.workloads.scenarios import Scenario, chosen, prepare, run_all
 from testbed.progress import Phases
+
+if TYPE_CHECKING:
+    from testbed.kind.workloads.scenarios import Scenario
 
 NO_RUNTIME = 77
 """Exit code where no container engine can be had; test runners take 77 for "skipped"."""
@@ -69,7 +70,7 @@ def e2e(
     The cluster has 1 control plane and 3 workers; one that is up already is used, and stays.
     """
     cluster = KindCluster()
-    wanted = _wanted(smoke, workloads, only)
+    wanted = [] if check else _wanted(smoke, workloads, only)
     if missing := why_none(cluster.docker):
         typer.echo(f"fairlane e2e: no container runtime can be had: {missing}", err=True)
         raise typer.Exit(NO_RUNTIME)
@@ -77,12 +78,14 @@ def e2e(
         typer.echo("a container runtime can be had")
         return
     _end_in_order_when_told_to()
-    made = True
+    made, phase = True, Phases()
     try:
-        made = not cluster.is_up
+        with phase("cluster"):
+            made = cluster.up()
         if not workloads:
-            _compare(cluster, smoke, seed, folder)
-        well = not wanted or _work(cluster, wanted, folder)
+            _compare(cluster, smoke, seed, folder, phase)
+            phase = Phases()
+        well = not wanted or _work(cluster, wanted, folder, phase)
     except (CommandError, JobError) as error:
         typer.echo(f"fairlane e2e: {error}", err=True)
         raise typer.Exit(1) from error
@@ -95,6 +98,8 @@ def e2e(
 
 def _wanted(smoke: bool, workloads: bool, only: str) -> list[Scenario]:
     """The workloads to run; raises `typer.BadParameter`."""
+    from testbed.kind.workloads.scenarios import chosen  # imports clients that take a second
+
     if smoke and (workloads or only):
         raise typer.BadParameter("--smoke is of the comparison, which --workloads leaves out")
     if only and not workloads:
@@ -105,16 +110,14 @@ def _wanted(smoke: bool, workloads: bool, only: str) -> list[Scenario]:
         raise typer.BadParameter(str(error)) from error
 
 
-def _compare(cluster: KindCluster, smoke: bool, seed: int, folder: Path) -> None:
+def _compare(cluster: KindCluster, smoke: bool, seed: int, folder: Path, phase: Phases) -> None:
     from testbed.kind import report  # the plotting library takes a second to import
     from testbed.kind.e2e import FULL, SMOKE, EndToEnd
 
-    started_s, plan, phase = time.monotonic(), SMOKE if smoke else FULL, Phases()
+    plan = SMOKE if smoke else FULL
     facts: dict[str, object] = {"seed": seed, "plan": asdict(plan), "phases_s": phase.seconds}
     run = EndToEnd(cluster, plan, seed, phase)
     try:
-        with phase("cluster"):
-            cluster.up()
         outcome = asyncio.run(run.run())
     except BaseException as error:
         if len(run.so_far.examples):  # they took many minutes
@@ -125,34 +128,35 @@ def _compare(cluster: KindCluster, smoke: bool, seed: int, folder: Path) -> None
         cluster.progress.say(f"time went to: {phase.sentence()}")
     if not outcome.decisions:
         raise JobError("no decision could be measured")
-    facts["minutes"] = round((time.monotonic() - started_s) / 60, 1)
-    _print(report.write(folder, outcome, facts), facts["minutes"])
+    facts["minutes"] = _minutes(phase)
+    _print(report.write(folder, outcome, facts), phase)
 
 
-def _work(cluster: KindCluster, wanted: Sequence[Scenario], folder: Path) -> bool:
+def _work(cluster: KindCluster, wanted: Sequence[Scenario], folder: Path, phase: Phases) -> bool:
     """Run the workloads and print their table; False when one failed."""
     from testbed.kind.workloads import report
+    from testbed.kind.workloads.scenarios import prepare, run_all
 
-    started_s, phase = time.monotonic(), Phases()
-    with phase("cluster"):
-        cluster.up()
     with phase("install"):
         prepare(cluster)
     with phase("workloads"):
         results = asyncio.run(run_all(cluster, wanted, folder))
     cluster.progress.say(f"time went to: {phase.sentence()}")
-    minutes = round((time.monotonic() - started_s) / 60, 1)
-    _print(report.write(folder, results, {"minutes": minutes, "phases_s": phase.seconds}), minutes)
+    _print(report.write(folder, results, {"minutes": _minutes(phase), "phases_s": phase.seconds}), phase)
     for one in results:
         if one.failure:
             typer.echo(f"fairlane e2e: {one.letter}. {one.title}: {one.failure}", err=True)
     return not any(one.failure for one in results)
 
 
-def _print(paths: Sequence[Path], minutes: object) -> None:
+def _minutes(phase: Phases) -> float:
+    return round(sum(phase.seconds.values()) / 60, 1)
+
+
+def _print(paths: Sequence[Path], phase: Phases) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(paths[0].read_text(), markup=False)
-    console.print(f"{minutes} minutes; " + ", ".join(str(path) for path in paths))
+    console.print(f"{_minutes(phase)} minutes; " + ", ".join(str(path) for path in paths))
 
 
 def _end_in_order_when_told_to() -> None:
