@@ -15,10 +15,10 @@ SEVERAL_FILES_AT_ONCE := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 # modules compiled once instead of at every start of every process
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-long test-kind lint format bench e2e e2e-smoke programs manifests proto lock clean
+.PHONY: help demo test test-long test-kind lint format bench e2e e2e-workloads e2e-smoke programs manifests proto lock clean
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: programs ## The main job end to end on a local cluster, with a report.
 	$(BIN)/fairlane demo
@@ -46,8 +46,11 @@ format: $(INSTALLED) ## Format, and fix what ruff can fix.
 bench: programs ## Benchmarks, with stored JSON results.
 	$(BIN)/fairlane bench
 
-e2e: $(INSTALLED) ## The comparison on a kind cluster with real jobs (up to an hour).
+e2e: $(INSTALLED) ## On a kind cluster: the comparison (up to an hour), then the workloads (half an hour).
 	$(BIN)/fairlane e2e
+
+e2e-workloads: $(INSTALLED) ## Only the workloads: Spark, training, users, faults, with a table of every job.
+	$(BIN)/fairlane e2e --workloads
 
 e2e-smoke: $(INSTALLED) ## The shortest run of the same (under 12 minutes once images are built).
 	$(BIN)/fairlane e2e --smoke

@@ -55,7 +55,7 @@ COMMANDS: dict[str, Entry] = {
     ),
     "testbed": Entry("testbed.commands:app", "A local cluster from real components, for trying and testing."),
     "demo": Entry("testbed.demo.commands:app", "The main job end to end on a local cluster."),
-    "e2e": Entry("testbed.kind.commands:app", "The comparison on a kind cluster with real jobs."),
+    "e2e": Entry("testbed.kind.commands:app", "The comparison and real workloads on a kind cluster."),
     "bench": Entry("benchmarks.commands:app", "Benchmarks with stored JSON results."),
 }
 

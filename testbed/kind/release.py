@@ -49,6 +49,8 @@ EXPLORE = [
 
 Settings would do the same, but their change starts every pod of the release anew.
 """
+OPERATED_KINDS = ["jobsets", "pytorchjobs", "sparkapplications"]
+"""Kinds of operators that jobs of the workloads come as."""
 ON_CONTROL_PLANE = ("scheduler", "controller", "recorder", "predictor", "train")
 ASK_STATUS = """
 from urllib.request import urlopen
@@ -70,6 +72,12 @@ def install(cluster: KindCluster, explore: bool = False, least_examples: int = L
     with cluster.progress.task("installing the chart") as task:
         _helm(cluster, *INSTALL, values=values(cluster, explore, least_examples))
     cluster.progress.say(f"the chart is installed, and every pod ready ({task.elapsed_s:.0f} s)")
+
+
+def remove(cluster: KindCluster) -> None:
+    """Uninstall the release; claim, secret, queues and their kind stay. Raises `CommandError`."""
+    with cluster.progress.task("uninstalling the chart"):
+        _helm(cluster, "uninstall", RELEASE, "--wait", "--timeout", "180s")
 
 
 def try_it(cluster: KindCluster) -> str:
@@ -101,7 +109,7 @@ def values(cluster: KindCluster, explore: bool, least_examples: int) -> dict[str
         # the recorder is asked from this machine too; it asks for the token
         "networkPolicies": {"clients": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]},
         # what is compared is who goes where: nobody waits in the queue for that
-        "admission": {"excludedNamespaces": ["kube-system", JOBS]},
+        "admission": {"excludedNamespaces": ["kube-system", JOBS], "kinds": OPERATED_KINDS},
     }
 
 
