@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from benchmarks.eta import LoadError
-from benchmarks.examples import TrainingError
+from benchmarks.command_line import console, explained, tell, work
 from benchmarks.machine import provenance
-from benchmarks.queue import DifferenceError
-from testbed.control import TestbedError
 from testbed.progress import Progress
 
 RESULTS = Path("benchmarks/results")
@@ -50,14 +43,15 @@ def bench(context: typer.Context) -> None:
       fairlane bench queue
       fairlane bench release
       fairlane bench controller
+      fairlane bench idle
       fairlane bench eta
       fairlane bench shares
     """
     if context.invoked_subcommand is None:
-        with _explained(), _work() as (work, progress):
+        with explained(), work() as (folder, progress):
             from benchmarks.setting import model
 
-            with model(None, work, progress) as registry:
+            with model(None, folder, progress) as registry:
                 _extender(NODES, 1000, RESULTS, registry, "table", progress)
                 _rate(RATE_NODES, 1000, 6, "", RESULTS, registry, "table", progress)
             _queue(USERS, WAITING, QUEUE_NODES, ENDS, False, RESULTS, "table", progress)
@@ -80,7 +74,7 @@ def extender(
     """
     from benchmarks.setting import model
 
-    with _explained(), _work() as (work, progress), model(registry, work, progress) as served:
+    with explained(), work() as (folder, progress), model(registry, folder, progress) as served:
         _extender(nodes, calls, out, served, output, progress)
 
 
@@ -106,7 +100,7 @@ def rate(
     """
     from benchmarks.setting import model
 
-    with _explained(), _work() as (work, progress), model(registry, work, progress) as served:
+    with explained(), work() as (folder, progress), model(registry, folder, progress) as served:
         _rate(nodes, pods, rounds, arms, out, served, output, progress)
 
 
@@ -128,7 +122,7 @@ def queue(
       fairlane bench queue --users 100 --waiting 2000
       fairlane bench queue --users 10000 --alone
     """
-    with _explained(), _work() as (_, progress):
+    with explained(), work() as (_, progress):
         _queue(users, waiting, nodes, ends, alone, out, output, progress)
 
 
@@ -149,12 +143,12 @@ def release(
     """
     from benchmarks import controller, report
 
-    with _explained(), _work() as (_, progress):
+    with explained(), work() as (_, progress):
         about = provenance()
         found = controller.measure_release(pods, users, rounds, progress)
-        _tell({"benchmark": "release", **about, **found.to_json()}, out / f"release-{pods}", output)
+        tell({"benchmark": "release", **about, **found.to_json()}, out / f"release-{pods}", output)
         if output != "json":
-            report.show_release(found, _console())
+            report.show_release(found, console())
 
 
 @app.command()
@@ -175,12 +169,40 @@ def controller(
     from benchmarks import controller as measured
     from benchmarks import report
 
-    with _explained(), _work() as (_, progress):
+    with explained(), work() as (_, progress):
         about = provenance()
         found = measured.measure_cold_start(pods, users, nodes, progress)
-        _tell({"benchmark": "controller", **about, **found.to_json()}, out / f"controller-{pods}", output)
+        tell({"benchmark": "controller", **about, **found.to_json()}, out / f"controller-{pods}", output)
         if output != "json":
-            report.show_cold_start(found, _console())
+            report.show_cold_start(found, console())
+
+
+@app.command()
+def idle(
+    nodes: Annotated[int, typer.Option(min=2, help="Simulated nodes.")] = 100,
+    waiting: Annotated[int, typer.Option(min=1, help="Gangs that wait in the last phase.")] = 1000,
+    samples: Annotated[int, typer.Option(min=1, help="Of each phase.")] = 6,
+    sample_s: Annotated[float, typer.Option(min=0.1, help="Length of one; 15 s is one epoch.")] = 15.0,
+    out: Out = RESULTS,
+    registry: Registry = None,
+    output: Json = "table",
+) -> None:
+    """CPU and memory of each of Fairlane's processes where nothing happens, and with many waiting gangs.
+
+    \b
+    Examples:
+      fairlane bench idle
+      fairlane bench idle --nodes 10 --waiting 50 --samples 2 --sample-s 5
+    """
+    from benchmarks import idle as measured
+    from benchmarks.setting import model
+
+    with explained(), work() as (folder, progress), model(registry, folder, progress) as served:
+        about = provenance()
+        found = measured.measure(nodes, waiting, samples, sample_s, served, progress)
+        tell({"benchmark": "idle", **about, **found.to_json()}, out / f"idle-{nodes}", output)
+        if output != "json":
+            measured.show(found, console())
 
 
 @app.command()
@@ -206,7 +228,7 @@ def eta(
       fairlane bench eta
       fairlane bench eta --loads flood:16,jobs.swf.gz:128 --estimates 0.5,history --first 500
     """
-    with _explained(), _work() as (_, progress):
+    with explained(), work() as (_, progress):
         _eta(loads, estimates, first, (photographs, futures, gangs), seed, out, output, progress)
 
 
@@ -228,7 +250,7 @@ def shares(
       fairlane bench shares
       fairlane bench shares --seconds 40 --flood 60
     """
-    with _explained(), _work() as (_, progress):
+    with explained(), work() as (_, progress):
         _shares(seconds, flood, seed, out, output, progress)
 
 
@@ -237,9 +259,9 @@ def _shares(seconds: float, flood: int, seed: int, out: Path, output: str, progr
 
     about = provenance()
     found = shares.measure(seconds, flood, seed, progress)
-    _tell({"benchmark": "shares", **about, "seed": seed, **found.to_json()}, out / "shares", output)
+    tell({"benchmark": "shares", **about, "seed": seed, **found.to_json()}, out / "shares", output)
     if output != "json":
-        shares_report.show(found, _console())
+        shares_report.show(found, console())
 
 
 def _eta(
@@ -267,9 +289,9 @@ def _eta(
     asked = {"photographs": plan[0], "futures": plan[1], "gangs": plan[2], "seed": seed, "first": first}
     content = {"benchmark": "eta", **provenance(), **asked, "cpu_s": cpu_s, "left_out": absent}
     stem = f"eta-{'-'.join(f'{load.name.split(chr(46))[0]}-{load.slots}' for load in wanted) or 'nothing'}"
-    _tell({**content, "measured": [one.to_json() for one in found]}, out / stem, output)
+    tell({**content, "measured": [one.to_json() for one in found]}, out / stem, output)
     if output != "json":
-        eta.show(found, _console())
+        eta.show(found, console())
 
 
 def _extender(nodes: str, calls: int, out: Path, registry: Path, output: str, progress: Progress) -> None:
@@ -285,10 +307,10 @@ def _extender(nodes: str, calls: int, out: Path, registry: Path, output: str, pr
             progress.say(f"{size:,} nodes are measured")
     stem = f"extender-{'-'.join(str(one.nodes) for one in found)}"
     content = {"benchmark": "extender", **about, "sizes": [one.to_json() for one in found]}
-    _tell(content, out / stem, output)
+    tell(content, out / stem, output)
     report.plot_latencies(found, out / f"{stem}.png")
     if output != "json":
-        report.show_latencies(found, _console())
+        report.show_latencies(found, console())
 
 
 def _rate(
@@ -303,10 +325,10 @@ def _rate(
         found = rate.measure(at, pods, rounds, names)
     content = {"benchmark": "rate", **about, **found.to_json()}
     stem = f"rate-{nodes}"
-    _tell(content, out / stem, output)
+    tell(content, out / stem, output)
     report.plot_rate(found, out / f"{stem}.png")
     if output != "json":
-        report.show_rate(found, _console())
+        report.show_rate(found, console())
 
 
 def _queue(
@@ -324,22 +346,10 @@ def _queue(
     about = provenance()
     found = queue.measure(_sizes(users, "--users"), waiting, nodes, ends, progress.say, alone=alone)
     stem = f"queue-{waiting}" if "," in users else f"queue-{waiting}-{users}"
-    _tell({"benchmark": "queue", **about, **found.to_json()}, out / stem, output)
+    tell({"benchmark": "queue", **about, **found.to_json()}, out / stem, output)
     report.plot_queue(found, out / f"{stem}.png")
     if output != "json":
-        report.show_queue(found, _console())
-
-
-def _tell(content: dict[str, Any], path: Path, output: str) -> None:
-    from benchmarks.report import as_json
-
-    text = as_json(content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.with_suffix(".json")
-    file.write_text(text + "\n")
-    if output == "json":
-        typer.echo(text)
-    typer.echo(f"written to {file}", err=True)
+        report.show_queue(found, console())
 
 
 def _sizes(text: str, option: str = "--nodes") -> list[int]:
@@ -352,28 +362,3 @@ def _sizes(text: str, option: str = "--nodes") -> list[int]:
             f"{text!r} is not a list of numbers above 1 such as 100,500", param_hint=option
         )
     return sizes
-
-
-def _console() -> Console:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 130  # a file or a pipe has no width of its own
-    return console
-
-
-@contextmanager
-def _work() -> Iterator[tuple[Path, Progress]]:
-    with tempfile.TemporaryDirectory(prefix="fairlane-bench-") as folder:
-        yield Path(folder), Progress()
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Errors of the testbed, of training and of a benchmark itself are sentences, not tracebacks."""
-    try:
-        yield
-    except (TestbedError, TrainingError, DifferenceError, LoadError) as error:
-        typer.echo(f"fairlane bench: {error}", err=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None

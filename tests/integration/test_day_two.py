@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from living import EVE, at_work, browser_or_skip, fairlane, page, queried
 from metric_names import exported
+from queueing import token_of
 
 from testbed.chart.dashboards import dashboards
 from testbed.cluster import Cluster
@@ -89,7 +90,8 @@ def test_what_is_really_exported_is_what_the_source_says(living: Cluster) -> Non
 
 def test_the_page_shows_the_queue_in_a_real_browser(living: Cluster, tmp_path: Path) -> None:
     browser = browser_or_skip()
-    document = page(browser, tmp_path, living.layout.url("controller") + "/")
+    address = living.layout.url("controller").replace("://", f"://me:{token_of(living)}@") + "/"
+    document = page(browser, tmp_path, address)
     assert 'data-told="' in document, "the script did not come to its end"
     for text in ("Queue default: ", "alice", "bob", "running on", "<polygon", "Gangs that wait"):
         assert text in document
@@ -97,4 +99,4 @@ def test_the_page_shows_the_queue_in_a_real_browser(living: Cluster, tmp_path: P
     assert "<b onclick" not in document
     assert document.count("<tr>") > 20
     if wanted := os.environ.get("PAGE_PICTURE"):
-        page(browser, tmp_path, living.layout.url("controller") + "/", Path(wanted))
+        page(browser, tmp_path, address, Path(wanted))
