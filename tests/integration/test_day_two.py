@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +24,9 @@ NEVER_HERE = {"Gates not opened", "Later than the bound", "Evenness", "Explored"
 
 
 @pytest.fixture(scope="module")
-def living(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def living(cluster: Cluster, trained: Path) -> Iterator[Cluster]:
     """The shared testbed at work."""
-    with at_work(cluster, tmp_path_factory.mktemp("living")) as running:
+    with at_work(cluster, trained) as running:
         yield running
 
 
@@ -64,17 +65,23 @@ def test_a_part_that_is_away_is_said_in_a_sentence_and_in_the_exit_code(living: 
     assert told["queue"]["waiting"] > 0
 
 
+def drawn(cluster: Cluster, legend: str, expression: str) -> bool:
+    """Whether Prometheus answers with something, and with every label that the legend shows."""
+    labels = set(re.findall(r"{{(\w+)}}", legend))
+    return any(labels <= one["metric"].keys() for one in queried(cluster.prometheus_url, expression))
+
+
 def test_every_panel_of_every_dashboard_is_answered_by_prometheus(living: Cluster) -> None:
     wanted = {
-        (panel["title"], expression): not (panel.get("optional") or panel["title"] in NEVER_HERE)
+        (panel["title"], legend, expression): not (panel.get("optional") or panel["title"] in NEVER_HERE)
         for source in dashboards().values()
         for panel in source["panels"]
-        for expression in panel["lines"].values()
+        for legend, expression in panel["lines"].items()
     }
     deadline_s = time.monotonic() + 60
     empty = dict(wanted)
     while time.monotonic() < deadline_s:
-        empty = {line: must for line, must in empty.items() if not queried(living.prometheus_url, line[1])}
+        empty = {line: must for line, must in empty.items() if not drawn(living, *line[1:])}
         if not any(empty.values()):
             break
         time.sleep(2)
