@@ -12,7 +12,7 @@ import uvloop
 from scheduler.config import ConfigError, Settings
 from scheduler.edge.certificates import CertificateError
 from scheduler.edge.kube import KubeError
-from scheduler.edge.store import StoreError
+from scheduler.edge.store_error import StoreError
 from scheduler.settings_section import Section
 from scheduler.structured_logs import set_up_logs
 
