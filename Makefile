@@ -8,8 +8,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/pytest
-# integration tests run one after the other; `make WORKERS=3 test` runs several files at once, on more than two cores
-WORKERS ?= 0
+# so many files of integration tests run at once, but for those that must have the machine to themselves (`alone`)
+WORKERS ?= 2
 SEVERAL_FILES_AT_ONCE := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 # modules compiled once instead of at every start of every process
@@ -25,7 +25,8 @@ demo: programs ## The main job end to end on a local cluster, with a report.
 
 test: lint programs ## Lint, then unit, simulation and integration tests (real processes).
 	$(PYTEST) -q -m "not long" -n auto tests/unit tests/simulation
-	$(PYTEST) -q -m "not long" $(SEVERAL_FILES_AT_ONCE) tests/integration
+	$(PYTEST) -q -m "not long and not alone" $(SEVERAL_FILES_AT_ONCE) tests/integration
+	$(PYTEST) -q -m "alone and not long" tests/integration
 
 test-long: lint programs ## The same with the long tests, and those that need helm (built once).
 	$(BIN)/fairlane testbed programs helm

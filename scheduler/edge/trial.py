@@ -30,6 +30,8 @@ from scheduler.edge.release import GATE, RECEIPT
 HELD_S = 2.0
 """How long an incomplete gang is watched: it must not be released."""
 POLL_S = 0.5
+DECIDED_WITHIN_S = 20.0
+"""Decisions wait in the extender while pods are placed (extender.hold_s), and are sent some seconds later."""
 
 Found = TypeVar("Found")
 Tell = Callable[[str], None]
@@ -188,27 +190,30 @@ async def _is_bound(kube: KubeClient, plan: Plan, names: list[str]) -> dict[str,
 
 
 async def _is_recorded(recorder: RecorderClient, plan: Plan, nodes: dict[str, str], tell: Tell) -> None:
-    failure, asked = "", 0
+    failure = ""
 
-    async def receipt(name: str) -> Receipt | None:
+    async def receipt(decided: bool, name: str) -> Receipt | None:
         nonlocal failure
         try:
             known = await recorder.receipt(plan.namespace, name, 1)
         except RecorderError as error:
             failure = str(error)
             return None
-        return known if known.chosen_node else None
+        return known if known.chosen_node and (known.decision is not None or not decided) else None
 
     for name, node in nodes.items():
-        known = await _within(plan.within_s, partial(receipt, name))
+        known = await _within(plan.within_s, partial(receipt, False, name))
         if known is None:
             told = failure or "it knows no node for it"
             raise TrialFailed(f"the recorder has no receipt of {name} after {plan.within_s:.0f} s: {told}")
         if known.chosen_node != node:
             raise TrialFailed(f"the recorder says that {name} is on {known.chosen_node}, but it is on {node}")
-        asked += known.decision is not None
     tell("the recorder knows the placement of every pod")
-    if asked < len(nodes):
+    decided = await asyncio.gather(
+        *(_within(DECIDED_WITHIN_S, partial(receipt, True, name)) for name in nodes)
+    )
+    if None in decided:
+        asked = len(nodes) - decided.count(None)
         tell(
             f"note: the extender was asked about {asked} of {len(nodes)} pods; with one feasible node "
             "kube-scheduler asks nobody, otherwise `fairlane doctor` says why"

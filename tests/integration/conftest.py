@@ -24,7 +24,7 @@ PODS = "/api/v1/namespaces/default/pods"
 Pod = dict[str, Any]
 
 
-LONG = ("faults", "controller", "telemetry_prometheus", "predictor", "testbed_ends", "chart_rendered")
+LONG = ("telemetry_prometheus", "predictor", "chart_rendered")
 """Files that take long, without `test_`: begun first, so that none runs alone at the end."""
 
 

@@ -24,7 +24,7 @@ SLOTS = 4
 QUEUED = "fairlane.dev/Queued"
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/fairlane-controller"
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from scheduler.core.queue.slots import slots_gang, slots_node, slots_settings
 from scheduler.edge.expected_starts import ExpectedStarts
 
 ESTIMATE = Estimate(20.0, 30.0, 60.0)
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(120)]
 
 
 def busy_queue(now_s: float) -> Gatekeeper:

@@ -23,7 +23,7 @@ from testbed.cluster import Cluster
 from testbed.layout import Options
 from testbed.progress import Progress
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(240)]
 
 SETTINGS = {
     "epoch_s": 3.0,

@@ -21,7 +21,7 @@ from queueing import GATE, PATH, RECEIPT, ask
 from scheduler.core.affinity import PREFERRED, REQUIRED, Binds
 from scheduler.core.plans import PodPlan
 from scheduler.core.queue.actions import ReleaseGang, ReleaseReceipt
-from scheduler.core.queue.events import Estimate, Event, ReleaseDone
+from scheduler.core.queue.events import Estimate, Event, ReleaseDone, ReleaseFailed
 from scheduler.edge.kube import STRATEGIC_PATCH, KubeClient
 from scheduler.edge.release import Releases
 from testbed.cluster import Cluster
@@ -216,6 +216,7 @@ class Hinted:
         binds: Binds = "nobody",
         nominates: bool = False,
         scheduler: str = "nobody",
+        flow: str = "alice",
     ) -> Pod:
         """The pod as it is afterwards; with a real scheduler, once that has bound it."""
         body = self._pod(scheduler=scheduler, annotations={"kept": "yes"})
@@ -238,14 +239,15 @@ class Hinted:
             nominates=nominates,
         )
         receipt = ReleaseReceipt(1.0, 0.25, 0.125, 0.5, 3, Estimate(1.0, 2.0, 3.0, "hint"), {uid: "node-01"})
-        await releases.release(ReleaseGang("gang", "alice", (uid,), receipt))
-        assert self.told[-1:] == [ReleaseDone("gang", (uid,))]
+        await releases.release(ReleaseGang("gang", flow, (uid,), receipt))
         now = await self._now(where.name)
         while scheduler != "nobody" and not now["spec"].get("nodeName"):
             await asyncio.sleep(0.1)
             now = await self._now(where.name)
         await self._kube.delete(f"{PATH}/{where.name}")
-        assert not now["spec"].get("schedulingGates")
+        if now["spec"].get("schedulingGates"):
+            return now
+        assert self.told[-1:] == [ReleaseDone("gang", (uid,))]
         assert receipt_of(now)["node"] == (plan.nodes[0][0] if plan.nodes else "node-01")
         return now
 
@@ -331,6 +333,14 @@ async def test_a_nominated_node_that_cannot_take_the_pod_holds_nobody_up(
     finally:
         await kube.patch(path, {"spec": {"unschedulable": False}}, STRATEGIC_PATCH)
     assert pod["spec"]["nodeName"] == "node-03"
+
+
+async def test_no_room_is_kept_for_a_pod_whose_gate_could_not_be_opened(hinted: Hinted) -> None:
+    too_large_a_receipt = "f" * 300_000
+    now = await hinted.released(None, TWO, nominates=True, flow=too_large_a_receipt)
+    assert isinstance(hinted.told[-1], ReleaseFailed)
+    assert now["spec"]["schedulingGates"]
+    assert "nominatedNodeName" not in now["status"]
 
 
 def scores_run(cluster: Cluster) -> float:

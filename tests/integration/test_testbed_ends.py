@@ -21,7 +21,7 @@ from testbed.layout import OPTIONAL, Options, read_options
 SMALL = Options(nodes=2, sites=1, without=OPTIONAL)
 UP = ["up", "--nodes", "2", "--sites", "1", "--without", ",".join(SMALL.without)]
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(180)]
 
 
 @pytest.fixture
