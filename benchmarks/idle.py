@@ -119,7 +119,11 @@ def _quiet(nodes: int, registry: Path, progress: Progress) -> Iterator[Cluster]:
         sites=min(3, nodes),
         node_cpu=NODE_CPU,
         without=("prometheus", "physics", *OURS),
-        settings={"sources": [source_settings()], "predictor": {"registry": str(registry)}},
+        settings={
+            "epoch_s": EPOCH_S,
+            "sources": [source_settings()],
+            "predictor": {"registry": str(registry)},
+        },
     )
     with Cluster(options, progress=progress) as cluster:
         start_telemetry(cluster)
