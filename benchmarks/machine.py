@@ -50,14 +50,15 @@ def machine() -> dict[str, Any]:
 
 
 def cpu_s(pid: int, with_children: bool = True) -> float:
-    """CPU time of the process, and of its living children, so far, in seconds; 0 once it is gone."""
+    """CPU time of the process, and of its children, also those that have ended, in s; 0 once it is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return 0.0
     fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces
-    own_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return own_s + sum(cpu_s(child) for child in (children(pid) if with_children else ()))
+    ticks = sum(int(field) for field in fields[11 : 15 if with_children else 13])
+    living_s = sum(cpu_s(child) for child in (children(pid) if with_children else ()))
+    return ticks / os.sysconf("SC_CLK_TCK") + living_s
 
 
 def children(pid: int) -> list[int]:
