@@ -7,28 +7,25 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.framing import console as _console
-from benchmarks.framing import explained as _explained
-from benchmarks.framing import tell as _tell
-from benchmarks.framing import work as _work
+from benchmarks.command_line import RESULTS, Json, Out, console, explained, tell, work
+from benchmarks.fairness_commands import (
+    peers,
+    shares,
+)
 from benchmarks.machine import provenance
 from testbed.progress import Progress
 
-RESULTS = Path("benchmarks/results")
 NODES, RATE_NODES = "100,500,5000", 500
-SHARES_S, FLOOD = 300.0, 200
 ETA_LOADS, ETA_ESTIMATES = "mixed:28", "0.5,0,history"
-PEER_LOADS, PEER_ARMS = "hetero,homo,flood", "default,fairlane"
-PEER_DATA, PEER_SEED = Path("../shared/data"), 2
 USERS, WAITING, QUEUE_NODES, ENDS = "100,1000,10000", 100_000, 200, 1000
 
 app = typer.Typer(rich_markup_mode=None)
+app.command()(shares)
+app.command()(peers)
 
-Out = Annotated[Path, typer.Option("--out", help="Folder for the results, JSON and a picture.")]
 Registry = Annotated[
     Path | None, typer.Option(help="Serve the newest model of this registry instead of training one.")
 ]
-Json = Annotated[str, typer.Option("--output", "-o", help="table or json.")]
 Calls = Annotated[int, typer.Option(min=20, help="Calls per way of looking at them.")]
 Pods = Annotated[int, typer.Option(min=20, help="Pods of one burst.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Bursts of each scheduler, alternating.")]
@@ -48,15 +45,16 @@ def bench(context: typer.Context) -> None:
       fairlane bench queue
       fairlane bench release
       fairlane bench controller
+      fairlane bench idle
       fairlane bench eta
       fairlane bench shares
       fairlane bench peers
     """
     if context.invoked_subcommand is None:
-        with _explained(), _work() as (work, progress):
+        with explained(), work() as (folder, progress):
             from benchmarks.setting import model
 
-            with model(None, work, progress) as registry:
+            with model(None, folder, progress) as registry:
                 _extender(NODES, 1000, RESULTS, registry, "table", progress)
                 _rate(RATE_NODES, 1000, 6, "", RESULTS, registry, "table", progress)
             _queue(USERS, WAITING, QUEUE_NODES, ENDS, False, RESULTS, "table", progress)
@@ -79,7 +77,7 @@ def extender(
     """
     from benchmarks.setting import model
 
-    with _explained(), _work() as (work, progress), model(registry, work, progress) as served:
+    with explained(), work() as (folder, progress), model(registry, folder, progress) as served:
         _extender(nodes, calls, out, served, output, progress)
 
 
@@ -105,7 +103,7 @@ def rate(
     """
     from benchmarks.setting import model
 
-    with _explained(), _work() as (work, progress), model(registry, work, progress) as served:
+    with explained(), work() as (folder, progress), model(registry, folder, progress) as served:
         _rate(nodes, pods, rounds, arms, out, served, output, progress)
 
 
@@ -127,7 +125,7 @@ def queue(
       fairlane bench queue --users 100 --waiting 2000
       fairlane bench queue --users 10000 --alone
     """
-    with _explained(), _work() as (_, progress):
+    with explained(), work() as (_, progress):
         _queue(users, waiting, nodes, ends, alone, out, output, progress)
 
 
@@ -148,12 +146,12 @@ def release(
     """
     from benchmarks import controller, report
 
-    with _explained(), _work() as (_, progress):
+    with explained(), work() as (_, progress):
         about = provenance()
         found = controller.measure_release(pods, users, rounds, progress)
-        _tell({"benchmark": "release", **about, **found.to_json()}, out / f"release-{pods}", output)
+        tell({"benchmark": "release", **about, **found.to_json()}, out / f"release-{pods}", output)
         if output != "json":
-            report.show_release(found, _console())
+            report.show_release(found, console())
 
 
 @app.command()
@@ -174,12 +172,40 @@ def controller(
     from benchmarks import controller as measured
     from benchmarks import report
 
-    with _explained(), _work() as (_, progress):
+    with explained(), work() as (_, progress):
         about = provenance()
         found = measured.measure_cold_start(pods, users, nodes, progress)
-        _tell({"benchmark": "controller", **about, **found.to_json()}, out / f"controller-{pods}", output)
+        tell({"benchmark": "controller", **about, **found.to_json()}, out / f"controller-{pods}", output)
         if output != "json":
-            report.show_cold_start(found, _console())
+            report.show_cold_start(found, console())
+
+
+@app.command()
+def idle(
+    nodes: Annotated[int, typer.Option(min=2, help="Simulated nodes.")] = 100,
+    waiting: Annotated[int, typer.Option(min=1, help="Gangs that wait in the last phase.")] = 1000,
+    samples: Annotated[int, typer.Option(min=1, help="Of each phase.")] = 6,
+    sample_s: Annotated[float, typer.Option(min=0.1, help="Length of one; 15 s is one epoch.")] = 15.0,
+    out: Out = RESULTS,
+    registry: Registry = None,
+    output: Json = "table",
+) -> None:
+    """CPU and memory of each of Fairlane's processes where nothing happens, and with many waiting gangs.
+
+    \b
+    Examples:
+      fairlane bench idle
+      fairlane bench idle --nodes 10 --waiting 50 --samples 2 --sample-s 5
+    """
+    from benchmarks import idle as measured
+    from benchmarks.setting import model
+
+    with explained(), work() as (folder, progress), model(registry, folder, progress) as served:
+        about = provenance()
+        found = measured.measure(nodes, waiting, samples, sample_s, served, progress)
+        tell({"benchmark": "idle", **about, **found.to_json()}, out / f"idle-{nodes}", output)
+        if output != "json":
+            measured.show(found, console())
 
 
 @app.command()
@@ -205,96 +231,8 @@ def eta(
       fairlane bench eta
       fairlane bench eta --loads flood:16,jobs.swf.gz:128 --estimates 0.5,history --first 500
     """
-    with _explained(), _work() as (_, progress):
+    with explained(), work() as (_, progress):
         _eta(loads, estimates, first, (photographs, futures, gangs), seed, out, output, progress)
-
-
-@app.command()
-def shares(
-    seconds: Annotated[float, typer.Option(min=10, help="Of saturation.")] = SHARES_S,
-    flood: Annotated[int, typer.Option(min=1, help="Pods that one user submits at once.")] = FLOOD,
-    seed: Annotated[int, typer.Option(help="Of the run times.")] = 0,
-    out: Out = RESULTS,
-    output: Json = "table",
-) -> None:
-    """The fair queue's promises on real pods, while the leader of two replicas is killed twice.
-
-    Shares by weight although one user lies; whole gangs; small jobs beside a flood. Takes --seconds and
-    two minutes. Needs a quiet machine only as far as its processes must come along.
-
-    \b
-    Examples:
-      fairlane bench shares
-      fairlane bench shares --seconds 40 --flood 60
-    """
-    with _explained(), _work() as (_, progress):
-        _shares(seconds, flood, seed, out, output, progress)
-
-
-@app.command()
-def peers(
-    scenarios: Annotated[str, typer.Option(help="Which, comma separated.")] = PEER_LOADS,
-    arms: Annotated[str, typer.Option(help="Comma separated: default,fairlane,oracle.")] = PEER_ARMS,
-    first: Annotated[int, typer.Option(min=0, help="Only the first so many Jobs of each; 0: all.")] = 0,
-    earlier: Annotated[
-        int, typer.Option(min=0, max=20, help="Runs of each class that ended before the arm fairlane.")
-    ] = 3,
-    seed: Annotated[int, typer.Option(help="Of the flood, and of the earlier runs.")] = PEER_SEED,
-    data: Annotated[
-        Path, typer.Option(envvar="FAIRLANE_DATA", help="Folder that holds uwfq_google_macro/.")
-    ] = PEER_DATA,
-    out: Out = RESULTS,
-    output: Json = "table",
-) -> None:
-    """Published slices and a flood as real Jobs, under the default scheduler and the fair queue.
-
-    Response, lateness and shares on 32 slots, beside what the simulator says of the same Jobs. A slice takes
-    two and a quarter minutes for each arm, the flood one; earlier runs take up to one.
-
-    \b
-    Examples:
-      fairlane bench peers
-      fairlane bench peers --scenarios homo --arms default,fairlane,oracle
-      fairlane bench peers --scenarios flood --first 20
-    """
-    with _explained(), _work() as (_, progress):
-        _peers(scenarios, arms, (first, earlier, seed), data, out, output, progress)
-
-
-def _peers(
-    scenarios: str,
-    arms: str,
-    plan: tuple[int, int, int],
-    data: Path,
-    out: Path,
-    output: str,
-    progress: Progress,
-) -> None:
-    from benchmarks import peer_loads, peers, peers_report
-
-    first, earlier, seed = plan
-    wanted = peers.arms_of(arms)
-    loads, absent = peer_loads.loads_of(scenarios, data, first, seed)
-    for sentence in absent:
-        progress.say(sentence)
-    with peers.cluster(progress) as at:
-        for load in loads:
-            about = {**provenance(at.programs()), "first": first, "seed": seed, "left_out": absent}
-            found = peers.measure(at, load, wanted, earlier, seed, whole=not first)
-            _tell({"benchmark": "peers", **about, **found.to_json()}, out / f"peers-{load.name}", output)
-            peers_report.plot(found, out / f"peers-{load.name}.png")
-            if output != "json":
-                peers_report.show(found, _console())
-
-
-def _shares(seconds: float, flood: int, seed: int, out: Path, output: str, progress: Progress) -> None:
-    from benchmarks import shares, shares_report
-
-    about = provenance()
-    found = shares.measure(seconds, flood, seed, progress)
-    _tell({"benchmark": "shares", **about, "seed": seed, **found.to_json()}, out / "shares", output)
-    if output != "json":
-        shares_report.show(found, _console())
 
 
 def _eta(
@@ -322,9 +260,9 @@ def _eta(
     asked = {"photographs": plan[0], "futures": plan[1], "gangs": plan[2], "seed": seed, "first": first}
     content = {"benchmark": "eta", **provenance(), **asked, "cpu_s": cpu_s, "left_out": absent}
     stem = f"eta-{'-'.join(f'{load.name.split(chr(46))[0]}-{load.slots}' for load in wanted) or 'nothing'}"
-    _tell({**content, "measured": [one.to_json() for one in found]}, out / stem, output)
+    tell({**content, "measured": [one.to_json() for one in found]}, out / stem, output)
     if output != "json":
-        eta.show(found, _console())
+        eta.show(found, console())
 
 
 def _extender(nodes: str, calls: int, out: Path, registry: Path, output: str, progress: Progress) -> None:
@@ -340,10 +278,10 @@ def _extender(nodes: str, calls: int, out: Path, registry: Path, output: str, pr
             progress.say(f"{size:,} nodes are measured")
     stem = f"extender-{'-'.join(str(one.nodes) for one in found)}"
     content = {"benchmark": "extender", **about, "sizes": [one.to_json() for one in found]}
-    _tell(content, out / stem, output)
+    tell(content, out / stem, output)
     report.plot_latencies(found, out / f"{stem}.png")
     if output != "json":
-        report.show_latencies(found, _console())
+        report.show_latencies(found, console())
 
 
 def _rate(
@@ -358,10 +296,10 @@ def _rate(
         found = rate.measure(at, pods, rounds, names)
     content = {"benchmark": "rate", **about, **found.to_json()}
     stem = f"rate-{nodes}"
-    _tell(content, out / stem, output)
+    tell(content, out / stem, output)
     report.plot_rate(found, out / f"{stem}.png")
     if output != "json":
-        report.show_rate(found, _console())
+        report.show_rate(found, console())
 
 
 def _queue(
@@ -379,10 +317,10 @@ def _queue(
     about = provenance()
     found = queue.measure(_sizes(users, "--users"), waiting, nodes, ends, progress.say, alone=alone)
     stem = f"queue-{waiting}" if "," in users else f"queue-{waiting}-{users}"
-    _tell({"benchmark": "queue", **about, **found.to_json()}, out / stem, output)
+    tell({"benchmark": "queue", **about, **found.to_json()}, out / stem, output)
     report.plot_queue(found, out / f"{stem}.png")
     if output != "json":
-        report.show_queue(found, _console())
+        report.show_queue(found, console())
 
 
 def _sizes(text: str, option: str = "--nodes") -> list[int]:

@@ -8,20 +8,18 @@ peer of the rate is a bare loop that sends the same patches and knows nothing.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import msgspec
 
 from benchmarks.jobs import CPU, IMAGE, MEMORY, NAMESPACE, PODS_PATH
-from benchmarks.machine import busy_s, cpu_s
-from benchmarks.setting import LEASE_S, NOT_NEEDED, ask
+from benchmarks.machine import busy_s, children, cpu_s, memory_mib
+from benchmarks.setting import LEASE_S, NOT_NEEDED, ask, token_of
 from scheduler.core.workloads.rules import GATE, RECEIPT, USER
 from scheduler.edge.kube import JSON_PATCH, KubeClient, KubeError
 from testbed.cluster import Cluster, Process
@@ -298,18 +296,19 @@ async def _cold_start(at: Waiting, pods: int, users: int) -> ColdStart:
     first_s = time.monotonic() - begun_s
     pid = at.controller.pid or 0
     await asyncio.sleep(STEADY_S)
-    queue = ask(at.cluster.layout.url("controller") + "/v1/queue?limit=1", timeout_s=60.0)
+    url = at.cluster.layout.url("controller") + "/v1/queue?limit=1"
+    queue = ask(url, timeout_s=60.0, token=token_of(at.cluster))
     return ColdStart(
         pods=pods,
         users=users,
         ready_s=ready_s or first_s,
         first_release_s=first_s,
         list_s=list_s,
-        memory_mib_most=_memory_mib(pid, "VmHWM"),
-        memory_mib_after=_memory_mib(pid, "VmRSS"),
-        children_mib_after=sum(_memory_mib(child, "VmRSS") for child in _children(pid)),
+        memory_mib_most=memory_mib(pid, "VmHWM"),
+        memory_mib_after=memory_mib(pid, "VmRSS"),
+        children_mib_after=sum(memory_mib(child, "VmRSS") for child in children(pid)),
         cpu_s=cpu_s(pid),
-        waiting=int(queue.get("waiting", 0)),
+        waiting=int(queue["waiting"]),
     )
 
 
@@ -374,22 +373,3 @@ async def _delete(kube: KubeClient, names: Iterator[str]) -> None:
 
 def _own_cpu_s() -> float:
     return time.process_time()
-
-
-def _memory_mib(pid: int, field: str) -> float:
-    """A field of /proc/PID/status, in MiB; 0 once the process is gone."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    kib = next((line.split()[1] for line in lines if line.startswith(f"{field}:")), "0")
-    return int(kib) / 1024.0
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        found = itertools.chain.from_iterable((task / "children").read_text().split() for task in tasks)
-        return [int(child) for child in found]
-    except OSError:
-        return []

@@ -49,16 +49,35 @@ def machine() -> dict[str, Any]:
     }
 
 
-def cpu_s(pid: int, children: bool = True) -> float:
-    """CPU time of the process, and of its living children, so far, in seconds; 0 once it is gone."""
+def cpu_s(pid: int, with_children: bool = True) -> float:
+    """CPU time of the process, and of its children, also those that have ended, in s; 0 once it is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-        started = Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if children else []
     except OSError:
         return 0.0
     fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces
-    own_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return own_s + sum(cpu_s(int(child)) for child in started)
+    ticks = sum(int(field) for field in fields[11 : 15 if with_children else 13])
+    living_s = sum(cpu_s(child) for child in (children(pid) if with_children else ()))
+    return ticks / os.sysconf("SC_CLK_TCK") + living_s
+
+
+def children(pid: int) -> list[int]:
+    """What the threads of the process have started and what still runs; none once it is gone."""
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(one) for thread in threads for one in (thread / "children").read_text().split()]
+    except OSError:
+        return []
+
+
+def memory_mib(pid: int, field: str = "VmRSS") -> float:
+    """A field of /proc/PID/status, in MiB; 0 once the process is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    kib = next((line.split()[1] for line in lines if line.startswith(f"{field}:")), "0")
+    return int(kib) / 1024.0
 
 
 def busy_s() -> float:

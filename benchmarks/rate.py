@@ -316,7 +316,7 @@ class _Counters:
         pids |= {"kube-scheduler": scheduler.pid}
         return cls(
             {name: cpu_s(pid) for name, pid in pids.items()}
-            | {"benchmark": cpu_s(os.getpid(), children=False)},
+            | {"benchmark": cpu_s(os.getpid(), with_children=False)},
             busy_s(),
             histogram(metrics, ALGORITHM),
             histogram(metrics, EXTENSION_POINTS, {"extension_point": "Score"}),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.setting import ask, token_of
 from testbed.cluster import Cluster, Process
 from testbed.control import TestbedError
 
@@ -83,12 +82,10 @@ class Replicas:
         await asyncio.to_thread(process.start, False)
         return Takeover(at_s, took_s, name)
 
-    def _ask(self, name: str, path: str) -> Any:
-        try:
-            url = self._cluster.layout.url("controller")
-            if name == SECOND:
-                url = f"http://127.0.0.1:{self._port_file.read_text().strip()}"
-            with urllib.request.urlopen(url + path, timeout=10) as answer:
-                return json.load(answer)
-        except (OSError, ValueError):
-            return None
+    def _ask(self, name: str, path: str) -> dict[str, Any] | None:
+        url = self._cluster.layout.url("controller")
+        if name == SECOND:
+            if not self._port_file.exists():
+                return None
+            url = f"http://127.0.0.1:{self._port_file.read_text().strip()}"
+        return ask(url + path, token=token_of(self._cluster)) or None

@@ -132,10 +132,13 @@ class Setting:
         }
 
 
-def ask(url: str, timeout_s: float = 10.0) -> dict[str, Any]:
+def ask(url: str, timeout_s: float = 10.0, token: str = "") -> dict[str, Any]:
     """The JSON that a process of ours answers; empty while it does not."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=timeout_s
+        ) as answer:
             told: dict[str, Any] = json.load(answer)
     except OSError:
         return {}
@@ -174,7 +177,7 @@ def setting(nodes: int, registry: Path, progress: Progress) -> Iterator[Setting]
     with Cluster(options, progress=progress) as cluster:
         for name in NOT_NEEDED:
             cluster.process(name).stop()
-        _start_telemetry(cluster)
+        start_telemetry(cluster)
         made = Setting(cluster, progress)
         for process in made.ours:
             process.start()
@@ -183,7 +186,13 @@ def setting(nodes: int, registry: Path, progress: Progress) -> Iterator[Setting]
         yield made
 
 
-def _start_telemetry(cluster: Cluster) -> None:
+def token_of(cluster: Cluster) -> str:
+    """What the processes of ours on this cluster share."""
+    return str(yaml.safe_load(cluster.settings_file.read_text())["token"])
+
+
+def start_telemetry(cluster: Cluster) -> None:
+    """Answer in Prometheus' place with generated values, and let the settings say so."""
     options, port = cluster.options, cluster.layout.ports["prometheus"]
     arguments = {"nodes": options.nodes, "sites": options.sites, "port": port, "seed": options.seed}
     flags = (f"--{name}={value}" for name, value in arguments.items())

@@ -154,7 +154,8 @@ def _stretched(rng: random.Random, value: Any) -> Any:
     if isinstance(value, list):
         return value * rng.choice((0, 2, 100)) if len(value) < 1000 else value
     if isinstance(value, dict):
-        return {**value, **{f"x{n}": rng.choice(ODD) for n in range(rng.choice((1, 100)))}}
+        more = {f"x{n}": copy.deepcopy(rng.choice(ODD)) for n in range(rng.choice((1, 100)))}
+        return {**value, **more}
     return (
         rng.choice((-1, 1e-9, 1e9, 1e300)) * value
         if isinstance(value, int | float) and value < 1e9

@@ -32,7 +32,7 @@ from scheduler.core.receipts import (
 from scheduler.edge.controller_client import ControllerClient, ControllerError
 from scheduler.edge.predictions import PredictionClient, PredictionError
 from scheduler.edge.recorder_client import RecorderClient, RecorderError
-from scheduler.edge.store import ExperienceStore, StoreError
+from scheduler.edge.store_error import StoreError
 
 EXAMPLES = """
 Examples:
@@ -131,6 +131,8 @@ def _explain_gang(
 
 
 def _from_store(url: str, namespace: str, name: str, limit: int) -> Receipt:
+    from scheduler.edge.store import ExperienceStore  # half of the command's start, and seldom asked for
+
     store = ExperienceStore(url)
     try:
         store.check()

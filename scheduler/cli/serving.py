@@ -10,9 +10,6 @@ import typer
 import uvloop
 
 from scheduler.config import ConfigError, Settings
-from scheduler.edge.certificates import CertificateError
-from scheduler.edge.kube import KubeError
-from scheduler.edge.store import StoreError
 from scheduler.settings_section import Section
 from scheduler.structured_logs import set_up_logs
 
@@ -46,11 +43,20 @@ def run_serving(command: str, settings: Settings, serving: Coroutine[Any, Any, N
     set_up_logs(settings.log_format)
     try:
         uvloop.run(serving)
-    except (KubeError, StoreError, ConfigError, CertificateError, OSError) as error:
-        typer.echo(f"fairlane {command}: {error}", err=True)
-        raise typer.Exit(1) from error
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+    except _told() as error:
+        typer.echo(f"fairlane {command}: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _told() -> tuple[type[Exception], ...]:
+    """Errors that are sentences; loaded once there is one, for the client of Kubernetes is large."""
+    from scheduler.edge.certificates import CertificateError
+    from scheduler.edge.kube import KubeError
+    from scheduler.edge.store_error import StoreError
+
+    return KubeError, StoreError, ConfigError, CertificateError, OSError
 
 
 def load_settings(command: str, config: Path | None) -> Settings:

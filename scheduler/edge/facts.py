@@ -68,7 +68,7 @@ async def gather(settings: Settings) -> Facts:
         _asked(settings.extender_url, STATUS),
         _asked(settings.recorder_url, STATUS),
         _asked(settings.controller_url, STATUS),
-        _asked(settings.controller_url, QUEUE),
+        _asked(settings.controller_url, QUEUE, settings.token.get_secret_value()),
     )
     extender, recorder, controller, queue = asked
     nodes, last_bound_s, bound, kube_failure = kube
@@ -153,14 +153,15 @@ def _bound_s(pod: _Pod) -> float:
     return 0.0
 
 
-async def _asked(url: str, path: str) -> Asked:
+async def _asked(url: str, path: str, token: str = "") -> Asked:
     """What a part answers to a GET; `url` is empty where it is not configured."""
     if not url:
         return Asked()
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
+            aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
             session.get(url.rstrip("/") + path) as response,
         ):
             body = await response.read()

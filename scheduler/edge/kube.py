@@ -24,7 +24,8 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
 from urllib.parse import urlencode
 
 import aiohttp
@@ -271,22 +272,24 @@ async def load_configuration(kubeconfig: str | None = None) -> Configuration:
     Raises:
         KubeError: none of them is usable; the message says what to do.
     """
-    configuration = Configuration()
+    configuration, loaders = Configuration(), cast(Any, kubernetes_config)  # which has no types
     try:
-        if kubeconfig:
-            await kubernetes_config.load_kube_config(  # type: ignore[no-untyped-call]
-                kubeconfig, client_configuration=configuration
-            )
-        else:
-            await kubernetes_config.load_config(  # type: ignore[no-untyped-call]
-                client_configuration=configuration
-            )
+        if kubeconfig or _has_default_file():
+            await loaders.load_kube_config(kubeconfig, client_configuration=configuration)
+        else:  # asked for by name: `load_config` would warn in every pod that there is no file
+            loaders.load_incluster_config(client_configuration=configuration)
     except (kubernetes_config.ConfigException, OSError) as error:
         hint = "pass --kubeconfig, set KUBECONFIG, or run inside a pod with a service account"
         raise KubeError(
             0, "NoConfiguration", f"no usable Kubernetes configuration ({error}); {hint}"
         ) from error
     return configuration
+
+
+def _has_default_file() -> bool:
+    """Whether KUBECONFIG, which may be a list, or ~/.kube/config is there."""
+    listed = kubernetes_config.KUBE_CONFIG_DEFAULT_LOCATION.split(os.pathsep)
+    return any(one and Path(one).expanduser().exists() for one in listed)
 
 
 def _tls(configuration: Configuration) -> ssl.SSLContext | bool:

@@ -151,7 +151,8 @@ function tellShares(shares) {
 }
 
 async function asked(path) {
-  const answer = await fetch(path, { cache: "no-store" });
+  // by the origin: no browser fetches relative to an address with a password in it
+  const answer = await fetch(location.origin + path, { cache: "no-store" });
   const told = await answer.json();
   if (!answer.ok) throw new Error(told.error || `${path} answered ${answer.status}`);
   return told;

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from admission_setup import admission, alice, bob  # noqa: F401 - fixtures
+from placing import trained  # noqa: F401 - fixture
 
 from scheduler.edge.kube import KubeClient
 from testbed.cluster import Cluster

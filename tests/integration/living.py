@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from placing import registry, train
+from placing import publish, registry
 from queueing import Jobs
 
 from scheduler.edge.kube import KubeClient
@@ -28,9 +28,9 @@ EVE = "<b onclick=alert(1)>eve</b>"
 
 
 @contextmanager
-def at_work(cluster: Cluster, folder: Path) -> Iterator[Cluster]:
+def at_work(cluster: Cluster, trained: Path) -> Iterator[Cluster]:
     """A trained model, all parts, and sixty jobs of three users, most of which wait or have ended."""
-    train(folder / "examples.parquet", registry(cluster))
+    publish(trained, registry(cluster))
     for name in PARTS:
         cluster.process(name).restart()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pandas as pd
+import pytest
 import yaml
 
 from model.schema import NAMES
@@ -194,7 +196,23 @@ def registry(cluster: Cluster) -> Path:
     return cluster.layout.file("registry")
 
 
-def train(examples: Path, registry: Path) -> None:
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with one model, trained once for all tests that only need one to be served."""
+    folder = tmp_path_factory.mktemp("trained")
+    _train(folder / "examples.parquet", folder / "registry")
+    return folder / "registry"
+
+
+def publish(trained: Path, registry: Path) -> None:
+    """Put the model into another registry, as training does: that it is the newest is said last."""
+    newest = "latest"
+    shutil.copytree(trained, registry, dirs_exist_ok=True, ignore=shutil.ignore_patterns(newest))
+    shutil.copy(trained / newest, registry / f"{newest}.new")
+    (registry / f"{newest}.new").rename(registry / newest)
+
+
+def _train(examples: Path, registry: Path) -> None:
     """Publish a model of jobs that take the longer the busier the node and the slower the link are."""
     _examples(np.random.default_rng(1), 160).to_parquet(examples)
     argv = ["train", "--examples", str(examples), "--registry", str(registry)]

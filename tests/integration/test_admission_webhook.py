@@ -151,7 +151,7 @@ def short_lived(failing_closed: Installed, cluster: Cluster) -> Iterator[Install
 
 async def test_no_call_is_refused_while_certificates_and_cas_are_renewed(short_lived: Installed) -> None:
     failures: list[str] = []
-    bundles: set[str] = set()  # of the webhook's configuration: one CA, two, one, two ...
+    bundles: set[str] = set()  # of the webhook's configuration: one CA, two, one: a CA has gone and come
     created = 0
     told: dict[str, Any] = {}
     async with short_lived.user("alice") as alice:
@@ -160,7 +160,7 @@ async def test_no_call_is_refused_while_certificates_and_cas_are_renewed(short_l
         deadline_s, enough_s = clock() + 120, math.inf
         while clock() < enough_s + 2 * SHORT["settle_s"]:  # the last change has come to everybody, too
             assert clock() < deadline_s, (created, len(bundles), told)
-            if created > 100 and len(bundles) >= 4 and told["certificates_served"] >= 4:
+            if created > 100 and len(bundles) >= 3 and told["certificates_served"] >= 3:
                 enough_s = min(enough_s, clock())
             try:
                 made = json.loads(await alice.post(TEAM + DRY, pod(**OURS)))

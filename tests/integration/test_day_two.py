@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from living import EVE, at_work, browser_or_skip, fairlane, page, queried
 from metric_names import exported
+from queueing import token_of
 
 from testbed.chart.dashboards import dashboards
 from testbed.cluster import Cluster
@@ -22,9 +24,9 @@ NEVER_HERE = {"Gates not opened", "Later than the bound", "Evenness", "Explored"
 
 
 @pytest.fixture(scope="module")
-def living(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def living(cluster: Cluster, trained: Path) -> Iterator[Cluster]:
     """The shared testbed at work."""
-    with at_work(cluster, tmp_path_factory.mktemp("living")) as running:
+    with at_work(cluster, trained) as running:
         yield running
 
 
@@ -63,17 +65,23 @@ def test_a_part_that_is_away_is_said_in_a_sentence_and_in_the_exit_code(living: 
     assert told["queue"]["waiting"] > 0
 
 
+def drawn(cluster: Cluster, legend: str, expression: str) -> bool:
+    """Whether Prometheus answers with something, and with every label that the legend shows."""
+    labels = set(re.findall(r"{{(\w+)}}", legend))
+    return any(labels <= one["metric"].keys() for one in queried(cluster.prometheus_url, expression))
+
+
 def test_every_panel_of_every_dashboard_is_answered_by_prometheus(living: Cluster) -> None:
     wanted = {
-        (panel["title"], expression): not (panel.get("optional") or panel["title"] in NEVER_HERE)
+        (panel["title"], legend, expression): not (panel.get("optional") or panel["title"] in NEVER_HERE)
         for source in dashboards().values()
         for panel in source["panels"]
-        for expression in panel["lines"].values()
+        for legend, expression in panel["lines"].items()
     }
     deadline_s = time.monotonic() + 60
     empty = dict(wanted)
     while time.monotonic() < deadline_s:
-        empty = {line: must for line, must in empty.items() if not queried(living.prometheus_url, line[1])}
+        empty = {line: must for line, must in empty.items() if not drawn(living, *line[1:])}
         if not any(empty.values()):
             break
         time.sleep(2)
@@ -89,7 +97,8 @@ def test_what_is_really_exported_is_what_the_source_says(living: Cluster) -> Non
 
 def test_the_page_shows_the_queue_in_a_real_browser(living: Cluster, tmp_path: Path) -> None:
     browser = browser_or_skip()
-    document = page(browser, tmp_path, living.layout.url("controller") + "/")
+    address = living.layout.url("controller").replace("://", f"://me:{token_of(living)}@") + "/"
+    document = page(browser, tmp_path, address)
     assert 'data-told="' in document, "the script did not come to its end"
     for text in ("Queue default: ", "alice", "bob", "running on", "<polygon", "Gangs that wait"):
         assert text in document
@@ -97,4 +106,4 @@ def test_the_page_shows_the_queue_in_a_real_browser(living: Cluster, tmp_path: P
     assert "<b onclick" not in document
     assert document.count("<tr>") > 20
     if wanted := os.environ.get("PAGE_PICTURE"):
-        page(browser, tmp_path, living.layout.url("controller") + "/", Path(wanted))
+        page(browser, tmp_path, address, Path(wanted))

@@ -41,17 +41,26 @@ INLINE = {
 
 @dataclass
 class Answers:
-    """A little HTTP server: path -> JSON; it stands for the API server, the extender and the recorder."""
+    """A little HTTP server: path -> JSON; it stands for the API server, the extender and the recorder.
+
+    `token`: what /v1/queue is told for only, as the controller's.
+    """
 
     json: dict[str, Any] = field(default_factory=dict)
     url: str = ""
+    token: str = ""
 
     def handler(answers) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                found = answers.json.get(self.path.split("?", maxsplit=1)[0])
+                path = self.path.split("?", maxsplit=1)[0]
+                found = answers.json.get(path)
+                status = 404 if found is None else 200
+                wanted = f"Bearer {answers.token}" if answers.token and path == "/v1/queue" else None
+                if wanted and self.headers.get("Authorization") != wanted:
+                    status, found = 401, {"error": "the bearer token is missing"}
                 body = json.dumps(found).encode()
-                self.send_response(404 if found is None else 200)
+                self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

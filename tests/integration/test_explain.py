@@ -8,11 +8,12 @@ import sys
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from placing import registry, train
+from placing import publish, registry
 
 from scheduler.edge.kube import KubeClient
 from testbed.cluster import Cluster
@@ -25,9 +26,9 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def placing(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def placing(cluster: Cluster, trained: Path) -> Iterator[Cluster]:
     """The shared testbed with a model that was trained, and all of ours running."""
-    train(tmp_path_factory.mktemp("examples") / "examples.parquet", registry(cluster))
+    publish(trained, registry(cluster))
     for name in ("recorder", "predictor", "extender"):
         cluster.process(name).restart()
     yield cluster

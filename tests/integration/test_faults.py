@@ -10,13 +10,13 @@ import itertools
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from placing import BURST, BY_MODEL, Placing, registry, store_file, train
+from placing import BURST, BY_MODEL, Placing, publish, registry, store_file
 
 from scheduler.edge.kube import KubeClient
 from testbed.cluster import Cluster
@@ -34,16 +34,12 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def twelve_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A testbed with all processes, and a model that was trained while it started."""
-    folder = tmp_path_factory.mktemp("trained")
+def twelve_nodes(trained: Path) -> Iterator[Cluster]:
+    """A testbed with all processes, and a model."""
     options = Options(nodes=12, sites=3, without=("controller",), settings=SETTINGS)
-    with ThreadPoolExecutor(1) as background:
-        training = background.submit(train, folder / "examples.parquet", folder / "registry")
-        with Cluster(options, progress=Progress()) as cluster:
-            training.result()
-            (folder / "registry").rename(registry(cluster))
-            yield cluster
+    with Cluster(options, progress=Progress()) as cluster:
+        publish(trained, registry(cluster))
+        yield cluster
 
 
 @pytest_asyncio.fixture

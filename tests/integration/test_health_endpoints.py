@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from placing import train
+from placing import publish
 from real_prometheus import eventually
 
 from testbed.cluster import Cluster
@@ -48,7 +48,7 @@ def serving(name: str, folder: Path, settings: dict[str, Any], *more: str) -> It
         process.wait(60)
 
 
-def test_the_predictor_is_ready_once_it_has_a_model(tmp_path: Path) -> None:
+def test_the_predictor_is_ready_once_it_has_a_model(tmp_path: Path, trained: Path) -> None:
     ports, registry = Reservation(), tmp_path / "registry"
     port = ports.take(1)[0]
     own = {"metrics_host": "127.0.0.1", "metrics_port": port, "registry": str(registry), "reload_s": 0.5}
@@ -57,7 +57,7 @@ def test_the_predictor_is_ready_once_it_has_a_model(tmp_path: Path) -> None:
         status, why = told(port, "/readyz")
         assert (status, "no model was published yet" in why) == (503, True)
         assert "fairlane_predictor_serving 0.0" in told(port, "/metrics")[1]
-        train(tmp_path / "examples.parquet", registry)
+        publish(trained, registry)
         assert eventually(lambda: told(port, "/readyz") == (200, "ready\n"), WITHIN_S)
         metrics = told(port, "/metrics")[1]
         assert "fairlane_predictor_model_examples 160.0" in metrics

@@ -9,12 +9,13 @@ import sys
 import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import pytest
 import yaml
-from placing import registry, train
+from placing import publish, registry
 from queueing import GATE, PATH, RECEIPT, ask
 
 from scheduler.core.affinity import PREFERRED, REQUIRED, Binds
@@ -36,9 +37,9 @@ pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")
-def hinting(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def hinting(cluster: Cluster, trained: Path) -> Iterator[Cluster]:
     """The shared testbed with placement written at release; a kube-scheduler of ours that asks nobody."""
-    train(tmp_path_factory.mktemp("examples") / "examples.parquet", registry(cluster))
+    publish(trained, registry(cluster))
     asks_nobody = scheduler_config(cluster.options, cluster.layout, ours=True, hints=True)
     files = {
         cluster.layout.file("fairlane-scheduler.yaml"): asks_nobody,

@@ -67,6 +67,7 @@ def installation(answers: Answers, tmp_path: Path) -> tuple[Path, dict[str, str]
         "/v1/queue": QUEUE,
         "/v1/status": {**answers.json["/v1/status"], "store_failure": failure},
     }
+    answers.token = PLANTED["token"]
     (tmp_path / "bearer").write_text(PLANTED["bearer"])
     settings: dict[str, Any] = {
         "kubeconfig": kubeconfig(tmp_path, answers.url),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -12,6 +15,7 @@ import pytest
 from benchmarks import jobs, rate
 from benchmarks.burst import Bound
 from benchmarks.figures import Histogram, histogram, latency, ratio_of_medians
+from benchmarks.machine import cpu_s
 from benchmarks.readings import MEASURED_AT, SPREAD, Series, all_series, metric, snapshot
 from benchmarks.report import as_json
 from benchmarks.schedulers import Arm, config_of
@@ -163,3 +167,11 @@ def test_a_burst_repeats_the_kinds_in_turn() -> None:
 
 def test_results_hold_no_number_that_is_not_one() -> None:
     assert msgspec.json.decode(as_json({"a": float("nan"), "b": [1.23456789]})) == {"a": None, "b": [1.23457]}
+
+
+def test_cpu_time_of_a_child_counts_also_once_it_has_ended() -> None:
+    before_s, own_before_s = cpu_s(os.getpid()), cpu_s(os.getpid(), with_children=False)
+    spin = "import time\nwhile time.process_time() < 0.3: pass"
+    subprocess.run([sys.executable, "-c", spin], check=True)
+    own_s = cpu_s(os.getpid(), with_children=False) - own_before_s
+    assert cpu_s(os.getpid()) - before_s >= 0.25 + own_s

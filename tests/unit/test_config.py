@@ -166,6 +166,14 @@ def test_the_probe_needs_neither_numpy_nor_the_api_client() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=100)
 
 
+def test_only_the_recorder_and_training_load_the_store() -> None:
+    """They take half of a process' start and a third of its memory."""
+    others = "controller, extender, predictor, admission, queue, usage, status, doctor, explain"
+    heavy = "{'pandas', 'sqlalchemy'}"
+    program = f"import sys; from scheduler.cli import {others}; assert not {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=100)
+
+
 def test_inline_sources_stand_beside_presets(tmp_path: Path) -> None:
     text = "sources: [node_exporter, {name: own, readings: {rtt: {expr: a, newest: b}}}]"
     second = load_sources(load(text, tmp_path))[1]

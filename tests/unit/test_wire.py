@@ -62,6 +62,14 @@ def test_unknown_fields_are_skipped() -> None:
     assert CandidateNames().of(args) == ()
 
 
+def test_bytes_that_are_no_text_are_refused_only_where_they_are_read() -> None:
+    """As damaged input number 1306 of the extender's door had them."""
+    args = decode_extender_args(CALL.replace(b'"status"', b'"stat\xaas"'))
+    assert CandidateNames().of(args) == ("a", "b")
+    with pytest.raises(BadRequest, match="not ExtenderArgs"):
+        decode_extender_args(CALL.replace(b'"name":"p"', b'"name":"\xaa"'))
+
+
 def test_the_same_list_of_candidates_is_read_once_and_few_are_remembered() -> None:
     names, args = CandidateNames(), decode_extender_args(CALL)
     first = names.of(args)

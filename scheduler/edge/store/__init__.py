@@ -1,7 +1,7 @@
 """The experience store: decisions, what they were read from, and what became of the pods."""
 
-from scheduler.edge.store.engine import StoreError
 from scheduler.edge.store.experience import ExperienceStore, Placement
 from scheduler.edge.store.settling import Judged
+from scheduler.edge.store_error import StoreError
 
 __all__ = ["ExperienceStore", "Judged", "Placement", "StoreError"]

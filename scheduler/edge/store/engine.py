@@ -10,16 +10,14 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from scheduler.edge.store_error import StoreError
+
 BUSY_MS = 2000
 """How long SQLite waits for another connection's lock."""
 CHUNK = 400
 """Values in one IN (...), below every database's limit on parameters."""
 
 Item = TypeVar("Item")
-
-
-class StoreError(Exception):
-    """The store cannot be opened, read or written now; the message says why."""
 
 
 def connect(url: str, max_bytes: int | None = None) -> Engine:

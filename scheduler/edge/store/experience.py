@@ -21,8 +21,9 @@ from model.placement import RunHistory
 from scheduler.core.outcomes import Outcome
 from scheduler.core.records import Batch, BatchReply, DecisionRecord, ReadTable, TableRecord
 from scheduler.edge.store import pruning, reading, settling
-from scheduler.edge.store.engine import StoreError, chunks, connect, told
+from scheduler.edge.store.engine import chunks, connect, told
 from scheduler.edge.store.schema import VERSION, about, decisions, metadata, outcomes, score_tables
+from scheduler.edge.store_error import StoreError
 
 KEEP_TABLE_BYTES = 2 * 2**30
 """Score tables kept, compressed."""

@@ -1,4 +1,4 @@
-"""What every benchmark command has around it: its folder, its errors as sentences, its results written."""
+"""What the sub-commands of `fairlane bench` share: a folder, results as JSON, errors as sentences."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,9 +17,13 @@ from benchmarks.queue import DifferenceError
 from testbed.control import TestbedError
 from testbed.progress import Progress
 
+RESULTS = Path("benchmarks/results")
+Out = Annotated[Path, typer.Option("--out", help="Folder for the results, JSON and a picture.")]
+Json = Annotated[str, typer.Option("--output", "-o", help="table or json.")]
+
 
 def tell(content: dict[str, Any], path: Path, output: str) -> None:
-    """Write the JSON, and print it where that is wanted."""
+    """Write the results to PATH.json; print them too if `output` is json."""
     from benchmarks.report import as_json
 
     text = as_json(content)
@@ -32,7 +36,7 @@ def tell(content: dict[str, Any], path: Path, output: str) -> None:
 
 
 def console() -> Console:
-    """Where tables go."""
+    """Where tables are printed."""
     made = Console(highlight=False)
     if not made.is_terminal:
         made.width = 130  # a file or a pipe has no width of its own
@@ -41,7 +45,7 @@ def console() -> Console:
 
 @contextmanager
 def work() -> Iterator[tuple[Path, Progress]]:
-    """A folder that is gone afterwards, and the progress."""
+    """A folder for the time of the benchmark, and where it says how far it is."""
     with tempfile.TemporaryDirectory(prefix="fairlane-bench-") as folder:
         yield Path(folder), Progress()
 

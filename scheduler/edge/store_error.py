@@ -1,0 +1,10 @@
+"""Why the experience store cannot be used.
+
+Apart from the store, which loads SQLAlchemy and pandas: most commands only have to tell the error.
+"""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """The store cannot be opened, read or written now; the message says why."""
