@@ -48,7 +48,7 @@ SILENCE_S = 130.0
 SHORT_WATCH_S = 1.0
 """A watch that ends sooner without a word counts as an error, or asking again would be a busy loop."""
 BACKOFF_S_MAX = 5.0
-"""An API server that is back is heard within this; a handful of processes asking every 5 s does not burden it."""
+"""An API server that is back is heard within this; a handful of processes that ask do not burden it."""
 GATHERED_S = 0.05
 """In a burst a watch is read so seldom: each waking costs more than the event that it brings."""
 MUCH_BYTES = 256 * 1024
