@@ -34,8 +34,6 @@ WEIGHTS: Mapping[str, float] = {"one": 1.0, "two": 2.0, "four": 4.0}
 LIAR, LIE = "two", 0.1
 RUN_S = (4.0, 8.0)
 KEPT_WAITING = 24
-FULL_S = 10.0
-"""After the first pods the cluster counts as full."""
 GANGS_AT, KILLS_AT = (0.1, 0.4, 0.65), (0.3, 0.6)
 """In parts of the saturation."""
 EXECUTORS, GPU_PODS = 4, 8
@@ -216,11 +214,13 @@ class _Saturation:
         self._whole: list[tuple[str, list[str], list[str]]] = []
 
     async def play(self) -> None:
-        """Let all of it happen, for so many seconds from when the cluster is full."""
+        """Let all of it happen, for so many seconds from the first pod on.
+
+        Not from a moment when the cluster is full: whose pods came first holds more, and pays it back.
+        """
         async with asyncio.TaskGroup() as together:
-            filling = together.create_task(self._fill())
-            await asyncio.sleep(FULL_S)
             self.from_s, self.to_s = time.time(), time.time() + self._seconds
+            filling = together.create_task(self._fill())
             for part in GANGS_AT:
                 together.create_task(self._after(part, self._gpu_gang))
                 together.create_task(self._after(part, self._spark))
