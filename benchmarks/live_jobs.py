@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 
 from benchmarks.jobs import IMAGE, NAMESPACE, PODS_PATH
+from scheduler.core.workloads.rules import GATE
 from scheduler.edge.kube import STRATEGIC_PATCH, KubeClient, KubeError, Listed
-from scheduler.edge.release import GATE
 
 END_TRIES = 30
 JOBS_PATH = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"

@@ -28,6 +28,7 @@ from benchmarks.jobs import PODS_PATH
 from benchmarks.live_jobs import FAIRLANE, JOB_NAME, JOBS_PATH, Ask, LiveJobs, followed
 from benchmarks.peer_figures import DEFAULT, ORACLE, SIMULATED, Estimates, Ran, ran_of, simulated
 from benchmarks.peer_loads import SLOTS, Load
+from benchmarks.schedulers import PLAIN_SCHEDULER
 from benchmarks.setting import Setting
 from scheduler.core.workloads.rules import RECEIPT
 from scheduler.edge.kube import KubeClient
@@ -38,7 +39,6 @@ from testbed.layout import OPTIONAL, Options
 from testbed.progress import Progress
 
 ARMS = tuple(SIMULATED)
-DEFAULT_SCHEDULER = "default-scheduler"
 NODES = 4
 SPREAD = 0.5
 """Standard deviation of the logarithm of earlier runs around the one to come."""
@@ -192,7 +192,7 @@ def _ask(load: Load, arm: str, user: str, one: str, run_s: float, requests: Mapp
     """Users and classes of one arm are unknown in the next: what the queue owes or knows stays behind."""
     told_s = run_s if arm == ORACLE else None
     own = {} if arm == ORACLE else {"fairlane.dev/job-class": f"{load.name}-{arm}-{one}"}
-    scheduler = DEFAULT_SCHEDULER if arm == DEFAULT else FAIRLANE
+    scheduler = PLAIN_SCHEDULER if arm == DEFAULT else FAIRLANE
     charged = f"{load.name}-{arm}-{user}".replace("_", "-")
     return Ask(charged, run_s, told_s, requests, own, scheduler=scheduler)
 

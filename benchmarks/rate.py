@@ -23,7 +23,7 @@ from benchmarks.machine import busy_s, cpu_s
 from benchmarks.schedulers import Arm, Scheduler, running
 from benchmarks.setting import Setting
 from benchmarks.stub import stub
-from scheduler.edge.release import GATE
+from scheduler.core.workloads.rules import GATE
 from testbed.configuration import FAIRLANE_SCHEDULER
 from testbed.control import TestbedError
 

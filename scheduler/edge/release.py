@@ -31,11 +31,10 @@ from scheduler.core.plans import PodPlan
 from scheduler.core.queue.actions import DeletePods, ReleaseGang, ReleaseReceipt
 from scheduler.core.queue.events import Event, ReleaseDone, ReleaseFailed, ReleaseHalfFailed
 from scheduler.core.receipts import why_not
+from scheduler.core.workloads.rules import GATE, RECEIPT
 from scheduler.edge.kube import JSON_PATCH, KubeClient, KubeError
 from scheduler.edge.lease import answered_within
 
-GATE = "fairlane.dev/queue"
-RECEIPT = "fairlane.dev/receipt"
 TRIES = 5
 """Of one pod; about 4 s in all, so that a short fault of the API server costs nothing."""
 PAUSE_S = 0.1

@@ -22,10 +22,10 @@ import msgspec
 from scheduler.core.admission.rules import STAMP
 from scheduler.core.receipts import Receipt
 from scheduler.core.types import PREFIX, SCHEDULER_NAME
+from scheduler.core.workloads.rules import GATE, RECEIPT
 from scheduler.edge.announcements import QUEUED
 from scheduler.edge.kube import KubeClient, KubeError
 from scheduler.edge.recorder_client import RecorderClient, RecorderError
-from scheduler.edge.release import GATE, RECEIPT
 
 HELD_S = 2.0
 """How long an incomplete gang is watched: it must not be released."""

@@ -16,7 +16,7 @@ from benchmarks.peer_figures import DEFAULT, Ran, figures_of, ran_of, schedule_o
 from benchmarks.peer_loads import FLOODER, SLOTS, SMALL_USERS, Load, cut, flood, load_of, loads_of
 from benchmarks.peers import Found, arms_of
 from benchmarks.peers_report import sentences
-from scheduler.edge.release import GATE
+from scheduler.core.workloads.rules import GATE
 from simulator.cluster import Slots
 from simulator.comparison import Setting, compare
 from simulator.metrics import spread

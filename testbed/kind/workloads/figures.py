@@ -16,7 +16,7 @@ from typing import Any
 
 from scheduler.core.admission.rules import STAMP
 from scheduler.core.jobs import BATCH_JOB, JOBSET, SPARK_APP, TRAINING_JOB
-from scheduler.edge.release import GATE, RECEIPT
+from scheduler.core.workloads.rules import GATE, RECEIPT
 
 Object = dict[str, Any]
 

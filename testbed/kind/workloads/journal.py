@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from scheduler.core.workloads.rules import RECEIPT
 from scheduler.edge.kube import KubeClient, Listed
-from scheduler.edge.release import RECEIPT
 from testbed.kind.workloads.figures import Object, is_gated
 
 PODS = "/api/v1/pods"
