@@ -7,7 +7,7 @@
     computing_1m  the same x stretch over the last minute
     transfer      hinted bytes / throughput of a lone transfer (model.transfer)
     transfer_now  hinted bytes / throughput measured last
-    transfer_1m   hinted bytes / throughput of the last minute
+    transfer_1m   hinted bytes / throughput of the last minute, near `transfer`
     sharing       transfer x network-heavy residents of the candidate
     answers       round-trip time
     chatter       round-trip time x the job's usual time beyond its transfers
@@ -15,6 +15,11 @@
 `stretch` is 1 / (1 - CPU use of the candidate), how much longer computing takes
 on a shared processor (processor sharing, Kleinrock 1976). A use that is not
 known counts as the prior's typical one: unknown is not idle.
+
+The mean of a minute evens out noise, and after a path has changed it is wrong
+for a minute. So it counts only as far as a factor `STALE_AT_MOST` from
+`transfer`: a bounded influence (Huber 1964) that, unlike a test for changes,
+never jumps and keeps the sign of every feature.
 
 A job's time is some of each (`model.mixture` learns how much). The parts have
 the signs of the feature table, so a mixture has them too. A path that was not
@@ -59,6 +64,8 @@ LEAST_SHARE = 0.05
 """At least this share of the usual time is taken to be no transfer."""
 USE_AT_MOST = 0.95
 """A fuller processor than this still serves: shares are weighted, not first come."""
+STALE_AT_MOST = 1.3
+"""By this factor at most the last minute moves a transfer's time from what the newest measurements say."""
 
 
 def seconds_of(features: Floats) -> Floats:
@@ -83,12 +90,17 @@ def seconds_of(features: Floats) -> Floats:
         compute * stretch_1m,
         transfer,
         _transfer_at(read, "throughput_data_mean", transfer),
-        _transfer_at(read, "throughput_data_mean_1m", transfer),
+        _near(_transfer_at(read, "throughput_data_mean_1m", transfer), transfer),
         transfer * read("residents_network_heavy"),
         rtt,
         compute * rtt,
     )
     return np.stack(np.broadcast_arrays(*parts), axis=1).astype(np.float64)
+
+
+def _near(seconds: Floats, about: Floats) -> Floats:
+    """`seconds`, but no further than a factor `STALE_AT_MOST` from `about`."""
+    return np.clip(seconds, about / STALE_AT_MOST, about * STALE_AT_MOST)
 
 
 def _stretch(use: Floats) -> Floats:

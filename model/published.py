@@ -22,7 +22,7 @@ from model.mixture import Mixture
 from model.schema import FEATURES, NAMES, SCHEMA_VERSION
 from model.snapshot import Floats
 
-FORMAT = 4
+FORMAT = 5
 INFO, STATE, CENTRAL, SIZE = "info.json", "state.json", "central.txt", "size.txt"
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model.estimator import CompletionTimeEstimator
-from model.mechanism import SECONDS, seconds_of
+from model.mechanism import SECONDS, STALE_AT_MOST, seconds_of
 from model.mixture import Mixture, Parts, fit_mixture
 from model.schema import FEATURES, POSITION
 from model.snapshot import Floats
@@ -43,7 +43,7 @@ def parts_of(row: Floats) -> dict[str, float]:
 def test_parts_of_a_run_are_seconds() -> None:
     parts = parts_of(a_row())
     assert parts["seconds_transfer"] == pytest.approx(12.0)
-    assert parts["seconds_transfer_1m"] == pytest.approx(10.0 / 2 + 2.0)
+    assert parts["seconds_transfer_1m"] == pytest.approx(12.0 / STALE_AT_MOST)
     assert parts["seconds_sharing"] == pytest.approx(12.0)
     assert parts["seconds_transfer_now"] == pytest.approx(12.0)
     assert parts["seconds_waiting"] == pytest.approx(2.0)
@@ -54,6 +54,15 @@ def test_parts_of_a_run_are_seconds() -> None:
 def test_data_on_the_node_itself_moves_nowhere() -> None:
     local = parts_of(a_row(data_local=1.0, input_s=0.0, shuffle_s=np.nan))
     assert local["seconds_transfer"] == local["seconds_transfer_1m"] == 0.0
+
+
+def test_the_last_minute_counts_as_far_as_the_newest_measurements_bear_it_out() -> None:
+    seconds = [parts_of(a_row(throughput_data_mean_1m=of)) for of in (1e6, 0.9e8, 1.1e8, 1e10)]
+    changed, slower, faster, changed_back = (each["seconds_transfer_1m"] for each in seconds)
+    assert slower == pytest.approx(10.0 / 0.9 + 2.0)
+    assert faster == pytest.approx(10.0 / 1.1 + 2.0)
+    assert changed == pytest.approx(12.0 * STALE_AT_MOST)
+    assert changed_back == pytest.approx(12.0 / STALE_AT_MOST)
 
 
 def test_a_path_that_was_not_measured_counts_as_the_median_one() -> None:
