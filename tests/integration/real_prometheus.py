@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import threading
@@ -15,14 +14,14 @@ from typing import Any
 
 import yaml
 
+from testbed.binaries import PROGRAMS, locate
 from testbed.ports import Reservation
 
 
 def binary(name: str) -> str | None:
-    """The program called `name`: from FAIRLANE_BIN_DIR, PATH or the cache of the testbed."""
-    cache = Path.home() / ".cache" / "fairlane" / "bin"
-    folders = [os.environ.get("FAIRLANE_BIN_DIR", ""), os.environ.get("PATH", ""), str(cache)]
-    return shutil.which(name, path=os.pathsep.join(filter(None, folders)))
+    """The program called `name`, as a testbed would find it, or from PATH; None if there is none."""
+    found = locate(PROGRAMS[name]) if name in PROGRAMS else None
+    return str(found) if found else shutil.which(name)
 
 
 def eventually(condition: Callable[[], bool], timeout_s: float = 40.0, every_s: float = 0.3) -> bool:

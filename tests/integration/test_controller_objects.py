@@ -51,7 +51,6 @@ async def test_the_pods_of_an_indexed_job_start_together(jobs: Jobs) -> None:
 
 
 async def test_the_fair_queue_object_is_obeyed_and_told_how_it_goes(jobs: Jobs, cluster: Cluster) -> None:
-    await jobs.kube.post(CRDS, _definition())
     spec: dict[str, Any] = {
         "paused": True,
         "flowKey": "Namespace",
@@ -62,10 +61,7 @@ async def test_the_fair_queue_object_is_obeyed_and_told_how_it_goes(jobs: Jobs, 
         "limits": {"runTime": "2s"},
         "autoscaler": {"releaseHeadAfter": "1s"},
     }
-    body = {"apiVersion": "fairlane.dev/v1alpha1", "kind": "FairQueue", "metadata": {"name": "default"}}
-    await _when_served(lambda: jobs.kube.post(QUEUES, {**body, "spec": spec}))
-    cluster.process("controller").restart()  # or it would take up to half a minute to look for such objects
-    await jobs.until(lambda: bool((ask(cluster, "/v1/queue") or {}).get("paused")))
+    await _obeyed(jobs, cluster, spec)
     name = await jobs.submit("bob", run_s=600.0)
     await jobs.until(lambda: ask(cluster, "/v1/queue")["waiting"] == 1)
     assert ask(cluster, "/v1/queue?user=default")["flows"][0]["weight"] == 3.0
@@ -87,8 +83,7 @@ async def test_the_fair_queue_object_is_obeyed_and_told_how_it_goes(jobs: Jobs, 
 
 async def test_another_flow_key_begins_the_queue_anew_between_others(jobs: Jobs, cluster: Cluster) -> None:
     """The real definition forbids it; who deletes the object and makes another one gets there as well."""
-    await jobs.kube.patch(f"{QUEUES}/default", {"spec": {"paused": True}})
-    await jobs.until(lambda: bool((ask(cluster, "/v1/queue") or {}).get("paused")))
+    await _obeyed(jobs, cluster, {"paused": True, "flowKey": "Namespace"})
     await jobs.submit("bob")
     await jobs.until(lambda: _waiting_of(cluster, "default") == 1)
     await jobs.kube.patch(f"{QUEUES}/default", {"spec": {"flowKey": "User"}})
@@ -101,6 +96,24 @@ async def test_another_flow_key_begins_the_queue_anew_between_others(jobs: Jobs,
 def _waiting_of(cluster: Cluster, flow: str) -> int:
     told = ask(cluster, f"/v1/queue?user={flow}") or {"flows": []}
     return sum(one["waiting"] for one in told["flows"])
+
+
+async def _obeyed(jobs: Jobs, cluster: Cluster, spec: dict[str, Any]) -> None:
+    """The FairQueue has this specification, which is one that pauses, and the controller knows."""
+    await _unless(409, lambda: jobs.kube.post(CRDS, _definition()))
+    await _unless(404, lambda: jobs.kube.delete(f"{QUEUES}/default"))
+    body = {"apiVersion": "fairlane.dev/v1alpha1", "kind": "FairQueue", "metadata": {"name": "default"}}
+    await _when_served(lambda: jobs.kube.post(QUEUES, {**body, "spec": spec}))
+    cluster.process("controller").restart()  # or it would take up to half a minute to look for such objects
+    await jobs.until(lambda: bool((ask(cluster, "/v1/queue") or {}).get("paused")))
+
+
+async def _unless(status: int, act: Callable[[], Any]) -> None:
+    try:
+        await act()
+    except KubeError as error:
+        if error.status != status:
+            raise
 
 
 async def _status(kube: KubeClient, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
