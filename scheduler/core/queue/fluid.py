@@ -54,6 +54,11 @@ class FluidReference:
         self._weights: dict[str, float] = {}
         self._rates: dict[str, float] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """True when nothing is left to pour."""
+        return not self._active
+
     def arrive(self, job: FluidJob) -> None:
         """A job begins at its arrival, or now if that is past; one that is known changes nothing."""
         if job.uid in self._active or job.uid in self.finished_s:

@@ -113,6 +113,16 @@ class Gatekeeper:
         """What a gang that waits or runs asks of the cluster; None for one that does neither."""
         return receipts.demand(self._book, uid)
 
+    @property
+    def held_share(self) -> float:
+        """Share of the reference that our running pods hold."""
+        return self._book.order.top.held
+
+    @property
+    def idle_share(self) -> float:
+        """Share of the reference that stands idle although gangs wait; 0 when none waits."""
+        return receipts.idle_share(self._book)
+
     def estimate(self, uid: str) -> Estimate | None:
         """The estimate in force for a gang; None for one that is not known."""
         record = self._book.gangs.get(uid)

@@ -136,6 +136,13 @@ def demand(book: Book, uid: str) -> FluidJob | None:
     return FluidJob(uid, place.path[-1], place.arrived_s, place.work, record.share, weight)
 
 
+def idle_share(book: Book) -> float:
+    """Share of the reference that no pod of ours holds although gangs wait; 0 when none waits."""
+    if not book.waiting_of:
+        return 0.0
+    return max(0.0, book.capacity.share_of(book.settings.reference) - book.order.top.held)
+
+
 def listing(book: Book, flow: str | None, limit: int) -> list[GangReceipt]:
     """Gangs of a flow (None: of all): `limit` that wait, in order, then `limit` others; O(gangs)."""
     used = _used(book)
