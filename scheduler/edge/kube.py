@@ -18,11 +18,10 @@ import asyncio
 import logging
 import os
 import random
-import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -32,6 +31,8 @@ import aiohttp
 import msgspec
 from kubernetes.aio import config as kubernetes_config
 from kubernetes.aio.client import Configuration
+
+from scheduler.edge.gathering import gathered
 
 Item = TypeVar("Item")
 Params = Mapping[str, str]
@@ -49,11 +50,6 @@ SHORT_WATCH_S = 1.0
 """A watch that ends sooner without a word counts as an error, or asking again would be a busy loop."""
 BACKOFF_S_MAX = 5.0
 """An API server that is back is heard within this; a handful of processes that ask do not burden it."""
-GATHERED_S = 0.05
-"""In a burst a watch is read so seldom: each waking costs more than the event that it brings."""
-MUCH_BYTES = 256 * 1024
-READS_AT_ONCE, READS_PER_S = 50.0, 10.0
-"""Reads of a watch before it counts as a burst, and how soon they are granted again."""
 GONE = 410
 """The resource version is too old to resume from: list again."""
 
@@ -229,7 +225,7 @@ class KubeClient:
                 if answer.status != 200:
                     raise _error(answer.status, await answer.read())
                 line.failure = ""
-                async for text in _lines(_gathered(answer)):
+                async for text in _lines(gathered(answer)):
                     is_silent = False
                     yield _change(text, decoder)
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -349,41 +345,6 @@ def _item(raw: msgspec.Raw, decoder: msgspec.json.Decoder[Item]) -> Item | None:
         about = _decode(raw, _Versioned).metadata
         log.error("left out %s/%s, which cannot be read: %s", about.namespace, about.name, error)
         return None
-
-
-async def _gathered(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Pieces of a watch as they come; in a burst, what comes within `GATHERED_S` at once."""
-    granted, seen_s = READS_AT_ONCE, time.monotonic()
-    async for chunk in answer.content.iter_any():
-        yield chunk
-        now_s = time.monotonic()
-        granted = min(READS_AT_ONCE, granted + (now_s - seen_s) * READS_PER_S) - 1.0
-        seen_s = now_s
-        if granted <= 0.0:
-            granted = 0.0
-            with _left_alone(answer):
-                await asyncio.sleep(GATHERED_S)
-
-
-@contextmanager
-def _left_alone(answer: aiohttp.ClientResponse) -> Iterator[None]:
-    """The kernel wakes nobody for what comes meanwhile, unless it is much or the end.
-
-    Pausing the transport would not do: below TLS it goes on reading.
-    """
-    transport = answer.connection.transport if answer.connection is not None else None
-    found = transport.get_extra_info("socket") if transport is not None else None
-    if found is None or transport is None or transport.is_closing():
-        yield
-        return
-    with socket.socket(
-        fileno=os.dup(found.fileno())
-    ) as same:  # its own name for it: it may be closed meanwhile
-        same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, MUCH_BYTES)
-        try:
-            yield
-        finally:
-            same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
 
 async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

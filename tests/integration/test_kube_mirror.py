@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 from cuttable_link import CuttableLink
 
+from scheduler.edge import gathering
 from scheduler.edge import kube as kube_module
 from scheduler.edge.kube import KubeClient, Listed
 from testbed.cluster import Cluster
@@ -202,8 +203,8 @@ async def test_a_burst_is_told_whole_and_in_order_also_when_the_connection_ends_
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(kube_module, "READS_AT_ONCE", 1.0)
-    monkeypatch.setattr(kube_module, "GATHERED_S", 0.3)
+    monkeypatch.setattr(gathering, "EVENTS_AT_ONCE", 1.0)
+    monkeypatch.setattr(gathering, "GATHERED_S", 0.3)
     link.cut()  # the next watch has the new limits
     link.mend()
     await collection.count("counter", up_to=60, every_s=0.0)
