@@ -104,10 +104,7 @@ class Descriptions:
         """As `describe`."""
         uid = pod.metadata.uid
         last = self._last.get(uid)
-        if last is None or not _same_job(last[0], pod):
-            described = describe(pod)
-        else:
-            described = _passed_on(last[1], _passing_facts(pod))
+        described = _passed_on(last[1], pod) if last and _same_job(last[0], pod) else describe(pod)
         self._last[uid] = (pod, described)
         self._last.move_to_end(uid)
         if len(self._last) > self._limit:
@@ -119,11 +116,12 @@ class Descriptions:
         self._last.pop(uid, None)
 
 
-def _passed_on(before: Described, now: dict[str, Any]) -> Described:
+def _passed_on(before: Described, pod: Pod) -> Described:
     """As before, but for what changes in the life of a pod."""
-    if all(getattr(before.pod, name) == value for name, value in now.items()):
+    known, now = before.pod, _passing_facts(pod)
+    if now == {"node": known.node, "finished": known.finished, "gated": known.gated}:
         return before
-    return Described(replace(before.pod, **now), before.complaints)
+    return Described(replace(known, **now), before.complaints)
 
 
 def _same_job(one: Pod, other: Pod) -> bool:

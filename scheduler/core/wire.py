@@ -264,8 +264,8 @@ class Workload(msgspec.Struct, frozen=True):
 class ExtenderArgs(msgspec.Struct, frozen=True, gc=False):
     """The body of a prioritize call: the pod and its candidate nodes, by name.
 
-    The names stay as they came: kube-scheduler sends the same thousands again
-    and again, and `CandidateNames` reads them once.
+    The names stay as they came, for `CandidateNames` to read: kube-scheduler
+    sends the same thousands again and again.
     """
 
     Pod: Pod
@@ -310,31 +310,36 @@ def decode_extender_args(body: bytes | bytearray) -> ExtenderArgs:
 
 
 class CandidateNames:
-    """Reads the names of candidates, and remembers the lists that came last."""
+    """Reads the names of candidates; the same object for the same nodes, however they are ordered.
+
+    kube-scheduler looks at nodes in parallel and lists them as they pass: each call has an order of its
+    own, which says nothing. So what follows from the names is worked out once for all of these calls.
+    """
 
     def __init__(self, limit: int = NAME_LISTS_KEPT) -> None:
         self._limit = limit
-        self._known: OrderedDict[bytes, tuple[str, ...]] = OrderedDict()
+        self._known: OrderedDict[frozenset[str], tuple[str, ...]] = OrderedDict()
 
     def of(self, args: ExtenderArgs) -> tuple[str, ...]:
-        """The candidates of a call, the same object for the same list.
+        """The candidates of a call, which names each of them once.
 
         Raises:
             BadRequest: they are not a list of names.
         """
-        raw = bytes(args.NodeNames)
-        names = self._known.get(raw)
-        if names is None:
-            names = self._known[raw] = _read_names(raw)
-        self._known.move_to_end(raw)
+        names = _read_names(args.NodeNames)
+        for known, kept in reversed(self._known.items()):
+            if len(kept) == len(names) and known.issuperset(names):
+                self._known.move_to_end(known)
+                return kept
+        kept = self._known[frozenset(names)] = tuple(names)
         if len(self._known) > self._limit:
             self._known.popitem(last=False)
-        return names
+        return kept
 
 
-def _read_names(raw: bytes) -> tuple[str, ...]:
+def _read_names(raw: msgspec.Raw) -> list[str]:
     try:
-        return tuple(_NAMES.decode(raw) or ())
+        return _NAMES.decode(raw) or []
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"the body is not ExtenderArgs: {error} (NodeNames)") from error
 

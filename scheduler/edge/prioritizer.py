@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
+from bisect import bisect_left
 from collections import ChainMap, Counter
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import cast
-
-import numpy as np
 
 from model.placement import Job, NodeFacts
 from model.snapshot import Floats, Indices, TelemetrySnapshot
@@ -113,7 +112,7 @@ class CallStats:
         self.explored += explored
         self.last_call_s = now_s
         self.latency_sum_s += latency_s
-        self.latency_counts[int(np.searchsorted(LATENCY_BUCKETS_S, latency_s))] += 1
+        self.latency_counts[bisect_left(LATENCY_BUCKETS_S, latency_s)] += 1
 
 
 class Prioritizer:

@@ -15,6 +15,7 @@ from scheduler.config import Settings
 from scheduler.edge.manifests import policy_manifests, webhook_manifests
 from testbed.chart.files import RENDERED, rendered
 from testbed.chart.helm import CHART, NAMESPACE, OLDER, Helm, HelmError
+from testbed.configuration import PREDICTED
 
 PASSAGES = {
     ("scheduler", "recorder", 8890),
@@ -109,6 +110,8 @@ def test_with_placement_at_release_the_extender_is_beside_the_controller_and_nob
     told = next(one["data"]["scheduler.yaml"] for one in objects if "scheduler.yaml" in one.get("data", {}))
     config = yaml.safe_load(told)
     assert "extenders" not in config
+    assert config["enableContentionProfiling"] is False
+    assert config["profiles"][0]["plugins"]["score"]["disabled"] == [{"name": name} for name in PREDICTED]
     assert config["profiles"][0]["plugins"]["score"]["enabled"] == [{"name": "NodeAffinity", "weight": 100}]
     policies = [one for one in objects if one["kind"] == "NetworkPolicy"]
     moved = {("controller" if who == "scheduler" else who, to, port) for who, to, port in PASSAGES}

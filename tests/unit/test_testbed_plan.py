@@ -54,10 +54,25 @@ def test_our_scheduler_scores_all_nodes_does_not_preempt_and_survives_the_extend
     assert "filterVerb" not in extender
 
 
+def test_our_scheduler_notes_no_stack_at_every_wait_with_or_without_an_extender() -> None:
+    for hints in (False, True):
+        ours = scheduler_config(Options(), LAYOUT, ours=True, hints=hints)
+        assert ours["enableContentionProfiling"] is False
+    assert "enableContentionProfiling" not in scheduler_config(Options(), LAYOUT, ours=False)
+
+
+def test_what_predictions_count_already_is_not_scored_beside_them_and_all_else_is() -> None:
+    for hints in (False, True):
+        plugins = scheduler_config(Options(), LAYOUT, ours=True, hints=hints)["profiles"][0]["plugins"]
+        off = [one["name"] for one in plugins["score"]["disabled"]]
+        assert off == ["ImageLocality", "NodeResourcesBalancedAllocation"]
+        assert set(plugins) == {"postFilter", "score"}
+
+
 def test_one_score_step_outweighs_what_spreading_plugins_can_give_together() -> None:
     [extender] = scheduler_config(Options(), LAYOUT, ours=True)["extenders"]
     one_step = 1 * extender["weight"] * 10
-    spreading = 100 * (2 + 1 + 1)  # PodTopologySpread, NodeResourcesFit, BalancedAllocation
+    spreading = 100 * (2 + 1)  # PodTopologySpread, NodeResourcesFit
     assert one_step > spreading
 
 

@@ -1,11 +1,13 @@
 """What kube-scheduler sends and gets, byte for byte."""
 
+import msgspec
 import pytest
 
 from scheduler.core.wire import (
     NAME_LISTS_KEPT,
     BadRequest,
     CandidateNames,
+    ExtenderArgs,
     decode_extender_args,
     encode_priorities,
 )
@@ -70,10 +72,25 @@ def test_bytes_that_are_no_text_are_refused_only_where_they_are_read() -> None:
         decode_extender_args(CALL.replace(b'"name":"p"', b'"name":"\xaa"'))
 
 
-def test_the_same_list_of_candidates_is_read_once_and_few_are_remembered() -> None:
-    names, args = CandidateNames(), decode_extender_args(CALL)
-    first = names.of(args)
-    assert names.of(decode_extender_args(CALL)) is first
+def _call_about(*names: str) -> ExtenderArgs:
+    return decode_extender_args(msgspec.json.encode({"Pod": {}, "NodeNames": names}))
+
+
+def test_the_same_candidates_are_one_object_in_whatever_order_they_come_and_few_are_remembered() -> None:
+    names = CandidateNames()
+    first = names.of(_call_about("a", "b", "c"))
+    assert names.of(_call_about("c", "a", "b")) is first == ("a", "b", "c")
+    for number in range(NAME_LISTS_KEPT - 1):
+        names.of(_call_about(f"n{number}"))
+    assert names.of(_call_about("b", "a", "c")) is first
+    names.of(_call_about("one more"))  # in place of what was used longest ago
+    assert names.of(_call_about("a", "b", "c")) is first
     for number in range(NAME_LISTS_KEPT):
-        names.of(decode_extender_args(b'{"Pod":{},"NodeNames":["n%d"]}' % number))
-    assert names.of(args) is not first
+        names.of(_call_about(f"m{number}"))
+    assert names.of(_call_about("a", "b", "c")) is not first
+
+
+def test_as_many_other_candidates_and_some_of_the_same_are_not_taken_for_them() -> None:
+    names = CandidateNames()
+    for some in (("a", "b", "c"), ("a", "b", "d"), ("a", "b"), ("d", "e", "f"), (), ("b", "a", "d", "c")):
+        assert sorted(names.of(_call_about(*some))) == sorted(some)
