@@ -110,6 +110,7 @@ def test_with_placement_at_release_the_extender_is_beside_the_controller_and_nob
     told = next(one["data"]["scheduler.yaml"] for one in objects if "scheduler.yaml" in one.get("data", {}))
     config = yaml.safe_load(told)
     assert "extenders" not in config
+    assert config["clientConnection"]["qps"] >= 500
     assert config["enableContentionProfiling"] is False
     assert config["profiles"][0]["plugins"]["score"]["disabled"] == [{"name": name} for name in PREDICTED]
     assert config["profiles"][0]["plugins"]["score"]["enabled"] == [{"name": "NodeAffinity", "weight": 100}]
