@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -55,12 +55,16 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One state of the cluster; `other_cores`: what everything that is not measured here used meanwhile."""
+    """One state of the cluster; `other_cores`: what everything that is not measured here used meanwhile.
+
+    `per_min`: how often some work was done.
+    """
 
     name: str
     gangs_waiting: int
     costs: Mapping[str, Cost]
     other_cores: float
+    per_min: Mapping[str, float]
 
     def cpu(self, process: str) -> float:
         """Median of the samples, ms a second."""
@@ -95,7 +99,11 @@ def measure(
 
     def look(name: str, processes: Mapping[str, Process], times: int, gangs: int = 0) -> None:
         progress.say(f"{name}: measuring for {times * sample_s:.0f} s")
-        phases.append(_phase(name, gangs, processes, times, sample_s))
+        before = _work(cluster) if name != WITHOUT else {}
+        phase = _phase(name, gangs, processes, times, sample_s)
+        after = _work(cluster) if name != WITHOUT else {}
+        per_min = {what: 60.0 * (after[what] - before[what]) / (times * sample_s) for what in before}
+        phases.append(replace(phase, per_min=per_min))
 
     with _quiet(nodes, registry, progress) as cluster:
         others = {name: cluster.process(name) for name in CONTROL_PLANE}
@@ -232,7 +240,19 @@ def _phase(name: str, gangs: int, of: Mapping[str, Process], samples: int, sampl
     used_s = sum(before[process] - first[process] for process in of)
     others = max(0.0, busy_s() - busy_begun_s - used_s) / (before_s - begun_s)
     costs = {process: _cost(cpu[process], pid) for process, pid in pids.items()}
-    return Phase(name, gangs, costs, others)
+    return Phase(name, gangs, costs, others, {})
+
+
+def _work(cluster: Cluster) -> dict[str, float]:
+    """What was done since the start, by what the processes say of themselves."""
+    extender = ask(f"{cluster.extender_url}/v1/status")
+    controller = ask(cluster.layout.url("controller") + "/v1/status")
+    return {
+        "score tables made": sum(extender["tables_made"].values()),
+        "conditions written": controller["announcements"].get("conditions", 0),
+        "decisions of the queue": controller["decisions"],
+        "outlooks on expected starts": controller["expected_starts"]["outlooks"],
+    }
 
 
 def _cost(cpu_ms_per_s: list[float], pid: int) -> Cost:
@@ -256,6 +276,9 @@ def show(found: IdleCost, console: Console) -> None:
     console.print(table)
     for one in found.phases[1:]:
         console.print(_sentence(one))
+        console.print(
+            "Each minute: " + ", ".join(f"{count:.1f} {what}" for what, count in one.per_min.items())
+        )
     samples = len(last.costs[PROBE].cpu_ms_per_s)
     console.print(
         f"Medians of {samples} samples of {found.sample_s:g} s. Each node has one probe; admission by "

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from types import MappingProxyType
@@ -23,6 +23,7 @@ from types import MappingProxyType
 from model.placement import ClusterView, Job, NodeFacts
 from scheduler.core.quantities import quantity
 from scheduler.core.types import NIC_CLASS_LABEL, SCHEDULER_NAME, ZONE_LABEL, PodFacts
+from scheduler.core.waiting_pods import WaitingPods
 from scheduler.core.wire import Node
 
 ASSUMED_S = 15.0
@@ -77,8 +78,9 @@ class Cluster:
         self._pods: dict[str, PodFacts] = {}
         self._assumed: dict[str, _Assumption] = {}
         self._gangs: dict[str, dict[str, PodFacts]] = {}
-        self._waiting: dict[str, PodFacts] = {}
         self._changes: deque[str] = deque(maxlen=CHANGES_KEPT)
+        self.waiting = WaitingPods()
+        """Pods of our scheduler that are not bound yet; to read."""
         self.version = 0
         self.nodes_version = 0
         """Raised whenever a node appears or goes."""
@@ -87,11 +89,6 @@ class Cluster:
     def facts(self) -> ClusterView:
         """Facts of every listed node by name; a live view."""
         return MappingProxyType(self._facts)
-
-    @property
-    def waiting(self) -> Iterable[PodFacts]:
-        """Pods of our scheduler that are not bound yet."""
-        return self._waiting.values()
 
     @property
     def pods(self) -> int:
@@ -154,7 +151,7 @@ class Cluster:
         before = self._pods.pop(uid, None)
         if before is not None:
             self._leave(before)
-            self._waiting.pop(uid, None)
+            self.waiting.remove(uid)
             self._refresh(before.node)
 
     def assume(self, pod: PodFacts, node: str, now_s: float) -> None:
@@ -198,10 +195,6 @@ class Cluster:
         """True for a pod that our scheduler places."""
         return pod.scheduler == self._scheduler_name
 
-    def gang_waits(self, gang: str) -> Iterator[PodFacts]:
-        """Members of a gang that are not bound yet."""
-        return (pod for pod in self._waiting.values() if pod.gang == gang)
-
     def _put(self, before: PodFacts | None, pod: PodFacts) -> None:
         if before is not None:
             self._leave(before)
@@ -209,9 +202,9 @@ class Cluster:
         if pod.node and not pod.finished:
             self._enter(pod)
         if pod.waits and self.is_ours(pod):
-            self._waiting[pod.uid] = pod
+            self.waiting.put(pod)
         else:
-            self._waiting.pop(pod.uid, None)
+            self.waiting.remove(pod.uid)
         for node in {pod.node, before.node if before is not None else ""}:
             self._refresh(node)
 

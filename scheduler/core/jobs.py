@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from model.placement import FRAMEWORKS, Job
 from scheduler.core.quantities import duration_s, quantity
 from scheduler.core.requests import requests_of
+from scheduler.core.turns import turn_of
 from scheduler.core.types import PREFIX, PodFacts
 from scheduler.core.wire import Container, Meta, Pod
 
@@ -138,10 +139,12 @@ def _same_job(one: Pod, other: Pod) -> bool:
 
 def _passing_facts(pod: Pod) -> dict[str, Any]:
     """What changes in the life of a pod."""
+    gated = bool(pod.spec.schedulingGates)
     return {
         "node": pod.spec.nodeName or "",
         "finished": pod.status.phase in ("Succeeded", "Failed"),
-        "gated": bool(pod.spec.schedulingGates),
+        "gated": gated,
+        "turn": turn_of(pod.status) if gated else 0,
     }
 
 

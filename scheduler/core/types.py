@@ -32,6 +32,7 @@ class PodFacts:
 
     `gang` is `namespace/name` of its gang, empty without one; `job` carries
     neither peers nor histories: these depend on the moment (core.cluster).
+    `turn` is the position in the queue that a gated pod was told last, 0 when none was.
     """
 
     uid: str
@@ -44,6 +45,7 @@ class PodFacts:
     is_driver: bool = False
     finished: bool = False
     gated: bool = False
+    turn: int = 0
 
     @property
     def waits(self) -> bool:

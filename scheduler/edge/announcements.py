@@ -24,11 +24,11 @@ from typing import Any
 from scheduler.core.queue.expected import ExpectedStart
 from scheduler.core.queue.gangs import Phase
 from scheduler.core.queue.receipts import GangReceipt
+from scheduler.core.turns import QUEUED, position_words
 from scheduler.core.workloads.remarks import Remark
 from scheduler.edge.kube import STRATEGIC_PATCH, KubeClient, KubeError
 from scheduler.edge.release import PodRef
 
-QUEUED = "fairlane.dev/Queued"
 COMPONENT = "fairlane-controller"
 RANKS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 START_STEP_S = 30.0
@@ -181,7 +181,7 @@ def condition_of(gang: GangReceipt, start: ExpectedStart | None = None) -> Condi
     if status == "False":
         return Condition(status, reason, "its gates are open", (status, reason))
     rank = bisect_left(RANKS, gang.position) if gang.position else -1
-    message = f"{_place(gang)}{gang.why}"
+    message = f"{position_words(gang.position)}{gang.why}"
     if start is not None:
         message += f"; {_starts(start)}"
     return Condition(status, reason, message, (status, reason, rank, _NUMBERS.sub("#", gang.why)), start)
@@ -221,10 +221,6 @@ def _starts(start: ExpectedStart) -> str:
 
 def _instant(at_s: float) -> str:
     return _rfc3339(datetime.fromtimestamp(at_s, UTC))
-
-
-def _place(gang: GangReceipt) -> str:
-    return f"position {gang.position}: " if gang.position else ""
 
 
 def _event(about: About, reason: str, message: str, kind: str) -> dict[str, Any]:

@@ -177,8 +177,9 @@ class Term:
 
     def tell(self, events: Sequence[Event]) -> None:
         """Something happened; the core will hear of it at once."""
-        self._inbox.extend(events)
-        self._wake.set()
+        if events:  # many reports about pods say nothing new to the queue, those of its own conditions too
+            self._inbox.extend(events)
+            self._wake.set()
 
     def pause(self, paused: bool) -> None:
         """Hold all releases, or let them go on."""

@@ -14,12 +14,15 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
 from model.placement import RunHistory
 from scheduler.core.queue.events import Estimate, Event, Gang, GangArrived, GangChanged, GangFound
 from scheduler.edge.recorder_client import RecorderClient, RecorderError
 
 REFRESH_S = 30.0
+AGAIN_AT_ONCE = 200
+"""Classes asked for again every `REFRESH_S`, in turn: what that costs doesn't grow with their number."""
 AT_ONCE = 50
 CLASSES_KEPT = 10_000
 RUNS_LEAST = 3
@@ -58,12 +61,12 @@ class Estimates:
         return Estimate(low, middle, high, "class history")
 
     async def run(self) -> None:
-        """Ask for classes that came up, and again for all in use now and then, until cancelled."""
+        """Ask for classes that came up, and again for those in use now and then, until cancelled."""
         while self._recorder is not None:
             try:
                 await asyncio.wait_for(self._wake.wait(), REFRESH_S)
             except TimeoutError:
-                self._wanted = dict.fromkeys(self._known)
+                self._want_again()
             self._wake.clear()
             await self._fetch(self._recorder)
 
@@ -79,7 +82,13 @@ class Estimates:
                 self.failure = str(error)
                 return
             self.failure = ""
-            self._known.update({name: answer.classes.get(name) for name in asked})
+            for name in asked:  # to the end: the others' turn comes first
+                self._known.pop(name, None)
+                self._known[name] = answer.classes.get(name)
+
+    def _want_again(self) -> None:
+        """Those that were asked for longest ago."""
+        self._wanted = dict.fromkeys(islice(self._known, AGAIN_AT_ONCE))
 
     def _want(self, job_class: str) -> None:
         if job_class and self._recorder is not None:

@@ -3,8 +3,9 @@
 The process runs futures of the photograph (`scheduler.core.queue.expected`)
 at the lowest priority and at no more than a set share of one core; here a
 photograph takes milliseconds, and never more than one part in a hundred of
-the time. Releases wait for none of it. A process that dies is started again;
-meanwhile the last outlook stays, until it is too old to be told.
+the time. Where nothing but time has passed the process rests ten times as long
+as it worked. Releases wait for none of it. A process that dies is started
+again; meanwhile the last outlook stays, until it is too old to be told.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import pickle
 import struct
 import sys
@@ -19,6 +21,7 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from scheduler.core.queue.arrivals import RecentArrivals
@@ -26,17 +29,41 @@ from scheduler.core.queue.events import Event, GangArrived, GangChanged
 from scheduler.core.queue.expected import ExpectedStart, Outlook
 from scheduler.core.queue.gangs import Phase
 from scheduler.core.queue.gatekeeper import Gatekeeper
+from scheduler.core.queue.photograph import Photograph
 from scheduler.core.queue.receipts import GangReceipt
 
 LENGTH = struct.Struct("!Q")
 """Before each message between the two processes: its bytes."""
 PHOTOGRAPHING_PART = 0.01
 """Of the controller's time at most is spent on photographs."""
+UNCHANGED_REST = 10.0
+"""Times that an outlook took must pass before one of an unchanged queue is asked for."""
+UNCHANGED_REST_S_MAX = 600.0
 TOLD_FOR_S = 1800.0
 """An older outlook is not told any more."""
 RESTART_S = (1.0, 60.0)
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Asked:
+    """The last photograph that was sent; monotonic times, infinite before there is an answer."""
+
+    likeness: tuple[object, ...] = ()
+    photo_s: float = math.nan
+    sent_s: float = -math.inf
+    again_s: float = -math.inf
+
+    def sent(self, photo: Photograph, likeness: tuple[object, ...], now_s: float) -> None:
+        """It goes to the process; until its outlook is there no other of an unchanged queue does."""
+        self.likeness, self.photo_s, self.sent_s, self.again_s = likeness, photo.now_s, now_s, math.inf
+
+    def answered(self, outlook: Outlook, now_s: float) -> None:
+        """An outlook came, of this photograph or of an earlier one."""
+        if outlook.at_s == self.photo_s:
+            rest_s = UNCHANGED_REST * (now_s - self.sent_s)
+            self.again_s = now_s + min(rest_s, UNCHANGED_REST_S_MAX)
 
 
 class ExpectedStarts:
@@ -60,6 +87,7 @@ class ExpectedStarts:
         self._gangs, self._every_s, self._share = gangs, every_s, share
         self._arrivals = RecentArrivals(since_s)
         self._outlook: Outlook | None = None
+        self._asked = _Asked()
         self.failure = "" if share > 0 else "switched off: expected_core_share is 0"
         self.outlooks = 0
         self.restarts = 0
@@ -162,11 +190,13 @@ class ExpectedStarts:
     def _take(self, outlook: Outlook) -> None:
         self._outlook = outlook
         self.outlooks += 1
+        self._asked.answered(outlook, time.monotonic())
         # what is not in it any more was released or withdrawn, or is too far back to be judged
         self._first = {uid: self._first.get(uid, start) for uid, start in outlook.starts.items()}
 
     async def _send(self, process: Process) -> None:
         assert process.stdin is not None
+        self._asked = _Asked()
         while True:
             begun_s = time.perf_counter()
             message = self._photograph()
@@ -178,14 +208,18 @@ class ExpectedStarts:
             await asyncio.sleep(max(self._every_s, took_s / PHOTOGRAPHING_PART))
 
     def _photograph(self) -> bytes:
-        """The queue and its recent past, for the process; empty while nothing can be said."""
+        """The queue and its recent past, for the process; empty while nothing (else) can be said."""
         keeper = self._keeper()
         if keeper is None:
             return b""
         photo, past = keeper.photograph(self._gangs), self._arrivals.past(self._clock())
         if not photo.waiting or photo.state["paused"]:
-            self._outlook = None
+            self._outlook, self._asked = None, _Asked()
             return b""
+        likeness, now_s = photo.likeness(), time.monotonic()
+        if likeness == self._asked.likeness and now_s < self._asked.again_s:
+            return b""
+        self._asked.sent(photo, likeness, now_s)
         return pickle.dumps((photo, past if past.tells else None))
 
 

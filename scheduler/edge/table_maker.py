@@ -1,33 +1,37 @@
 """Makes score tables in the background, so that a prioritize call never waits for a prediction.
 
-Made are tables for jobs asked about that have none, for pods that wait before
-kube-scheduler asks, for gangs whose members were just bound, and anew for all
-in use at each telemetry epoch. In this order of trust: the predictor; the last
+Made are tables for jobs asked about that have none, for pods that kube-scheduler
+may ask about soon (core.ahead), for gangs whose members were just bound, and at each
+telemetry epoch anew for all in use. In this order of trust: the predictor; the last
 table it made, while that one's telemetry is not too old; the analytic prior.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from model.placement import Job
 from model.snapshot import TelemetrySnapshot
 from scheduler.config import ExtenderSettings
+from scheduler.core.ahead import Ahead
 from scheduler.core.cluster import Cluster
 from scheduler.core.estimate import NOBODY, estimated_table, warm
 from scheduler.core.scoring import Basis, basis_of, table_from_model, table_from_prior
 from scheduler.core.types import Fallback, PodFacts, Prediction, ScoreTable, TableKey, key_of
+from scheduler.core.waiting_pods import is_near
 from scheduler.edge.histories import Histories
 from scheduler.edge.predictions import PredictionClient, PredictionError
 from scheduler.edge.score_tables import Entry, ScoreTables
 
 WAITING_AT_MOST = 1024
 """Tables that may wait to be made; a further one is dropped, counted, and asked for by its next call."""
+MEMBERS_LOOKED_AT = 20
+"""Waiting members of a gang that get tables when one of it was bound; most are alike."""
 LOOK_S = 0.1
 """How soon a new epoch is noticed."""
 RETRY_S = 1.0
@@ -51,20 +55,44 @@ class MakerStats:
     """Of its last answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Want:
+    """A job whose table is to be made; `asked`: a call needs it."""
+
+    job: Job
+    asked: bool
+
+
 @dataclass(slots=True)
 class _Wanted:
-    """Jobs whose tables are to be made, each key once; the urgent ones go first."""
+    """Tables to be made, each key once; the urgent ones go first."""
 
-    urgent: OrderedDict[TableKey, Job] = field(default_factory=OrderedDict)
-    routine: OrderedDict[TableKey, Job] = field(default_factory=OrderedDict)
+    urgent: OrderedDict[TableKey, _Want] = field(default_factory=OrderedDict)
+    routine: OrderedDict[TableKey, _Want] = field(default_factory=OrderedDict)
 
     def __len__(self) -> int:
         return len(self.urgent) + len(self.routine)
 
-    def next(self) -> Job:
-        key, job = (self.urgent or self.routine).popitem(last=False)
+    def add(self, key: TableKey, want: _Want, *, urgent: bool) -> None:
+        """A call that asks keeps its claim when the same table is wanted ahead as well."""
+        known = self.urgent.get(key)
+        if known is None or not known.asked:
+            (self.urgent if urgent else self.routine)[key] = want
+
+    def again(self, jobs: Iterable[Job]) -> None:
+        """Make these when nothing is urgent, instead of what was left to do of that kind."""
+        self.routine = OrderedDict((key_of(job), _Want(job, asked=False)) for job in jobs)
+
+    def withdraw(self, key: TableKey) -> None:
+        """Not wanted ahead any more."""
         self.routine.pop(key, None)
-        return job
+        if key in self.urgent and not self.urgent[key].asked:
+            del self.urgent[key]
+
+    def next(self) -> _Want:
+        key, want = (self.urgent or self.routine).popitem(last=False)
+        self.routine.pop(key, None)
+        return want
 
 
 class TableMaker:
@@ -90,6 +118,7 @@ class TableMaker:
         self._clock = clock
         self._new_id = new_id
         self._wanted = _Wanted()
+        self._ahead = Ahead(cluster)
         self._wake = asyncio.Event()
         self._epoch = 0
         self._nodes: tuple[str, ...] = ()
@@ -104,12 +133,15 @@ class TableMaker:
         """Tables still to be made."""
         return len(self._wanted)
 
-    def want(self, job: Job, *, urgent: bool = True) -> None:
-        """Make the table of `job`, which tells its peers; histories are added."""
+    def want(self, job: Job) -> None:
+        """Make the table of `job`, which tells its peers, for a call that asks; histories are added."""
+        self._want(_Want(job, asked=True), urgent=True)
+
+    def _want(self, want: _Want, *, urgent: bool) -> None:
         if len(self._wanted) >= WAITING_AT_MOST:
             self.stats.not_made += 1
             return
-        (self._wanted.urgent if urgent else self._wanted.routine)[key_of(job)] = job
+        self._wanted.add(key_of(want.job), want, urgent=urgent)
         self._wake.set()
 
     def on_pod(self, pod: PodFacts) -> None:
@@ -117,15 +149,27 @@ class TableMaker:
         if pod.waits:
             self._want_first(pod)
         elif pod.gang:
-            for member in self._cluster.gang_waits(pod.gang):
+            for member in list(islice(self._cluster.waiting.of_gang(pod.gang), MEMBERS_LOOKED_AT)):
                 self._want_first(member)
 
     def _want_first(self, pod: PodFacts) -> None:
-        """The table of a pod that waits for our scheduler, unless there is one."""
-        if self._cluster.is_ours(pod):
-            job = self._cluster.job_of(pod)
-            if not self._tables.covers(key_of(job)):
-                self.want(job)
+        """The table of a pod that waits for our scheduler, unless there is one, or its turn is far."""
+        if not self._cluster.is_ours(pod) or (pod.gated and not self._ahead.has_place(pod)):
+            return
+        job = self._cluster.job_of(pod)
+        key = key_of(job)
+        if not pod.gated:
+            self._ahead.leave(key)
+        if self._tables.covers(key) or (pod.gated and self._waits_well(pod, key)):
+            return
+        if pod.gated and (lost := self._ahead.admit(pod, key)) is not None:
+            self._wanted.withdraw(lost)
+            self._tables.drop_ahead(lost)
+        self._want(_Want(job, asked=False), urgent=not pod.gated or is_near(pod))
+
+    def _waits_well(self, pod: PodFacts, key: TableKey) -> bool:
+        """True for a pod that needs no table of its own: its turn is far, and its family has one, or will."""
+        return not is_near(pod) and (self._tables.serves(key) or self._ahead.serves(key))
 
     def estimate(self, job: Job) -> Entry | None:
         """A table of the analytic prior at once, from the epoch's draft; None before there is one."""
@@ -133,7 +177,7 @@ class TableMaker:
         if draft is None or self._too_old(draft.snapshot):
             return None
         table = estimated_table(draft, self._histories.inform(job), self._new_id(), now_s)
-        return self._put(table)
+        return self._put(table, asked=True)
 
     async def run(self) -> None:
         """Make tables until cancelled."""
@@ -160,24 +204,23 @@ class TableMaker:
         self._tables.drop_idle(self._clock())
         if nodes and not snapshot.is_empty():
             self._draft = await asyncio.to_thread(self._drafted, nodes, snapshot)
-        for job in self._tables.jobs():
-            self.want(job, urgent=False)
-        for pod in itertools.islice(self._cluster.waiting, WAITING_AT_MOST):
-            self._want_first(pod)
+        ahead = self._ahead.choose(self._tables.used(), self._tables.ahead_at_most)
+        self._tables.keep_ahead(ahead)
+        self._wanted.again([*ahead.values(), *self._tables.jobs()])
 
     def _drafted(self, nodes: tuple[str, ...], snapshot: TelemetrySnapshot) -> Basis:
         draft = basis_of(NOBODY, nodes, snapshot, self._cluster.facts, self._cluster.version)
         warm(draft)
         return draft
 
-    async def _make_safely(self, job: Job) -> None:
+    async def _make_safely(self, want: _Want) -> None:
         try:
-            await self._make(job)
+            await self._make(want)
         except Exception:
-            log.exception("the score table of job class %r could not be made", job.job_class)
+            log.exception("the score table of job class %r could not be made", want.job.job_class)
 
-    async def _make(self, job: Job) -> None:
-        snapshot, nodes = self._snapshot(), self._all_nodes()
+    async def _make(self, want: _Want) -> None:
+        job, snapshot, nodes = want.job, self._snapshot(), self._all_nodes()
         if not nodes or snapshot.is_empty() or self._too_old(snapshot):
             return
         if not self._histories.knows(job):
@@ -185,11 +228,11 @@ class TableMaker:
         informed, version = self._histories.inform(job), self._cluster.version
         basis = await asyncio.to_thread(basis_of, informed, nodes, snapshot, self._cluster.facts, version)
         if self._predictor is None:
-            self._put(self._by_prior(basis, Fallback.NO_PREDICTOR))
+            self._put(self._by_prior(basis, Fallback.NO_PREDICTOR), want.asked)
         elif (table := await self._ask(self._predictor, basis)) is not None:
-            self._put(table)
+            self._put(table, want.asked)
         elif not self._last_is_good(basis):
-            self._put(self._by_prior(basis, Fallback.PREDICTOR_DOWN))
+            self._put(self._by_prior(basis, Fallback.PREDICTOR_DOWN), want.asked)
 
     async def _ask(self, predictor: PredictionClient, basis: Basis) -> ScoreTable | None:
         """The predictor's table; None when it has no answer, or had none just now."""
@@ -216,8 +259,8 @@ class TableMaker:
     def _succeeded(self, model_version: str) -> None:
         if self.stats.failure:
             log.info("the predictor answers again, with model %s", model_version)
-            for job in self._tables.jobs():  # those that the prior answered meanwhile
-                self.want(job, urgent=False)
+            for job in self._tables.jobs():  # among them those that the prior answered meanwhile
+                self._want(_Want(job, asked=False), urgent=False)
         self.stats.failure, self.stats.model_version = "", model_version
         self._pause_s = RETRY_S
 
@@ -231,10 +274,10 @@ class TableMaker:
     def _by_prior(self, basis: Basis, reason: Fallback) -> ScoreTable:
         return table_from_prior(basis, reason, self._new_id(), self._clock())
 
-    def _put(self, table: ScoreTable) -> Entry:
+    def _put(self, table: ScoreTable, asked: bool) -> Entry:
         self.stats.made_by_model += table.from_model
         self.stats.made_by_prior += not table.from_model
-        return self._tables.put(table, self._clock())
+        return self._tables.put(table, self._clock(), asked=asked)
 
     def _nodes_changed(self) -> bool:
         return self._nodes_version != self._cluster.nodes_version

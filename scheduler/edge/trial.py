@@ -21,9 +21,9 @@ import msgspec
 
 from scheduler.core.admission.rules import STAMP
 from scheduler.core.receipts import Receipt
+from scheduler.core.turns import QUEUED
 from scheduler.core.types import PREFIX, SCHEDULER_NAME
 from scheduler.core.workloads.rules import GATE, RECEIPT
-from scheduler.edge.announcements import QUEUED
 from scheduler.edge.kube import KubeClient, KubeError
 from scheduler.edge.recorder_client import RecorderClient, RecorderError
 

@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from placing_builders import NODES, a_pod, a_snapshot, node_of
+from placing_builders import JOB, NODES, a_pod, a_snapshot, node_of
 
 from model.snapshot import EMPTY, Floats, TelemetrySnapshot
 from scheduler.config import ExtenderSettings
+from scheduler.core.ahead import GATED_AHEAD
 from scheduler.core.cluster import Cluster
 from scheduler.core.jobs import Descriptions
 from scheduler.core.ranking import NO_EXPLORATION, Exploration
 from scheduler.core.records import Batch, BatchReply, DecisionRecord
-from scheduler.core.types import Fallback, key_of
+from scheduler.core.types import Fallback, PodFacts, key_of
 from scheduler.edge.decisions import PAUSE_S, DecisionLog
 from scheduler.edge.histories import Histories
 from scheduler.edge.predictions import PredictionError, Predictions
@@ -30,6 +31,8 @@ from scheduler.edge.score_tables import ScoreTables
 from scheduler.edge.table_maker import TableMaker
 
 EPOCH_S = 15.0
+UNEVEN = {"cpu_use": {"a": 0.9, "c": 0.9, "d": 0.9}}
+"""Readings that make the prior prefer node b."""
 
 
 class ModelServer:
@@ -143,6 +146,12 @@ class Stage:
         answer.afterwards()
         return [one["Host"] for one in json.loads(answer.body)]
 
+    def sees(self, *pods: PodFacts) -> None:
+        """The watch tells of these pods."""
+        for pod in pods:
+            self.cluster.set_pod(pod)
+            self.maker.on_pod(pod)
+
     def reasons(self) -> dict[str, int]:
         return {str(reason): count for reason, count in self.prioritizer.stats.reasons.items()}
 
@@ -174,6 +183,132 @@ async def test_a_pod_that_waits_in_the_queue_has_its_table_before_kube_scheduler
     stage.maker.on_pod(waiting)
     await stage.settle()
     assert key_of(waiting.job) in stage.tables
+
+
+def gated_classes(count: int) -> list[PodFacts]:
+    return [a_pod(f"g{at}", replace(JOB, job_class=f"class-{at}"), gated=True) for at in range(count)]
+
+
+def gated_sizes(count: int) -> list[PodFacts]:
+    jobs = [replace(JOB, job_class="etl", input_bytes=1e6 * 2.0**at) for at in range(count)]
+    return [a_pod(f"s{at}", job, gated=True) for at, job in enumerate(jobs)]
+
+
+async def test_a_thousand_gated_classes_do_not_make_a_thousand_tables(stage: Stage) -> None:
+    await stage.epoch()
+    stage.sees(*gated_classes(1000))
+    await stage.settle()
+    assert stage.model.calls == GATED_AHEAD
+    for epochs in (2, 3):
+        await stage.epoch()
+        assert stage.model.calls == epochs * GATED_AHEAD
+        assert len(stage.tables) == GATED_AHEAD
+
+
+async def test_many_gated_sizes_of_one_class_share_a_table(stage: Stage) -> None:
+    await stage.epoch()
+    stage.sees(*gated_sizes(10))
+    await stage.settle()
+    stage.sees(*gated_sizes(20))
+    await stage.settle()
+    assert stage.model.calls == 1
+    await stage.epoch()
+    assert len(stage.tables) == 1
+
+
+async def test_a_pod_whose_gate_opens_finds_a_table_of_its_class_and_gets_its_own(stage: Stage) -> None:
+    await stage.epoch()
+    waiting = gated_sizes(20)
+    stage.sees(*waiting)
+    await stage.settle()
+    await stage.epoch()
+    opened = replace(waiting[-1], gated=False)
+    opinion = stage.prioritizer.advise(opened, NODES)
+    assert opinion.reason is Fallback.SIMILAR
+    assert opinion.listed
+    stage.sees(opened)
+    await stage.settle()
+    assert stage.prioritizer.advise(opened, NODES).reason is Fallback.NONE
+
+
+async def test_those_who_are_next_have_their_tables_though_others_came_first(stage: Stage) -> None:
+    await stage.epoch()
+    *first, last = gated_classes(3 * GATED_AHEAD)
+    stage.sees(*first, last)
+    await stage.settle()
+    assert key_of(last.job) not in stage.tables
+    stage.sees(replace(last, turn=1))
+    await stage.settle()
+    assert key_of(last.job) in stage.tables
+    assert len(stage.tables) == GATED_AHEAD
+    calls = stage.model.calls
+    await stage.epoch()
+    assert key_of(last.job) in stage.tables
+    assert stage.model.calls == calls + GATED_AHEAD
+
+
+async def test_a_gang_whose_turn_is_near_has_a_table_of_its_own_size(stage: Stage) -> None:
+    await stage.epoch()
+    waiting = gated_sizes(20)
+    stage.sees(*waiting)
+    await stage.settle()
+    await stage.epoch()
+    assert key_of(waiting[-1].job) not in stage.tables
+    stage.sees(replace(waiting[-1], turn=2))
+    await stage.settle()
+    assert key_of(waiting[-1].job) in stage.tables
+    await stage.epoch()
+    assert key_of(waiting[-1].job) in stage.tables
+
+
+@pytest.mark.parametrize("gated", [True, False])
+async def test_tables_in_use_are_not_driven_out_by_those_that_wait(gated: bool) -> None:
+    small = Stage(max_tables=8)
+    await small.epoch(**UNEVEN)
+    for number in range(4):
+        small.place(f"u{number}", job_class=f"in-use-{number}")
+    await small.settle()
+    small.sees(*(replace(pod, gated=gated) for pod in gated_classes(100)))
+    await small.settle()
+    await small.epoch(**UNEVEN)
+    for number in range(4):
+        small.place(f"v{number}", job_class=f"in-use-{number}")
+    assert small.reasons() == {Fallback.MISS: 4, Fallback.NONE: 4}
+    assert len(small.tables) == 8
+
+
+async def test_tables_in_use_leave_half_of_the_room_to_pods_that_may_be_asked_about() -> None:
+    small = Stage(max_tables=8)
+    await small.epoch(**UNEVEN)
+    for number in range(20):
+        small.place(f"u{number}", job_class=f"in-use-{number}")
+    await small.settle()
+    coming = [replace(pod, gated=False) for pod in gated_classes(4)]
+    small.sees(*coming)
+    await small.settle()
+    assert all(key_of(pod.job) in small.tables for pod in coming)
+
+
+async def test_a_table_made_ahead_goes_with_the_pod_it_was_made_for(stage: Stage) -> None:
+    await stage.epoch()
+    (pod,) = gated_classes(1)
+    stage.sees(pod)
+    await stage.settle()
+    assert len(stage.tables) == 1
+    stage.cluster.remove_pod(pod.uid)
+    await stage.epoch()
+    assert len(stage.tables) == 0
+
+
+async def test_a_table_that_a_call_asked_for_outlasts_the_epoch(stage: Stage) -> None:
+    await stage.epoch(**UNEVEN)
+    stage.place("small", input_bytes="1Mi")
+    await stage.settle()
+    stage.place("large", input_bytes="1Gi")
+    await stage.settle()
+    await stage.epoch(**UNEVEN)
+    stage.place("again", input_bytes="1Gi")
+    assert stage.reasons() == {Fallback.MISS: 1, Fallback.SIMILAR: 1, Fallback.NONE: 1}
 
 
 async def test_a_predictor_that_dies_leaves_the_last_table_then_the_prior_then_comes_back(

@@ -17,7 +17,7 @@ from scheduler.core.queue.slots import slots_gang, slots_node, slots_settings
 from scheduler.core.queue.taints import Toleration
 from scheduler.edge.announcements import condition_of
 from scheduler.edge.controller_state import ENDED_KEPT_S, ControllerState
-from scheduler.edge.estimates import Estimates
+from scheduler.edge.estimates import AGAIN_AT_ONCE, Estimates
 from scheduler.edge.fair_queue import base_settings, configured
 from scheduler.edge.lease import Timing
 from scheduler.edge.queue_status import status_of
@@ -240,3 +240,18 @@ async def test_a_class_is_asked_for_once_and_its_history_becomes_the_estimate() 
 def test_a_lease_that_its_holder_trusts_longer_than_others_is_refused() -> None:
     with pytest.raises(ValueError, match="sure_s < duration_s"):
         Timing(duration_s=5, sure_s=5.0)
+
+
+async def test_asking_again_costs_the_same_however_many_classes_are_known() -> None:
+    recorder = _Recorder()
+    estimates = Estimates(recorder)  # type: ignore[arg-type]
+    for at in range(3 * AGAIN_AT_ONCE):
+        estimates.of(replace(_gang("g", "alice", 1.0), job_class=f"class-{at}"))
+    await estimates._fetch(recorder)  # type: ignore[arg-type]
+    turns: list[set[str]] = []
+    for _ in range(3):
+        estimates._want_again()
+        turns.append(set(estimates._wanted))
+        await estimates._fetch(recorder)  # type: ignore[arg-type]
+    assert [len(turn) for turn in turns] == [AGAIN_AT_ONCE] * 3
+    assert len(set().union(*turns)) == 3 * AGAIN_AT_ONCE

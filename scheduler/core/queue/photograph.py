@@ -61,6 +61,13 @@ class Photograph:
     ratios: dict[Job, tuple[float, ...]]
     beyond: int
 
+    def likeness(self) -> tuple[object, ...]:
+        """Equal for two photographs between which nothing but time has passed; charges grow with that alone."""
+        held = (self.state["paused"], self.state["weights"], self.settings)
+        released = tuple((one.gang, one.nodes, one.started_s, one.released_s) for one in self.released)
+        gangs = (released, self.waiting, self.first, self.beyond)
+        return (*held, *gangs, self.nodes, self.retry_s, self.holds, self.ratios)
+
     def events(self) -> list[Event]:
         """What the copy is told, all at once."""
         waiting = [GangArrived(gang) for gang in self.waiting]
