@@ -120,7 +120,7 @@ class Descriptions:
 def _passed_on(before: Described, pod: Pod) -> Described:
     """As before, but for what changes in the life of a pod."""
     known, now = before.pod, _passing_facts(pod)
-    if now == {"node": known.node, "finished": known.finished, "gated": known.gated}:
+    if now == {name: getattr(known, name) for name in now}:
         return before
     return Described(replace(known, **now), before.complaints)
 

@@ -62,7 +62,7 @@ class Photograph:
     beyond: int
 
     def likeness(self) -> tuple[object, ...]:
-        """Equal for two photographs between which nothing but time has passed; charges grow with that alone."""
+        """Equal for two photographs between which only time has passed; charges grow with that alone."""
         held = (self.state["paused"], self.state["weights"], self.settings)
         released = tuple((one.gang, one.nodes, one.started_s, one.released_s) for one in self.released)
         gangs = (released, self.waiting, self.first, self.beyond)
