@@ -10,6 +10,9 @@ from scheduler.core.types import TableKey
 NEAR_SIZE = math.log(1.5)
 """Hinted sizes within this ratio share a table: their times differ by what the prior can tell."""
 
+FAR_SIZE = math.log(2.0)
+"""Beyond this ratio what a size makes of a time is guesswork, more than a somewhat older reading is."""
+
 
 class KeyFamilies:
     """A set of keys, grouped by what an estimate cannot correct."""

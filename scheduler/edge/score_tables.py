@@ -12,11 +12,13 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from model.placement import Job
-from scheduler.core.table_keys import KeyFamilies
+from scheduler.core.table_keys import FAR_SIZE, KeyFamilies
 from scheduler.core.types import Corrections, ScoreTable, TableKey
 
 MEMORY_BYTES_MAX = 512 * 2**20
 """Feature rows kept with the tables; one table for 5,000 nodes takes 4.5 MB."""
+BEHIND_AT_MOST = 2
+"""Epochs by which the table of a near size may be older than others of its job."""
 PEERS_IDLE_S = 60.0
 """A table for one gang's placed members is dropped so soon after its last use."""
 
@@ -69,17 +71,19 @@ class ScoreTables:
         return entry
 
     def nearest(self, key: TableKey, now_s: float) -> Entry | None:
-        """The table of the same job that differs least: in the gang's placed members, then of the newest
-        epoch (a size is corrected for, an old reading is not), then in size."""
-        family = self._families.of(key)
-        if not family:
+        """The table of the same job that differs least: in the gang's placed members; in size by no more than
+        a factor, unless it is several epochs old; in epoch (a size is corrected for, an old reading is not);
+        then in size."""
+        epochs = {one: self._entries[one].table.snapshot.epoch for one in self._families.of(key)}
+        if not epochs:
             return None
+        newest = max(epochs.values())
 
-        def difference(one: TableKey) -> tuple[bool, int, float]:
-            epoch = self._entries[one].table.snapshot.epoch
-            return not one.placed_alike(key), -epoch, one.size_distance(key)
+        def difference(one: TableKey) -> tuple[bool, bool, int, float]:
+            behind, size = newest - epochs[one], one.size_distance(key)
+            return not one.placed_alike(key), size > FAR_SIZE or behind > BEHIND_AT_MOST, behind, size
 
-        return self.find(min(family, key=difference), now_s)
+        return self.find(min(epochs, key=difference), now_s)
 
     def covers(self, key: TableKey) -> bool:
         """True when a table of this key, or of one so near in size that none of its own is worth making."""
