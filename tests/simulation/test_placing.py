@@ -231,6 +231,15 @@ async def test_a_pod_whose_gate_opens_finds_a_table_of_its_class_and_gets_its_ow
     assert stage.prioritizer.advise(opened, NODES).reason is Fallback.NONE
 
 
+async def test_a_pod_with_an_open_gate_needs_no_place_among_those_behind_gates(stage: Stage) -> None:
+    await stage.epoch()
+    *waiting, last = gated_classes(GATED_AHEAD + 1)
+    stage.sees(*waiting, replace(last, gated=False))
+    await stage.settle()
+    assert key_of(last.job) in stage.tables
+    assert len(stage.tables) == GATED_AHEAD + 1
+
+
 async def test_those_who_are_next_have_their_tables_though_others_came_first(stage: Stage) -> None:
     await stage.epoch()
     *first, last = gated_classes(3 * GATED_AHEAD)
@@ -252,6 +261,7 @@ async def test_a_gang_whose_turn_is_near_has_a_table_of_its_own_size(stage: Stag
     waiting = gated_sizes(20)
     stage.sees(*waiting)
     await stage.settle()
+    stage.prioritizer.advise(waiting[0], NODES)  # there is a table of the class in use
     await stage.epoch()
     assert key_of(waiting[-1].job) not in stage.tables
     stage.sees(replace(waiting[-1], turn=2))
