@@ -312,8 +312,8 @@ def decode_extender_args(body: bytes | bytearray) -> ExtenderArgs:
 class CandidateNames:
     """Reads the names of candidates; the same object for the same nodes, however they are ordered.
 
-    kube-scheduler looks at nodes in parallel and lists them as they pass: each call has an order of its
-    own, which says nothing. So what follows from the names is worked out once for all of these calls.
+    kube-scheduler looks at nodes in parallel and lists them as they pass: their order may differ from call
+    to call, and says nothing. So what follows from the names is worked out once for all of these calls.
     """
 
     def __init__(self, limit: int = NAME_LISTS_KEPT) -> None:
