@@ -16,7 +16,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -37,7 +36,8 @@ from scheduler.core.queue.lateness import LatenessRecord
 from scheduler.core.queue.receipts import QueueView
 from scheduler.core.queue.settings import QueueSettings
 from scheduler.edge.announcements import TELLABLE, About, Announcements
-from scheduler.edge.checkpoints import CheckpointError, Checkpoints, Superseded
+from scheduler.edge.checkpointing import Checkpointing
+from scheduler.edge.checkpoints import Checkpoints
 from scheduler.edge.controller_state import OTHER_FLOWS, ControllerState, revived
 from scheduler.edge.controller_stats import ControllerStats
 from scheduler.edge.estimates import Estimates
@@ -45,17 +45,13 @@ from scheduler.edge.expected_starts import ExpectedStarts
 from scheduler.edge.fair_queue import Configured, base_settings, configured
 from scheduler.edge.feeds import Feeds
 from scheduler.edge.hints import Hints
-from scheduler.edge.kube import KubeClient, KubeError
+from scheduler.edge.kube import KubeClient
 from scheduler.edge.queue_status import keep_status, status_of
 from scheduler.edge.release import NotLeading, Releases, release_sentence
 
-CHECKPOINT_BYTES_PER_S = 100_000.0
-"""Written on average at most; a large checkpoint is written less often."""
 CLOCKS_S = 120.0
 """By which clocks of machines, and words about ends, may be late: what ended so long before the checkpoint
 is settled in it. Less than `ENDED_KEPT_S`, so that what ended since is not settled twice."""
-LAST_WORD_S = 2.0
-"""For the checkpoint at the end of a term."""
 REQUEST_PART = 0.35
 """Of the lease that a change may last: what is in flight must end before another replica may act."""
 
@@ -83,7 +79,7 @@ class Term:
         clock: Callable[[], float] = time.time,
         planner_url: str = "",
     ) -> None:
-        self._own, self._kube, self._checkpoints, self._holds = own, kube, checkpoints, holds
+        self._own, self._kube, self._holds = own, kube, holds
         self._clock, self._estimates = clock, estimates
         self.stats = stats
         self.state = ControllerState(at_s=clock())
@@ -93,6 +89,9 @@ class Term:
         self._wake = asyncio.Event()
         self._configured = Configured(base_settings(own, {"pods": 1.0}), False, ())
         self._paused = False
+        self._kept = Checkpointing(
+            checkpoints, self._told, lambda: self.unready, holds, stats, own.checkpoint_s
+        )
         self.lateness = LatenessRecord()
         self.expected = ExpectedStarts(
             lambda: self.keeper,
@@ -143,7 +142,7 @@ class Term:
                 self._tasks.create_task(self.feeds.queue_object(self._own.queue, self._obey))
                 self._tasks.create_task(self._tick())
                 self._tasks.create_task(self._check())
-                self._tasks.create_task(self._keep_checkpoints())
+                self._tasks.create_task(self._kept.run())
                 self._tasks.create_task(self.announcements.run())
                 self._tasks.create_task(self._estimates.run())
                 self._tasks.create_task(self.expected.run())
@@ -153,7 +152,7 @@ class Term:
         except* NotLeading as several:
             raise NotLeading(str(several.exceptions[0])) from several
         finally:
-            await self._last_word()
+            await self._kept.last_word()
 
     @property
     def unready(self) -> str:
@@ -205,6 +204,16 @@ class Term:
             raise Refused(f"gang {uid!r} does not wait: {receipt.why}")
         self.tell([Promoted(uid)])
 
+    async def keep(self) -> str:
+        """Write down at once what was done by hand. Returns why that was not possible, empty when it was.
+
+        Raises:
+            NotLeading: another replica leads or may lead.
+        """
+        while self._inbox:  # noqa: ASYNC110  the core decides between two steps of the event loop
+            await asyncio.sleep(0)
+        return await self._kept.write()
+
     def audit(self, what: str) -> None:
         """Leave an event about something an administrator did."""
         log.info("by hand: %s", what)
@@ -212,7 +221,7 @@ class Term:
 
     async def _begin(self) -> None:
         """The gatekeeper: from the checkpoint, else from the nodes there are."""
-        state, trouble = await self._read_checkpoint()
+        state, trouble = await self._kept.read(self._clock())
         self._obey(await self.feeds.read_queue_object(self._own.queue))
         reference = (state.core or {}).get("reference") or self._own.reference
         if state.by_namespace != self._configured.by_namespace:
@@ -224,7 +233,7 @@ class Term:
         settings = self._settings()
         keeper, unusable = revived(settings, state.core, self._clock())
         if unusable:
-            self._complain(unusable)
+            self._kept.complain(unusable)
         self.state, self.keeper = state, keeper
         if self._own.reference and dict(self._own.reference) != dict(reference):
             self._configured = self._configured_with(self._own.reference)
@@ -233,19 +242,6 @@ class Term:
         if trouble:
             self.announcements.event(self._queue_object(), "CheckpointLost", trouble, warning=True)
         self._apply_pause()
-
-    async def _read_checkpoint(self) -> tuple[ControllerState, str]:
-        try:
-            read = await self._checkpoints.read()
-            return (ControllerState(at_s=self._clock()) if read is None else ControllerState.of(read)), ""
-        except (CheckpointError, ValueError, KeyError, TypeError) as error:
-            told = f"the checkpoint cannot be used: {error!r}; charges come from the pods' receipts"
-            self._complain(told)
-            return ControllerState(at_s=self._clock()), told
-
-    def _complain(self, sentence: str) -> None:
-        self.stats.checkpoint_failures += 1
-        log.error("%s", sentence)
 
     async def _decide(self) -> None:
         """The only task that lets the core decide."""
@@ -372,29 +368,6 @@ class Term:
                 self.stats.broken_invariant = str(error)
                 log.error("the queue contradicts itself, please report this: %s", error)
 
-    async def _keep_checkpoints(self) -> None:
-        while True:
-            size_s = self._checkpoints.size_bytes / CHECKPOINT_BYTES_PER_S
-            await asyncio.sleep(max(self._own.checkpoint_s, size_s))
-            if self.keeper is not None and not self.feeds.unready and self.stats.is_news():
-                await self._write_checkpoint()
-
-    async def _write_checkpoint(self) -> None:
+    def _told(self) -> dict[str, Any]:
         assert self.keeper is not None
-        if not self._holds():
-            raise NotLeading("the lease ran out")
-        try:
-            await self._checkpoints.write(self.state.told(self.keeper.export(), self._clock()))
-            self.stats.checkpoints += 1
-            self.stats.checkpoint_bytes = self._checkpoints.size_bytes
-        except Superseded as error:
-            raise NotLeading(str(error)) from error
-        except (CheckpointError, KubeError) as error:
-            self._complain(f"the checkpoint was not written: {error}")
-
-    async def _last_word(self) -> None:
-        if self.keeper is None or self.feeds.unready or not self._holds():
-            return  # what runs would be counted up to now, although it may have ended unheard of
-        with suppress(TimeoutError, NotLeading):
-            async with asyncio.timeout(LAST_WORD_S):
-                await self._write_checkpoint()
+        return self.state.told(self.keeper.export(), self._clock())

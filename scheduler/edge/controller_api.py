@@ -12,8 +12,8 @@
     GET  /v1/status, /healthz, /readyz, /metrics
 Everything under /v1 but the status needs the bearer token: it is about all users. (A user
 reads of his own in the conditions and annotations of his pods, which Kubernetes guards.) What
-changes something leaves a Kubernetes event. A replica that does not lead passes requests about
-the queue on to the one that does.
+changes something is in the checkpoint when it is answered, and leaves a Kubernetes event. A
+replica that does not lead passes requests about the queue on to the one that does.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from scheduler.edge.controller import Refused, Term
 from scheduler.edge.json_api import Handler, body_of, guarded, json_answer, of_process, refused, whole_number
 from scheduler.edge.queue_view import gang_view, queue_view, usage_view
 from scheduler.edge.recorder_client import RecorderClient, RecorderError
+from scheduler.edge.release import NotLeading
 from scheduler.edge.share_history import ShareHistory
 
 BODY_BYTES_MAX = 64 * 1024
@@ -151,11 +152,11 @@ class ControllerApi:
 
     async def pause(self, request: Request) -> Response:
         """Hold all releases."""
-        return self._act(request, lambda term: term.pause(True), "releases were paused")
+        return await self._act(request, lambda term: term.pause(True), "releases were paused")
 
     async def resume(self, request: Request) -> Response:
         """Let releases go on."""
-        return self._act(request, lambda term: term.pause(False), "releases were resumed")
+        return await self._act(request, lambda term: term.pause(False), "releases were resumed")
 
     async def set_weight(self, request: Request) -> Response:
         """Give a user another weight."""
@@ -167,7 +168,7 @@ class ControllerApi:
         if not wanted.user or (weight is not None and not 0 < weight < math.inf):
             raise HTTPException(400, "a weight must be above 0, and have a user")
         told = "as declared" if weight is None else f"{weight:g}"
-        return self._act(
+        return await self._act(
             request,
             lambda term: term.set_weight(wanted.user, weight),
             f"the weight of {wanted.user} was set to {told}",
@@ -176,7 +177,9 @@ class ControllerApi:
     async def promote(self, request: Request) -> Response:
         """Put a gang before all others."""
         uid = request.path_params["uid"]
-        return self._act(request, lambda term: term.promote(uid), f"gang {uid} was put before all others")
+        return await self._act(
+            request, lambda term: term.promote(uid), f"gang {uid} was put before all others"
+        )
 
     def _leading(self) -> Term:
         term = self._term()
@@ -184,15 +187,20 @@ class ControllerApi:
             raise HTTPException(503, "the queue is being rebuilt, ask again in a moment")
         return term
 
-    def _act(self, request: Request, act: Callable[[Term], None], told: str) -> Response:
+    async def _act(self, request: Request, act: Callable[[Term], None], told: str) -> Response:
+        """Answered when the checkpoint has it, so that no crash undoes what was said to be done."""
         term = self._leading()
         try:
             act(term)
+            unkept = await term.keep()
         except Refused as error:
             raise HTTPException(409, str(error)) from error
+        except NotLeading as error:
+            raise HTTPException(503, f"{error}: another replica leads, ask again in some seconds") from error
         client = request.client.host if request.client else "unknown"
         term.audit(f"{told} (from {request.headers.get('x-forwarded-for', client)})")
-        return json_answer({"done": told})
+        warning = {"warning": f"in force, but a crash would undo it: {unkept}"} if unkept else {}
+        return json_answer({"done": told, **warning})
 
     def _by_leader(self, handler: Handler) -> Handler:
         async def answered(request: Request) -> Response:

@@ -16,8 +16,9 @@ from typing import NamedTuple
 from simulator.state import Submission
 
 _SPECK = 1e-15
-OVERRUN_EVERY_S = 30.0
-"""Who outlives his estimate pays when that is first noticed, and again this often."""
+OVERRUN_EVERY_S = (1.0, 30.0)
+"""Who outlives his estimate pays when that is first noticed, and again whenever he has run a tenth longer,
+within these seconds."""
 
 
 @dataclass(slots=True)
@@ -194,10 +195,14 @@ class SettledModel:
     def _charge_overruns(self) -> None:
         for submission, runs in self._runs.items():
             for run in runs:
-                used = run.share * (self._now_s - run.start_s)
-                if run.due_s <= self._now_s and used > run.charged:
-                    self._correct(submission, used - run.charged)
-                    run.charged, run.due_s = used, self._now_s + OVERRUN_EVERY_S
+                ran_s = self._now_s - run.start_s
+                used = run.share * ran_s
+                if run.due_s <= self._now_s:
+                    least_s, most_s = OVERRUN_EVERY_S
+                    run.due_s = self._now_s + min(most_s, max(least_s, 0.1 * ran_s))
+                    if used > run.charged:
+                        self._correct(submission, used - run.charged)
+                        run.charged = used
 
     def _correct(self, submission: Submission, change: float, ended: int = 0) -> None:
         self._top.correct(submission.user, change, ended)

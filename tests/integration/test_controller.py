@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from unittest.mock import ANY
 
 import msgspec
 import pytest
@@ -223,6 +224,18 @@ async def test_pause_weight_and_promotion_by_hand_are_obeyed_and_leave_events(
             break
         await asyncio.sleep(0.1)
     assert not missing
+
+
+async def test_what_was_done_by_hand_survives_a_crash_right_after_the_answer(
+    jobs: Jobs, cluster: Cluster
+) -> None:
+    token, controller = token_of(cluster), cluster.process("controller")
+    for path, paused in (("/v1/pause", True), ("/v1/resume", False)):
+        assert _post(cluster, path, token=token) == (200, {"done": ANY})
+        controller.kill()
+        await asyncio.to_thread(controller.start)
+        await jobs.until(lambda: bool((ask(cluster, "/v1/status") or {}).get("leads")))
+        assert ask(cluster, "/v1/queue")["paused"] is paused
 
 
 async def test_killed_in_the_middle_of_releases_nothing_is_lost_or_charged_twice(

@@ -13,6 +13,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Iterator
@@ -286,7 +287,17 @@ def test_our_apis_tell_it_nothing_and_do_nothing_for_it(
         status, said = called(url, method, token)
         assert status == 401, said
         assert json.loads(said)["error"] == WANTS_TOKEN
-    assert called(url, method, token_of(site.cluster))[0] != 401  # the call itself is a real one
+    assert served(url, method, token_of(site.cluster)) not in (401, 503)  # the call itself is a real one
+
+
+def served(url: str, method: str, token: str) -> int:
+    """Its status, asked again while nobody leads: a queue that was paused must be resumed by the next."""
+    for _attempt in range(60):
+        status, _ = called(url, method, token)
+        if status != 503:
+            break
+        time.sleep(0.5)
+    return status
 
 
 def test_a_browser_may_read_by_password_and_nothing_else(site: Site) -> None:

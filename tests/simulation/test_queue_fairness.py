@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,16 +15,20 @@ from scheduler.core.queue.slots import slots_gang, slots_settings
 
 FAIR = 0.01
 """Largest difference from the entitled share, as a part of the cluster."""
+GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+"""Its multiples are spread evenly over a period, as dice are in the mean."""
 
 
 @dataclass(frozen=True)
 class User:
-    """Keeps `backlog` gangs waiting, each lasts `task_s` and is said to last `told` times that."""
+    """Keeps `backlog` gangs waiting; each lasts `task_s`, up to `spread` of it more or less, and is said to
+    last `told` times that."""
 
     task_s: float = 1.0
     told: float = 1.0
     backlog: int = 4
     weight: float = 1.0
+    spread: float = 0.0
 
 
 def closed_loop(
@@ -41,8 +46,9 @@ def closed_loop(
         nonlocal number
         number += 1
         user = users[flow]
-        estimate = Estimate.exactly(user.task_s * user.told)
-        cluster.submit(slots_gang(f"{flow}{number:06d}", flow, at_s, estimate), user.task_s, at_s, number)
+        task_s = user.task_s * (1.0 + user.spread * (2.0 * (number * GOLDEN % 1.0) - 1.0))
+        estimate = Estimate.exactly(task_s * user.told)
+        cluster.submit(slots_gang(f"{flow}{number:06d}", flow, at_s, estimate), task_s, at_s, number)
 
     for name, user in users.items():
         for _ in range(user.backlog + slots):
@@ -75,6 +81,15 @@ def test_shares_follow_weights() -> None:
 def test_shares_follow_weights_while_one_user_lies() -> None:
     users = {"a": User(weight=1, told=0.1), "b": User(weight=2), "c": User(weight=4)}
     assert_shares(closed_loop(users), [1 / 7, 2 / 7, 4 / 7])
+
+
+def test_who_tells_a_tenth_is_hardly_ahead_by_what_of_him_runs_unpaid() -> None:
+    varied = {name: User(6.0, told, 24, weight, 0.33) for name, told, weight in THREE}
+    found = closed_loop(varied, slots=28, horizon_s=300.0)
+    assert found["liar"] / (2 / 7) - 1 < 0.02
+
+
+THREE = [("one", 1.0, 1.0), ("liar", 0.1, 2.0), ("four", 1.0, 4.0)]
 
 
 def test_long_gangs_get_no_less_than_short_ones() -> None:

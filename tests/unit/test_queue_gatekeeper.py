@@ -102,6 +102,19 @@ def test_a_gang_that_outlives_its_estimate_pays_while_it_runs() -> None:
     assert flow.received == pytest.approx(50.0)
 
 
+def test_it_pays_again_after_a_second_and_after_a_tenth_of_what_it_ran() -> None:
+    queue = Queue(1)
+    queue.at(0, arrive("a", lasts_s=1), GangStarted("a"))
+    paid = [0.0]
+    for tenths in range(1, 500):
+        queue.at(tenths / 10, Tick())
+        charged = queue.keeper.export()["charges"]["a"]["charged_work"]
+        if charged != paid[-1]:
+            paid.append(charged)
+    assert paid[1:6] == pytest.approx([1.0, 2.0, 3.0, 4.0, 5.0], abs=0.15)
+    assert paid[-1] - paid[-2] == pytest.approx(4.4, abs=0.3)
+
+
 def test_pods_of_a_gang_are_counted_one_by_one() -> None:
     queue = Queue(2)
     queue.at(0, arrive("a", width=2))
@@ -210,6 +223,27 @@ def test_a_gang_that_stays_half_open_is_given_up(recreates: bool) -> None:
     assert troubles(actions) == [Trouble.HALF_OPEN]
     assert any(isinstance(action, DeletePods) for action in actions) is recreates
     assert [one.actual_work for one in settled(actions)] == [0.0] * recreates
+
+
+@pytest.mark.parametrize("failed", [ReleaseHalfFailed("a", (), "again"), ReleaseFailed("a", "again")])
+def test_a_gate_that_could_not_be_opened_in_a_second_attempt_is_tried_again(failed: Event) -> None:
+    queue = Queue(2)
+    queue.at(0, arrive("a", width=2))
+    assert released(queue.at(1, ReleaseHalfFailed("a", ("a/0",), "conflict"))) == ["a"]
+    queue.at(1, failed)
+    assert released(queue.at(10, Tick())) == ["a"]
+
+
+def test_an_attempt_without_an_answer_is_waited_for_before_a_half_open_gang_is_given_up() -> None:
+    """It may have opened all gates, and the gang may run."""
+    queue = Queue(2, half_open_timeout_s=30)
+    queue.at(0, arrive("a", width=2, recreates=True))
+    queue.at(1, ReleaseHalfFailed("a", ("a/0",), "conflict"))
+    queue.at(2, ReleaseHalfFailed("a", (), "conflict"))
+    assert released(queue.at(25, Tick())) == ["a"]
+    assert troubles(queue.at(40, Tick())) == []
+    assert troubles(queue.at(54, Tick())) == []
+    assert troubles(queue.at(56, Tick())) == [Trouble.HALF_OPEN]
 
 
 def test_a_gang_that_does_not_start_is_reported() -> None:

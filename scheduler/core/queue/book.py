@@ -104,6 +104,7 @@ class Book(WaitingRoom):
     ) -> ReleaseGang:
         """Ask to open the gates of these pods of a charged gang."""
         record.asked.update(pod.uid for pod in pods)
+        record.asked_s = self.now_s
         self.set_deadline(record)
         receipt = ReleaseReceipt(
             self.now_s,

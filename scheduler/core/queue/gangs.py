@@ -37,7 +37,7 @@ class GangRecord:
     """One gang. Times in seconds, works in share-seconds.
 
     `requests` are those of all its pods when it was released; `asked` are the
-    pods whose gates we asked to open, `open` those known to be open, `started`
+    pods whose gates we asked to open (last at `asked_s`), `open` those known to be open, `started`
     and `ended` as reported; `counted_s`: until when `used_work` is counted;
     `ended_work`: the part of it that is final.
     """
@@ -70,6 +70,7 @@ class GangRecord:
     tag: float = math.nan
     backfilled: bool = False
     half_open_since_s: float | None = None
+    asked_s: float = -math.inf
     retry_s: float = -math.inf
     stop_again_s: float = -math.inf
     failures: int = 0
@@ -92,6 +93,18 @@ class GangRecord:
     def missing(self) -> list[GangPod]:
         """Pods of a released gang whose gates we did not ask to open, or could not."""
         return [pod for pod in self.gang.pods if pod.uid not in self.asked and pod.uid not in self.ended]
+
+    def half_open_until_s(self, timeout_s: float) -> float:
+        """When it will have been half open for too long; infinite if it is not half open.
+
+        A request without an answer may have opened all gates: its answer, or the
+        word that the pods run, is waited for as long again.
+        """
+        if self.half_open_since_s is None:
+            return math.inf
+        until_s = self.half_open_since_s + timeout_s
+        unanswered = (self.asked & self.pods.keys()) - self.open - self.started.keys() - self.ended
+        return max(until_s, min(self.asked_s, until_s) + timeout_s) if unanswered else until_s
 
     def all_ended(self) -> bool:
         """True when every pod has ended and none is to come."""

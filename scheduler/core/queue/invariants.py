@@ -175,10 +175,10 @@ def _tiers(book: Book) -> Iterable[tuple[int, str]]:
 
 def _no_gang_half_open_too_long(book: Book) -> None:
     for uid, record in book.gangs.items():
-        since_s = record.half_open_since_s
-        if since_s is None or Trouble.HALF_OPEN in record.reported:
+        if Trouble.HALF_OPEN in record.reported:
             continue
-        if book.now_s > since_s + book.settings.half_open_timeout_s + _SHORT_S:
+        if book.now_s > record.half_open_until_s(book.settings.half_open_timeout_s) + _SHORT_S:
+            since_s = record.half_open_since_s
             _fail("no gang half open longer than its timeout", f"{uid} since {since_s}, now {book.now_s}")
 
 

@@ -119,8 +119,10 @@ def release_done(book: Book, event: ReleaseDone) -> list[Action]:
 def release_failed(book: Book, event: ReleaseFailed) -> list[Action]:
     """No gate was opened: the charge is taken back and the gang waits again, a little later each time."""
     record = book.gangs.get(event.uid)
-    if record is None or not record.released or record.open or record.started:
+    if record is None or not record.released:
         return []
+    if record.open or record.started:
+        return _closed_still(book, record)
     failures = record.failures + 1
     actions: list[Action] = [*book.take_back(record)]
     again = book.gangs[event.uid]
@@ -131,18 +133,23 @@ def release_failed(book: Book, event: ReleaseFailed) -> list[Action]:
 
 def release_half_failed(book: Book, event: ReleaseHalfFailed) -> list[Action]:
     """Some gates are open: the rest is opened before anything else is released."""
-    if not event.released:
-        return release_failed(book, ReleaseFailed(event.uid, event.reason))
     record = book.gangs.get(event.uid)
     if record is None or not record.released:
         return []
     record.open.update(uid for uid in event.released if uid in record.pods)
-    still_closed = record.pods.keys() - record.open - record.ended
+    if not (record.open or record.started):
+        return release_failed(book, ReleaseFailed(event.uid, event.reason))
+    return _closed_still(book, record)
+
+
+def _closed_still(book: Book, record: GangRecord) -> list[Action]:
+    """Gates of a gang that is open in part are asked for again, a little later each time."""
+    still_closed = record.pods.keys() - record.open - record.started.keys() - record.ended
     if still_closed:
         record.asked -= still_closed
         record.failures += 1
         record.retry_s = book.now_s + _pause_s(record.failures)
-        book.missing[event.uid] = None
+        book.missing[record.gang.uid] = None
         if record.half_open_since_s is None:
             record.half_open_since_s = book.now_s
     book.set_deadline(record)

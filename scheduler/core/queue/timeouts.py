@@ -6,8 +6,10 @@ from scheduler.core.queue.actions import Action, DeletePods, Trouble
 from scheduler.core.queue.book import Book
 from scheduler.core.queue.gangs import GangRecord, Phase
 
-OVERRUN_EVERY_S = 30.0
-"""A gang that outlives its estimate pays at least this often."""
+OVERRUN_EVERY_S = (1.0, 30.0)
+OVERRUN_EVERY_PART = 0.1
+"""A gang that outlives its estimate pays whenever it has run by this part longer, within these seconds: what
+it has used and not paid for is what a user gains, for a moment, by telling too little."""
 STOP_EVERY_S = 30.0
 """What ran too long and is still there is deleted again so often: the first time may not have arrived."""
 
@@ -33,7 +35,13 @@ def _charge_overruns(book: Book) -> None:
         record = book.gangs[first[1]]
         record.count_until(book.now_s)
         book.charge_overrun(record)
-        book.overruns.put(first[1], (book.now_s + OVERRUN_EVERY_S,))
+        began_s = book.now_s if record.started_s is None else record.started_s
+        book.overruns.put(first[1], (book.now_s + _pays_again_after_s(book.now_s - began_s),))
+
+
+def _pays_again_after_s(ran_s: float) -> float:
+    least_s, most_s = OVERRUN_EVERY_S
+    return min(most_s, max(least_s, OVERRUN_EVERY_PART * ran_s))
 
 
 def _late(book: Book, record: GangRecord) -> list[Action]:
@@ -44,10 +52,7 @@ def _late(book: Book, record: GangRecord) -> list[Action]:
         record.started_s + settings.run_time_s, record.stop_again_s
     ):
         return _stop(book, record)
-    if (
-        record.half_open_since_s is not None
-        and now_s >= record.half_open_since_s + settings.half_open_timeout_s
-    ):
+    if now_s >= record.half_open_until_s(settings.half_open_timeout_s):
         closed = len(record.pods.keys() - record.open - record.ended)
         why = f"{closed} of its {len(record.pods)} gates could not be opened within"
         return _give_up(book, record, Trouble.HALF_OPEN, f"{why} {settings.half_open_timeout_s:g} s")

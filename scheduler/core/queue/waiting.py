@@ -233,7 +233,7 @@ class WaitingRoom:
             due.append(record.since_s + settings.incomplete_timeout_s)
         if record.released:
             if record.half_open_since_s is not None and Trouble.HALF_OPEN not in record.reported:
-                due.append(record.half_open_since_s + settings.half_open_timeout_s)
+                due.append(record.half_open_until_s(settings.half_open_timeout_s))
             if not record.all_started() and Trouble.NOT_STARTED not in record.reported:
                 due.append(record.released_s + settings.start_timeout_s)
             if record.started_s is not None and settings.run_time_s < math.inf:
