@@ -15,7 +15,7 @@ SEVERAL_FILES_AT_ONCE := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 # modules compiled once instead of at every start of every process
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-long test-kind lint format bench e2e e2e-workloads e2e-smoke programs manifests proto lock clean
+.PHONY: help demo test test-long test-kind lint format bench e2e e2e-workloads e2e-smoke programs helm manifests proto lock clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,13 +23,12 @@ help: ## Show this list.
 demo: programs ## The main job end to end on a local cluster, with a report.
 	$(BIN)/fairlane demo
 
-test: lint programs ## Lint, then unit, simulation and integration tests (real processes).
+test: lint programs helm ## Lint, then unit, simulation and integration tests (real processes).
 	$(PYTEST) -q -m "not long" -n auto tests/unit tests/simulation
 	$(PYTEST) -q -m "not long and not alone" $(SEVERAL_FILES_AT_ONCE) tests/integration
 	$(PYTEST) -q -m "alone and not long" tests/integration
 
-test-long: lint programs ## The same with the long tests, and those that need helm (built once).
-	$(BIN)/fairlane testbed programs helm
+test-long: lint programs helm ## The same with the long tests.
 	$(PYTEST) -q --timeout 1800 --hypothesis-profile explore -n auto tests/unit tests/simulation
 	$(PYTEST) -q --timeout 1800 tests/integration
 
@@ -60,6 +59,9 @@ test-kind: $(INSTALLED) ## Tests on a kind cluster of their own (tests/e2e; skip
 
 programs: $(INSTALLED) ## Find, or build once, the programs of the local cluster.
 	$(BIN)/fairlane testbed programs
+
+helm: $(INSTALLED) ## Find helm, or build it once.
+	$(BIN)/fairlane testbed programs helm
 
 manifests: $(INSTALLED) ## Make the chart's generated parts, and manifests/ from the chart (builds helm once).
 	$(BIN)/python -m testbed.chart

@@ -205,13 +205,11 @@ class Term:
         self.tell([Promoted(uid)])
 
     async def keep(self) -> str:
-        """Write down at once what was done by hand. Returns why that was not possible, empty when it was.
+        """Write down pauses and weights by hand at once. Returns why that was not possible, empty when it was.
 
         Raises:
             NotLeading: another replica leads or may lead.
         """
-        while self._inbox:  # noqa: ASYNC110  the core decides between two steps of the event loop
-            await asyncio.sleep(0)
         return await self._kept.write()
 
     def audit(self, what: str) -> None:
