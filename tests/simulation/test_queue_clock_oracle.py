@@ -150,6 +150,30 @@ def test_a_fluid_job_is_corrected_when_its_real_work_is_known() -> None:
     assert fluid.finished_s == {"a": pytest.approx(10.0)}
 
 
+def test_a_job_that_is_removed_leaves_its_share_to_others_and_is_forgotten() -> None:
+    fluid = FluidReference()
+    for uid, work in (("a", 10.0), ("b", 10.0), ("c", 1.0)):
+        fluid.arrive(FluidJob(uid, "u", 0.0, work))
+    fluid.advance(6.0)  # 1 + 1.5 for a and b, c is done at 3
+    fluid.remove("b")
+    fluid.remove("c")
+    fluid.drain()
+    assert fluid.finished_s == {"a": pytest.approx(13.5)}
+
+
+def test_time_that_passes_in_small_steps_pours_as_much_as_in_one() -> None:
+    finish = []
+    for steps in (1, 1000):
+        fluid = FluidReference(2.0)
+        for number in range(5):
+            fluid.arrive(FluidJob(str(number), "uv"[number % 2], float(number), 3.0 + number, cap=1.0))
+            for step in range(steps):
+                fluid.advance(number + step / steps)
+        fluid.drain()
+        finish.append(fluid.finished_s)
+    assert finish[0] == pytest.approx(finish[1], rel=1e-12)
+
+
 def test_a_capped_job_leaves_to_others_what_it_cannot_use() -> None:
     finish = fluid_finish([FluidJob("a", "u", 0.0, 10.0, cap=1.0), FluidJob("b", "w", 0.0, 30.0)], 4.0)
     assert finish == {"a": pytest.approx(10.0), "b": pytest.approx(10.0)}

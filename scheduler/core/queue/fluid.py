@@ -9,8 +9,10 @@ fluid that the bound of fair queueing speaks of.
 Lateness of a job: max(0, finish - fluid finish) / (fluid finish - arrival).
 
 The reference may be driven along with the cluster: a job enters with its
-estimated work and is corrected when its real work is known. A step costs
-O(active jobs); so it belongs beside the queue, not into it.
+estimated work and is corrected when its real work is known. Between two changes
+(a job comes, is done, or is corrected) rates are constant, so that time passes for nothing; a
+change costs O(active jobs), several at one instant once. So it belongs beside the
+queue, not into it.
 """
 
 from __future__ import annotations
@@ -38,12 +40,15 @@ class FluidJob:
 
 @dataclass(slots=True)
 class _Active:
+    """A job that is poured: `left` of its work when time last passed for it, at `rate` since."""
+
     job: FluidJob
     left: float
+    rate: float = 0.0
 
 
 class FluidReference:
-    """Jobs poured over a cluster of `capacity` (1.0: the whole reference)."""
+    """Jobs poured over a cluster of `capacity` (1.0: the whole reference), in force from the next change on."""
 
     def __init__(self, capacity: float = 1.0) -> None:
         self.capacity = capacity
@@ -52,7 +57,9 @@ class FluidReference:
         """When each job was done; the reader takes out what he has used."""
         self._active: dict[str, _Active] = {}
         self._weights: dict[str, float] = {}
-        self._rates: dict[str, float] = {}
+        self._poured_s = -math.inf
+        self._next_s = math.inf
+        self._changed = False
 
     @property
     def is_empty(self) -> bool:
@@ -63,61 +70,89 @@ class FluidReference:
         """A job begins at its arrival, or now if that is past; one that is known changes nothing."""
         if job.uid in self._active or job.uid in self.finished_s:
             return
-        self.advance(max(job.arrived_s, self.now_s))
+        if job.arrived_s > self.now_s:
+            self.advance(job.arrived_s)
+        self._pour()
         self._active[job.uid] = _Active(job, job.work)
         self._weights[job.flow] = job.weight
-        self._share_out()
+        self._changed = True
 
     def correct(self, uid: str, work: float) -> None:
         """The real work of a job is known; one that is done here already stays so."""
         active = self._active.get(uid)
         if active is not None:
+            self._pour()
             active.left += work - active.job.work
             active.job = _with_work(active.job, work)
+            self._changed = True
             self.advance(self.now_s)
+
+    def remove(self, uid: str) -> None:
+        """A job is gone and was never there; one that is done here is forgotten."""
+        self._pour()
+        self._changed |= self._active.pop(uid, None) is not None
+        self.finished_s.pop(uid, None)
 
     def advance(self, to_s: float) -> None:
         """Pour until `to_s`."""
-        while self._active and self.now_s < to_s:
-            next_s = min((self._end_s(active) for active in self._active.values()), default=math.inf)
-            step_s = min(next_s, to_s) - self.now_s
-            for uid, active in self._active.items():
-                active.left -= self._rates[uid] * step_s
-            self.now_s = min(next_s, to_s)
+        while self._active and self._end_s() <= to_s:
+            self.now_s = max(self.now_s, self._next_s)
+            self._pour()
             self._take_out_done()
         self.now_s = max(self.now_s, to_s)
-        self._take_out_done()
 
     def drain(self) -> None:
         """Pour until nothing is left."""
         while self._active and self.capacity > 0:
-            self.advance(min(self._end_s(active) for active in self._active.values()))
+            self.advance(self._end_s())
 
-    def _end_s(self, active: _Active) -> float:
-        rate = self._rates[active.job.uid]
-        return self.now_s + max(0.0, active.left) / rate if rate > 0 else math.inf
+    def _end_s(self) -> float:
+        """When the next job is done."""
+        if self._changed:
+            self._changed = False
+            self._share_out()
+            self._next_s = min(map(self._end_of, self._active.values()), default=math.inf)
+        return self._next_s
+
+    def _pour(self) -> None:
+        """Let the time since this was last done pass for every job."""
+        if (passed_s := self.now_s - self._poured_s) > 0:
+            for active in self._active.values():
+                active.left -= active.rate * passed_s
+        self._poured_s = self.now_s
+
+    def _end_of(self, one: _Active) -> float:
+        if one.left <= 0.0:
+            return self._poured_s
+        return self._poured_s + one.left / one.rate if one.rate > 0 else math.inf
 
     def _take_out_done(self) -> None:
-        done = [uid for uid, one in self._active.items() if self._is_done(one)]
-        for uid in done:
+        self._changed = True
+        for uid in [uid for uid, one in self._active.items() if self._is_done(one)]:
             del self._active[uid]
             self.finished_s[uid] = self.now_s
-        if done:
-            self._share_out()
 
     def _is_done(self, one: _Active) -> bool:
         """Nothing is left, or so little that its end is not later than now: unix times are coarse floats."""
-        return one.left <= _DONE * max(1.0, one.job.work) or self._end_s(one) <= self.now_s
+        return one.left <= _DONE * max(1.0, one.job.work) or self._end_of(one) <= self.now_s
 
     def _share_out(self) -> None:
-        flows: dict[str, list[FluidJob]] = {}
+        flows: dict[str, list[_Active]] = {}
         for active in self._active.values():
-            flows.setdefault(active.job.flow, []).append(active.job)
-        demands = [(self._weights[flow], sum(job.cap for job in jobs)) for flow, jobs in flows.items()]
-        self._rates = {}
+            flows.setdefault(active.job.flow, []).append(active)
+        self._weights = {flow: self._weights[flow] for flow in flows}
+        demands = [(self._weights[flow], sum(one.job.cap for one in jobs)) for flow, jobs in flows.items()]
         for jobs, rate in zip(flows.values(), water_fill(demands, self.capacity), strict=True):
-            inner = water_fill([(1.0, job.cap) for job in jobs], rate)
-            self._rates.update({job.uid: own for job, own in zip(jobs, inner, strict=True)})
+            for one, own in zip(jobs, _inside(jobs, rate), strict=True):
+                one.rate = own
+
+
+def _inside(jobs: Sequence[_Active], rate: float) -> Sequence[float]:
+    """What each job of a flow gets of its flow's rate."""
+    level = rate / len(jobs)
+    if all(one.job.cap >= level for one in jobs):
+        return [level] * len(jobs)
+    return water_fill([(1.0, one.job.cap) for one in jobs], rate)
 
 
 def water_fill(demands: Sequence[tuple[float, float]], capacity: float) -> list[float]:

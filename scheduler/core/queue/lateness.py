@@ -160,8 +160,7 @@ class LatenessRecord:
         if uid in self._active:
             del self._active[uid]
             self._fluid.advance(now_s)
-            self._fluid.correct(uid, 0.0)
-            self._fluid.finished_s.pop(uid, None)
+            self._fluid.remove(uid)
 
     def ended(self, settled: Settled, now_s: float) -> Verdict | None:
         """A gang was settled; None when it is not judged: it was not followed, or its end was not seen."""
@@ -187,8 +186,8 @@ class LatenessRecord:
         return Verdict(late, _cause(settled, lead, beyond_s * capacity) if beyond_s > 0 else "")
 
     def _forget_judged(self) -> None:
-        for uid in [uid for uid in self._fluid.finished_s if uid not in self._active]:
-            if len(self._fluid.finished_s) > ACTIVE_MAX:
+        if len(self._fluid.finished_s) > ACTIVE_MAX:
+            for uid in self._fluid.finished_s.keys() - self._active.keys():
                 del self._fluid.finished_s[uid]
 
 
