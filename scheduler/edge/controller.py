@@ -205,7 +205,7 @@ class Term:
         self.tell([Promoted(uid)])
 
     async def keep(self) -> str:
-        """Write down pauses and weights by hand at once. Returns why that was not possible, empty when it was.
+        """Write down pauses and weights by hand at once. Returns why that was not possible; empty if it was.
 
         Raises:
             NotLeading: another replica leads or may lead.

@@ -42,6 +42,8 @@ PAUSE_S = 0.1
 _ANNOTATIONS, _AFFINITY = "/metadata/annotations", "/spec/affinity"
 Patch = list[dict[str, Any]]
 ReceiptText = Callable[[str, PodPlan | None], str]
+UNCHECKED = {"fieldValidation": "Ignore"}
+"""No search for unknown fields in what we patch: the API server otherwise reads every pod strictly."""
 _STALE = (404, 409, 422)
 _PASSING = (401, 403, 408, 429)
 """Refusals of an API server that has just started and knows nobody's rights yet, or has too much to do."""
@@ -243,7 +245,7 @@ class Releases:
         async with self._turns:
             if not self._holds():
                 raise NotLeading
-            await answered_within(self._request_s, self._kube.patch(path, patch, JSON_PATCH))
+            await answered_within(self._request_s, self._kube.patch(path, patch, JSON_PATCH, UNCHECKED))
 
     async def _delete(self, uid: str) -> None:
         pod = self._where(uid)

@@ -10,9 +10,9 @@ Lateness of a job: max(0, finish - fluid finish) / (fluid finish - arrival).
 
 The reference may be driven along with the cluster: a job enters with its
 estimated work and is corrected when its real work is known. Between two changes
-(a job comes, is done, or is corrected) rates are constant, so that time passes for nothing; a
-change costs O(active jobs), several at one instant once. So it belongs beside the
-queue, not into it.
+(a job comes, goes, is done or corrected) rates are constant and time costs nothing; a
+change costs O(active jobs), several at one instant once. So it belongs beside
+the queue, not into it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class _Active:
 
 
 class FluidReference:
-    """Jobs poured over a cluster of `capacity` (1.0: the whole reference), in force from the next change on."""
+    """Jobs poured over a cluster of `capacity` (1.0: the whole reference), which may be set.
+
+    A new capacity is in force from the next change on.
+    """
 
     def __init__(self, capacity: float = 1.0) -> None:
         self.capacity = capacity
