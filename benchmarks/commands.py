@@ -35,7 +35,8 @@ Rounds = Annotated[int, typer.Option(min=1, help="Bursts of each scheduler, alte
 def bench(context: typer.Context) -> None:
     """Measure on a local cluster (real control plane, simulated nodes, generated telemetry, a real model).
 
-    Without a sub-command all benchmarks run with their defaults. Nothing else should run on the machine.
+    Without a sub-command all benchmarks run with their defaults, one after the other, for more than an hour.
+    Nothing else should run on the machine.
 
     \b
     Examples:
@@ -51,13 +52,9 @@ def bench(context: typer.Context) -> None:
       fairlane bench peers
     """
     if context.invoked_subcommand is None:
-        with explained(), work() as (folder, progress):
-            from benchmarks.setting import model
-
-            with model(None, folder, progress) as registry:
-                _extender(NODES, 1000, RESULTS, registry, "table", progress)
-                _rate(RATE_NODES, 1000, 6, "", RESULTS, registry, "table", progress)
-            _queue(USERS, WAITING, QUEUE_NODES, ENDS, False, RESULTS, "table", progress)
+        for name, command in context.command.commands.items():  # type: ignore[attr-defined]
+            typer.echo(f"fairlane bench {name}")
+            context.invoke(command)
 
 
 @app.command()
