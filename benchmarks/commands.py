@@ -54,7 +54,8 @@ def bench(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         for name, command in context.command.commands.items():  # type: ignore[attr-defined]
             typer.echo(f"fairlane bench {name}")
-            context.invoke(command)
+            with command.make_context(name, [], parent=context) as defaults:
+                command.invoke(defaults)
 
 
 @app.command()
