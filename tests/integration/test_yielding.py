@@ -52,3 +52,31 @@ def test_where_sessions_have_no_weight_none_is_known(monkeypatch: pytest.MonkeyP
     assert session_niceness() is None
     monkeypatch.setattr(yielding, "AUTOGROUP", tmp_path / "none")
     assert session_niceness() is None
+
+
+TURNS = """
+import ctypes, platform, struct, threading
+from scheduler.edge.yielding import take_short_turns
+
+def turn_ns():
+    attributes = ctypes.create_string_buffer(48)
+    number = {"x86_64": 315, "aarch64": 275}[platform.machine()]
+    ctypes.CDLL(None).syscall(number, 0, attributes, 48, 0)
+    return struct.unpack("=IIQiIQQQ", attributes.raw)[5]
+
+told = [turn_ns(), int(take_short_turns()), turn_ns()]
+later = threading.Thread(target=lambda: told.append(turn_ns()))
+later.start()
+later.join()
+print(*told)
+"""
+
+
+def test_who_is_waited_for_takes_short_turns_and_what_it_starts_does_not() -> None:
+    command = [sys.executable, "-c", TURNS]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    usual, granted, short, later = map(int, told)
+    if not granted or not usual:
+        pytest.skip("this kernel does not tell turns")
+    assert short == 100_000 < usual
+    assert later == usual
