@@ -15,6 +15,7 @@ from benchmarks.jobs import PODS_PATH
 from benchmarks.schedulers import Scheduler
 from scheduler.core.workloads.rules import RECEIPT
 from scheduler.edge.kube import KubeClient, KubeError, Listed
+from scheduler.edge.waking import woken_within
 from testbed.control import TestbedError
 
 PARALLEL = 16
@@ -101,8 +102,7 @@ class Pods:
         deadline_s = time.monotonic() + BIND_S_MAX + len(names) / PODS_PER_S_MIN
         while lacking := sum(name not in self._at_s for name in names):
             self._moved.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), 1.0)
+            await woken_within(self._moved, 1.0)
             if time.monotonic() > deadline_s:
                 raise TestbedError(
                     f"{lacking} of {len(names)} pods were not bound; the cluster may be too small"

@@ -33,6 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scheduler.edge.waking import woken_within
 from testbed import remains
 from testbed.logs import BoundedLog, LogPipe
 from testbed.ports import Reservation
@@ -235,8 +236,7 @@ class Supervisor:
         _signal_group(child, signal.SIGCONT)  # a paused process would not see SIGTERM
         if grace_s > 0:
             _signal_group(child, signal.SIGTERM)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(child.ended.wait(), grace_s)
+            await woken_within(child.ended, grace_s)
         _signal_group(child, signal.SIGKILL)  # the group: what the child itself started ends too
         await child.ended.wait()
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import datetime
 import logging
 import os
@@ -29,6 +28,7 @@ from scheduler.admission_settings import AdmissionSettings
 from scheduler.core.admission.policies import API, NAME
 from scheduler.edge.certificates import CertificateError, Certificates, Lives, Pair, load, renewed
 from scheduler.edge.kube import JSON_PATCH, KubeClient, KubeError
+from scheduler.edge.waking import woken_within
 
 CONFIGURATIONS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
 CONFLICT, NOT_FOUND = 409, 404
@@ -81,8 +81,7 @@ class _Keeper:
     async def run(self) -> None:
         """Look again and again; a failure is told, and the certificate in use stays."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._check_s)
+            await woken_within(self._wake, self._check_s)
             self._wake.clear()
             try:
                 await self.look()

@@ -25,6 +25,7 @@ from model.snapshot import Floats
 from scheduler.core.records import Batch, DecisionRecord, TableRecord, table_record, with_rows
 from scheduler.core.types import ScoreTable
 from scheduler.edge.recorder_client import RecorderClient, RecorderError
+from scheduler.edge.waking import woken_within
 
 TABLES_PER_BATCH = 8
 """A table for 5,000 nodes is about a megabyte."""
@@ -156,10 +157,7 @@ class DecisionLog:
 
     async def _wait(self) -> None:
         self._wake.clear()
-        try:
-            await asyncio.wait_for(self._wake.wait(), self._flush_s)
-        except TimeoutError:
-            return
+        await woken_within(self._wake, self._flush_s)
 
     async def _hold(self) -> None:
         """Wait for the burst to end, as far as time and buffer allow."""

@@ -19,6 +19,7 @@ from itertools import islice
 from model.placement import RunHistory
 from scheduler.core.queue.events import Estimate, Event, Gang, GangArrived, GangChanged, GangFound
 from scheduler.edge.recorder_client import RecorderClient, RecorderError
+from scheduler.edge.waking import woken_within
 
 REFRESH_S = 30.0
 AGAIN_AT_ONCE = 200
@@ -63,9 +64,7 @@ class Estimates:
     async def run(self) -> None:
         """Ask for classes that came up, and again for those in use now and then, until cancelled."""
         while self._recorder is not None:
-            try:
-                await asyncio.wait_for(self._wake.wait(), REFRESH_S)
-            except TimeoutError:
+            if not await woken_within(self._wake, REFRESH_S):
                 self._want_again()
             self._wake.clear()
             await self._fetch(self._recorder)

@@ -30,6 +30,7 @@ from typing import Any, Self
 import msgspec
 
 from scheduler.edge.kube import KubeClient, KubeError
+from scheduler.edge.waking import woken_within
 
 URL_ANNOTATION = "fairlane.dev/url"
 """Where the leader answers, so that other replicas can tell."""
@@ -265,8 +266,7 @@ class Campaign(threading.Thread):
                     led = leads
                     log.info("this replica %s", "leads" if leads else "does not lead any more")
                     self._owner.call_soon_threadsafe(self._tell, leads)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(ended.wait(), self._every_s * random.uniform(0.8, 1.0))
+                await woken_within(ended, self._every_s * random.uniform(0.8, 1.0))
             await self.lease.give_up()
 
     async def _try(self, lease: LeaderLease) -> bool:

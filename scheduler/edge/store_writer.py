@@ -20,6 +20,7 @@ from scheduler.core.outcomes import Outcome
 from scheduler.core.records import Batch, BatchReply
 from scheduler.edge.judgement import Judgement
 from scheduler.edge.store import ExperienceStore, Judged, StoreError
+from scheduler.edge.waking import woken_within
 
 OUTCOMES_OWED = 100_000
 """Pods whose newest state is not stored; beyond it the oldest are given up and counted."""
@@ -122,13 +123,10 @@ class StoreWriter:
 
     async def _wait(self) -> None:
         self._wake.clear()
-        try:
-            await asyncio.wait_for(self._wake.wait(), 4 * FLUSH_S)
+        if await woken_within(self._wake, 4 * FLUSH_S):
             await asyncio.sleep(FLUSH_S)  # what comes together is written together
             if len(self._owed) >= BURST:
                 await asyncio.sleep(BURST_S - FLUSH_S)
-        except TimeoutError:
-            return
 
     async def _flush(self) -> bool:
         some: Sequence[Outcome] = list(self._owed.values())[:AT_ONCE]

@@ -27,6 +27,7 @@ from scheduler.core.waiting_pods import is_near
 from scheduler.edge.histories import Histories
 from scheduler.edge.predictions import PredictionClient, PredictionError
 from scheduler.edge.score_tables import Entry, ScoreTables
+from scheduler.edge.waking import woken_within
 
 WAITING_AT_MOST = 1024
 """Tables that may wait to be made; a further one is dropped, counted, and asked for by its next call."""
@@ -193,10 +194,7 @@ class TableMaker:
 
     async def _rest(self) -> None:
         self._wake.clear()
-        try:
-            await asyncio.wait_for(self._wake.wait(), LOOK_S)
-        except TimeoutError:
-            return
+        await woken_within(self._wake, LOOK_S)
 
     async def _begin_epoch(self) -> None:
         snapshot, nodes = self._snapshot(), self._all_nodes()

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 import msgspec
 
 from scheduler.edge.kube import Changed, KubeClient, KubeError, Listed
+from scheduler.edge.waking import woken_within
 from testbed.control import TestbedError
 from testbed.demo.jobs import DemoJob, manifest
 from testbed.progress import Task
@@ -97,8 +98,7 @@ class Submitter:
 
     async def _any_move(self, timeout_s: float) -> None:
         self._moved.clear()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._moved.wait(), timeout_s)
+        await woken_within(self._moved, timeout_s)
 
 
 @asynccontextmanager

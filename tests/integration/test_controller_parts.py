@@ -117,14 +117,16 @@ async def test_a_replica_whose_loop_is_stuck_does_not_keep_the_lease(
 ) -> None:
     monkeypatch.setattr(lease_module, "STUCK_S", 1.0)
     async with Campaign(str(cluster.kubeconfig), lambda own: _lease(own, name, "stuck"), 0.3) as stuck:
-        await asyncio.wait_for(stuck.won(), 10)
+        async with asyncio.timeout(10):
+            await stuck.won()
         with ThreadPoolExecutor(1) as elsewhere:
             # while this loop is stuck: as soon as it is not, its replica may well be the first to ask
             other = elsewhere.submit(asyncio.run, _take_later(str(cluster.kubeconfig), name, 2.0))
             time.sleep(2.0)  # noqa: ASYNC251  this is what it is about
             assert other.result(10)
             assert not stuck.holds()
-        await asyncio.wait_for(stuck.lost(), 10)
+        async with asyncio.timeout(10):
+            await stuck.lost()
 
 
 async def _take_later(kubeconfig: str, name: str, after_s: float) -> bool:
