@@ -84,12 +84,10 @@ def test_shares_follow_weights_while_one_user_lies() -> None:
 
 
 def test_who_tells_a_tenth_is_hardly_ahead_by_what_of_him_runs_unpaid() -> None:
-    varied = {name: User(6.0, told, 24, weight, 0.33) for name, told, weight in THREE}
-    found = closed_loop(varied, slots=28, horizon_s=300.0)
+    varied = [("one", 1.0, 1.0), ("liar", 0.1, 2.0), ("four", 1.0, 4.0)]
+    users = {name: User(6.0, told, backlog=24, weight=weight, spread=0.33) for name, told, weight in varied}
+    found = closed_loop(users, slots=28, horizon_s=300.0)
     assert found["liar"] / (2 / 7) - 1 < 0.02
-
-
-THREE = [("one", 1.0, 1.0), ("liar", 0.1, 2.0), ("four", 1.0, 4.0)]
 
 
 def test_long_gangs_get_no_less_than_short_ones() -> None:
