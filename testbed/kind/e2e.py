@@ -171,6 +171,7 @@ class EndToEnd:
         ):
             await pods.delete_all()
             yield Runs(self._cluster, pods, await data_sources(kube))
+            await pods.delete_all()
 
     def _prepare(self) -> None:
         deploy.surroundings(self._cluster, self._with_gangs())
@@ -197,7 +198,7 @@ class EndToEnd:
             # on a busy machine fewer jobs end in a window, and without enough of them there is no model
             if number >= plan.collect_states and collected >= plan.least_examples:
                 break
-            state = await self._next(states)
+            state = await self._next(runs, states)
             collected += (count := await self._transfers_for(runs, state, plan.collect_window_s))
             self._say(f"collected state {number + 1} of {plan.collect_states}: {count} transfers")
             if number in gangs:
@@ -209,12 +210,12 @@ class EndToEnd:
             self._say(f"collected a {kind} gang on {', '.join(nodes)}: {seconds:.1f} s")
         except FAILURES as error:
             self._say(f"not collected: {error}")
-        await runs.clear()
 
-    async def _next(self, states: Iterator[State]) -> State:
+    async def _next(self, runs: Runs, states: Iterator[State]) -> State:
+        """The next state of the links, once telemetry has seen it and the pods of the last one are gone."""
         state = next(states)
         await asyncio.to_thread(self._links.apply, state)
-        await asyncio.sleep(self._plan.settle_s)
+        await asyncio.gather(asyncio.sleep(self._plan.settle_s), runs.clear())
         return state
 
     async def _transfers_for(self, runs: Runs, state: State, window_s: float) -> int:
@@ -270,14 +271,15 @@ class EndToEnd:
 
     async def _compare(self, runs: Runs, decisions: list[Decision]) -> None:
         states = schedule(self._seed + 1000, self._cluster.workers)
-        await runs.warm_up(runs.transfer(transfer_bytes(await self._next(states), self._random, 1.0)))
+        state = await self._next(runs, states)
+        await runs.warm_up(runs.transfer(transfer_bytes(state, self._random, 1.0)))
         plan, lost = self._plan, 0
         todo = (
             [self._transfer] * plan.transfers + [self._gang] * plan.allreduces + [self._spark] * plan.shuffles
         )
         for number, decide in enumerate(todo, 1):
             try:
-                decisions.append(await decide(runs, await self._next(states)))
+                decisions.append(await decide(runs, await self._next(runs, states)))
                 lost = 0
                 self._tell(decisions[-1], number, len(todo))
             except FAILURES as error:
@@ -285,7 +287,6 @@ class EndToEnd:
                 self._say(f"decision {number} of {len(todo)} is lost: {error}")
                 if lost == LOST_MAX:
                     raise JobError(f"{lost} decisions in a row were lost; the last one: {error}") from error
-                await runs.clear()
 
     async def _transfer(self, runs: Runs, state: State) -> Decision:
         job = runs.transfer(transfer_bytes(state, self._random, self._plan.transfer_s))

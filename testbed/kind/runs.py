@@ -73,7 +73,6 @@ class Runs:
         seconds: dict[Choice, float] = {
             (node,): s for node, s in zip([ours, *others], [ours_s, *others_s], strict=True)
         }
-        await self.clear()
         return Decision("transfer", name, state, (ours,), (default,), seconds)
 
     async def allreduce(self, job: AllReduce, name: str, places: Sequence[Place]) -> tuple[Choice, float]:
@@ -94,12 +93,10 @@ class Runs:
         name = self.name("allreduce")
         default = await self._dry_gang([job.worker(f"{name}-d", rank, "", Place(DEFAULT)) for rank in (1, 2)])
         ours, ours_s = await self.allreduce(job, name, [Place(OURS)] * 2)
-        await self.clear()
         seconds = {ours: ours_s}
         for number, pair in enumerate(self._pairs(ours)):
             pinned = [_pinned(node) for node in pair]
             _, seconds[pair] = await self.allreduce(job, f"{name}-t{number}", pinned)
-            await self.clear()
         return Decision("allreduce", name, state, ours, default, seconds)
 
     async def shuffle(
@@ -123,7 +120,6 @@ class Runs:
     async def warm_up(self, job: Transfer) -> None:
         """Run one job through our scheduler, so that it has a prediction of its class when it counts."""
         await self.one(job, self.name("warm-up"), Place(OURS))
-        await self.clear()
 
     async def shuffle_decision(self, job: Shuffle, state: State) -> Decision:
         """As `allreduce_decision`, with a real `spark-submit` each time."""
