@@ -30,7 +30,7 @@ import msgspec
 from benchmarks import jobs
 from benchmarks.burst import Pods, burst, followed_pods
 from benchmarks.figures import Histogram, Latency, histogram, latency
-from benchmarks.passthrough import recorded
+from benchmarks.passthrough import Recorded, recorded
 from benchmarks.rate import fairlane_arm
 from benchmarks.schedulers import Scheduler, running
 from benchmarks.setting import Setting
@@ -68,13 +68,14 @@ class View:
 
 @dataclass(frozen=True)
 class Latencies:
-    """All views at one cluster size; `hop_ms` is what the pass-through itself costs (p50, p99)."""
+    """All views at one cluster size; `hop` is what the pass-through itself costs, `real_time` how it ran."""
 
     nodes: int
     candidates: int
     request_bytes: int
     views: tuple[View, ...]
     hop: Latency
+    real_time: bool
 
     @property
     def target_ms(self) -> float:
@@ -89,6 +90,7 @@ class Latencies:
             "request_bytes": self.request_bytes,
             "target_p99_ms": self.target_ms,
             "pass_through_alone": asdict(self.hop),
+            "pass_through_in_real_time": self.real_time,
             "views": {view.name: _view_json(view, self.target_ms) for view in self.views},
         }
 
@@ -138,7 +140,8 @@ def passthrough(cluster: Cluster, upstream: str) -> Iterator[str]:
 def measure(at: Setting, calls: int) -> Latencies:
     """All views on this cluster, about `calls` calls each."""
     with passthrough(at.cluster, at.cluster.extender_url) as url:
-        steady, released, requests = asyncio.run(_by_kube_scheduler(at, url, calls))
+        steady, released, last = asyncio.run(_by_kube_scheduler(at, url, calls))
+    requests = last.requests
     replay(at.cluster.extender_url, requests, len(requests))  # the first ones warm the path up
     before = _own(at)
     durations_s = replay(at.cluster.extender_url, requests, calls)
@@ -149,10 +152,11 @@ def measure(at: Setting, calls: int) -> Latencies:
         request_bytes=len(requests[-1]),
         views=(client, steady, released),
         hop=_hop(at.cluster, requests, calls),
+        real_time=last.real_time,
     )
 
 
-async def _by_kube_scheduler(at: Setting, url: str, calls: int) -> tuple[View, View, list[bytes]]:
+async def _by_kube_scheduler(at: Setting, url: str, calls: int) -> tuple[View, View, Recorded]:
     arm = fairlane_arm("recorded", "Fairlane through a pass-through", url)
     async with followed_pods(str(at.cluster.kubeconfig)) as created:
         async with running(arm, at.cluster, TIMEOUT_S) as scheduler:
@@ -172,7 +176,7 @@ async def _by_kube_scheduler(at: Setting, url: str, calls: int) -> tuple[View, V
         _view(STEADY, steady.durations_s, before, between),
         _view(BURST, released.durations_s, between, after),
     )
-    return *views, released.requests
+    return *views, released
 
 
 async def _burst(at: Setting, scheduler: Scheduler, created: Pods, prefix: str, count: int) -> None:

@@ -5,12 +5,15 @@
 kube-scheduler has no metric of its extender calls, so they are timed one hop
 in front of the extender: from the first byte of a request to the last byte of
 its answer handed to the kernel. That is what kube-scheduler's HTTP client
-waits for, plus the cost of this hop, minus the first leg on loopback. GET
-/recorded hands over what was recorded and starts anew.
+waits for, plus the cost of this hop, minus the first leg on loopback. On busy
+processors the hop would wait for its turn like any process, and record that as
+the extender's: so it runs in real time where it may. GET /recorded hands over
+what was recorded and starts anew.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -27,10 +30,11 @@ KEPT_REQUESTS = 256
 
 
 class Recorded(msgspec.Struct):
-    """Durations in s of all calls, and the newest requests, whole as they came."""
+    """Durations in s of all calls, and the newest requests, whole as they came; who recorded them how."""
 
     durations_s: list[float]
     requests: list[bytes]
+    real_time: bool
 
 
 @dataclass
@@ -39,6 +43,8 @@ class Recording:
 
     durations_s: list[float] = field(default_factory=list)
     requests: list[bytes] = field(default_factory=list)
+    real_time: bool = False
+    """Whether the recording process never waits for a processor."""
 
     def add(self, request: bytes, duration_s: float) -> None:
         """One call."""
@@ -49,7 +55,7 @@ class Recording:
 
     def take(self) -> bytes:
         """All of it, as an HTTP answer."""
-        taken = Recorded(self.durations_s, self.requests[-KEPT_REQUESTS:])
+        taken = Recorded(self.durations_s, self.requests[-KEPT_REQUESTS:], self.real_time)
         self.durations_s, self.requests = [], []
         return message(b"HTTP/1.1 200 OK\r\nContent-Type: application/msgpack", msgspec.msgpack.encode(taken))
 
@@ -85,7 +91,16 @@ def _pass_on(accepted: socket.socket, upstream: int, recording: Recording) -> No
 
 def main(port: Annotated[int, typer.Option()], upstream: Annotated[int, typer.Option()]) -> None:
     """Pass on and record until killed."""
-    serve(socket.create_server(("127.0.0.1", port)), upstream, Recording())
+    serve(socket.create_server(("127.0.0.1", port)), upstream, Recording(real_time=_in_real_time()))
+
+
+def _in_real_time() -> bool:
+    """Run before all ordinary processes, with every thread that is started from now on; False where refused."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO)))
+    except OSError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ from scheduler.edge.release import NotLeading, Releases, release_sentence
 CLOCKS_S = 120.0
 """By which clocks of machines, and words about ends, may be late: what ended so long before the checkpoint
 is settled in it. Less than `ENDED_KEPT_S`, so that what ended since is not settled twice."""
+HEARD_S_MAX, HEARD_AGAIN_S = 5.0, 0.005
+"""The core hears of what was done by hand before it is written down; so long is waited, so often looked."""
 REQUEST_PART = 0.35
 """Of the lease that a change may last: what is in flight must end before another replica may act."""
 
@@ -205,11 +207,17 @@ class Term:
         self.tell([Promoted(uid)])
 
     async def keep(self) -> str:
-        """Write down pauses and weights by hand at once. Returns why that was not possible; empty if it was.
+        """Write down what was done by hand at once. Returns why that was not possible; empty if it was.
 
         Raises:
             NotLeading: another replica leads or may lead.
         """
+        try:
+            async with asyncio.timeout(HEARD_S_MAX):
+                while self._inbox:  # the core's export tells what the core has heard of
+                    await asyncio.sleep(HEARD_AGAIN_S)
+        except TimeoutError:
+            return f"the queue was too busy to hear of it for {HEARD_S_MAX:.0f} s"
         return await self._kept.write()
 
     def audit(self, what: str) -> None:

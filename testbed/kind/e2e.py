@@ -64,11 +64,11 @@ class Plan:
     in_flight: int = 4
     collect_s: tuple[float, float] = (1.0, 8.0)
     """Transfers that are collected are to take between these on the middle one of the links."""
-    transfer_s: float = 9.0
+    transfer_s: float = 8.0
     """A transfer that is decided takes about this long on the middle one of the links."""
     least_examples: int = 50
     parameters: int = 400_000
-    steps: int = 12
+    steps: int = 8
     rows: int = 100_000
 
 
@@ -221,11 +221,14 @@ class EndToEnd:
     async def _transfers_for(self, runs: Runs, state: State, window_s: float) -> int:
         """Transfers of many sizes, a few at a time, for `window_s`; how many ended well."""
         ends_s = time.monotonic() + window_s
+        shortest_s, longest_s = self._plan.collect_s
 
         async def one_after_the_other() -> int:
             done = 0
             while time.monotonic() < ends_s:
-                target_s = self._random.uniform(*self._plan.collect_s)
+                # a long transfer that begins late would hold everything up after the window
+                most_s = min(longest_s, max(shortest_s, ends_s - time.monotonic()))
+                target_s = self._random.uniform(shortest_s, most_s)
                 job = runs.transfer(transfer_bytes(state, self._random, target_s))
                 try:
                     await runs.one(job, runs.name("collect"), Place(OURS))

@@ -230,12 +230,24 @@ async def test_what_was_done_by_hand_survives_a_crash_right_after_the_answer(
     jobs: Jobs, cluster: Cluster
 ) -> None:
     token, controller = token_of(cluster), cluster.process("controller")
-    for path, paused in (("/v1/pause", True), ("/v1/resume", False)):
+
+    async def done_and_crashed(path: str) -> None:
         assert _post(cluster, path, token=token) == (200, {"done": ANY})
         controller.kill()
         await asyncio.to_thread(controller.start)
         await jobs.until(lambda: bool((ask(cluster, "/v1/status") or {}).get("leads")))
-        assert ask(cluster, "/v1/queue")["paused"] is paused
+
+    await done_and_crashed("/v1/pause")
+    assert ask(cluster, "/v1/queue")["paused"] is True
+    names = [await jobs.submit("alice", run_s=0.2) for _ in range(SLOTS + 1)]
+    await jobs.until(lambda: len(ask(cluster, "/v1/queue")["gangs"]) == len(names))
+    uid = ask(cluster, "/v1/queue")["gangs"][-1]["uid"]
+    await done_and_crashed(f"/v1/gangs/{uid}/promote")
+    await done_and_crashed("/v1/resume")
+    assert ask(cluster, "/v1/queue")["paused"] is False
+    await jobs.until(lambda: jobs.ended() == len(names))
+    last = uid.rsplit("/", 1)[-1]
+    assert last in jobs.order[:SLOTS], jobs.order
 
 
 async def test_killed_in_the_middle_of_releases_nothing_is_lost_or_charged_twice(

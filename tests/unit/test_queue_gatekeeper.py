@@ -342,6 +342,17 @@ def test_a_gang_promoted_by_hand_goes_first() -> None:
     assert troubles(queue.at(3, Promoted("a"))) == [Trouble.REFUSED]
 
 
+def test_a_promotion_is_kept_over_a_restart_while_its_gang_waits() -> None:
+    queue = Queue(1, backfill=False)
+    queue.at(0, arrive("a"), GangStarted("a"), *[arrive(name, lasts_s=99) for name in ("b", "c", "gone")])
+    queue.at(1, Promoted("gone"), Promoted("c"))
+    queue.keeper = Gatekeeper.revive(slots_settings(1, backfill=False), queue.keeper.export())
+    queue.at(2, NodeSet(slots_node(1)), GangFound(gang("a"), {"a/0": "slots"}, 0.0, 0.0, 5.0), arrive("b"))
+    queue.at(2, arrive("c"), Listed(frozenset({"a", "b", "c"})))
+    assert queue.keeper.export()["promoted"] == ["c"]
+    assert released(queue.at(3, GangEnded("a"))) == ["c"]
+
+
 def test_nobody_holds_more_than_the_limit_while_others_wait() -> None:
     queue = Queue(4, max_share_while_others_wait=0.5)
     queue.at(0, *[arrive(f"a{k}", "greedy", lasts_s=1) for k in range(3)])

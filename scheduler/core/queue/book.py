@@ -291,6 +291,7 @@ class Book(WaitingRoom):
         self.carried.clear()
         self.order.end_of_revival(self.now_s)
         self.no_room_since_s = {uid: at_s for uid, at_s in self.no_room_since_s.items() if uid in self.gangs}
+        self.promoted = {uid: None for uid in self.promoted if uid in self.gangs}
         return settled
 
     def _begin(self, record: GangRecord, released_s: float, work: float) -> None:

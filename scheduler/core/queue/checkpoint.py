@@ -49,6 +49,7 @@ def export(
         else [],
         "received": [[list(path), work] for path, work in book.received.items()],
         "no_room_since_s": book.no_room_since_s.copy(),
+        "promoted": list(book.promoted),
         "runs": book.runs.export(),
     }
 
@@ -70,6 +71,7 @@ def revive(book: Book, state: Mapping[str, Any]) -> None:
         book.ran |= book.ended[uid].difference(*idle)
     book.received.update({tuple(path): work for path, work in state["received"]})
     book.no_room_since_s.update(state.get("no_room_since_s", {}))
+    book.promoted.update(dict.fromkeys(state.get("promoted", ())))
     book.runs.revive(state["runs"])
     for uid, plain in state["charges"].items():
         book.restored[uid] = _charge(plain)

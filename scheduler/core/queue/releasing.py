@@ -94,8 +94,8 @@ def _place(book: Book, record: GangRecord) -> Placement | None:
 def _head(book: Book) -> Candidate | None:
     """The gang that is next: promoted by hand, reserved already, or first in the order."""
     for uid in list(book.promoted):
-        record = book.gangs[uid]
-        if record.waits and not held_back(book, record):
+        record = book.gangs.get(uid)  # after a restart it may not have come yet
+        if record is not None and record.waits and not held_back(book, record):
             return Candidate(record, record.tag)
     first = _first(book)
     reserved = _reserved(book)

@@ -25,6 +25,7 @@ OPERATED_CRDS = (
     "jobsets.jobset.x-k8s.io",
 )
 GONE_S_MAX = 90
+KNOWN_S_MAX = 30.0
 AGAIN_S = 2.0
 
 Found = TypeVar("Found")
@@ -73,9 +74,8 @@ class Ground:
 
     async def apply(self, objects: Sequence[Object], by: Person | None = None, like: str = "") -> None:
         """`kubectl apply` by a user, by the administrator, or `like` a service account (impersonated)."""
-        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
         as_ = ["--as", like] if like else []
-        await self.kubectl("apply", "-f", "-", *as_, stdin=text, by=by)
+        await self.kubectl("apply", "-f", "-", *as_, stdin=_listed(objects), by=by)
 
     async def read(self, *words: str) -> Any:
         """What `kubectl get WORDS` tells, as JSON."""
@@ -89,10 +89,16 @@ class Ground:
         """Put images into every node."""
         await asyncio.to_thread(self.cluster.load, images)
 
-    async def operated(self) -> None:
-        """Make the kinds of the operators that are stood in for known to the API server."""
+    async def operated(self, objects: Sequence[Object]) -> None:
+        """Make the kinds of the operators that are stood in for known, until such `objects` are taken.
+
+        For some seconds after a kind is established, policies that change objects do not know it:
+        the API server refuses those that they are about.
+        """
         await asyncio.to_thread(deploy.apply, self.cluster, "operated", {})
         await self.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", *OPERATED_CRDS)
+        words = ["create", "--dry-run=server", "-f", "-"]
+        await self.patiently(*words, stdin=_listed(objects), within_s=KNOWN_S_MAX)
 
     async def gpus(self, each: int = GPUS) -> None:
         """Write so many GPUs into the status of each worker; the queue and the scheduler count them."""
@@ -152,3 +158,7 @@ class Ground:
                 if asyncio.get_running_loop().time() > deadline_s:
                     raise
                 await asyncio.sleep(AGAIN_S)
+
+
+def _listed(objects: Sequence[Object]) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})

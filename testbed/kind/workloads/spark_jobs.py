@@ -84,7 +84,7 @@ def _dynamic(ground: Ground, who: Person) -> None:
 async def operated(ground: Ground) -> None:
     """b. The SparkApplication of docs/opting-in.md; its driver is made by the operator's name."""
     await ground.load(ground.cluster.images.spark)
-    await ground.operated()
+    await ground.operated([_application(ground)])
     carol = await ground.person("carol")
     await ground.apply([_application(ground)], by=carol)
     found = await ground.read("sparkapplication", "etl", "-n", carol.namespace)

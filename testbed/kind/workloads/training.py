@@ -45,8 +45,9 @@ async def run(ground: Ground) -> None:
 
 async def prepare(ground: Ground) -> None:
     """The training's image on the workers, GPUs, and the kinds of the operators."""
-    await ground.load(ground.cluster.images.allreduce)
-    await ground.operated()
+    image = ground.cluster.images.allreduce
+    await ground.load(image)
+    await ground.operated([jobset(image), pytorchjob(image)])
     await ground.gpus()
 
 
