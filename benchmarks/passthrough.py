@@ -95,7 +95,7 @@ def main(port: Annotated[int, typer.Option()], upstream: Annotated[int, typer.Op
 
 
 def _in_real_time() -> bool:
-    """Run before all ordinary processes, with every thread that is started from now on; False where refused."""
+    """Run before all ordinary processes, with every thread started from now on; False where refused."""
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO)))
     except OSError:

@@ -48,12 +48,13 @@ from scheduler.edge.hints import Hints
 from scheduler.edge.kube import KubeClient
 from scheduler.edge.queue_status import keep_status, status_of
 from scheduler.edge.release import NotLeading, Releases, release_sentence
+from scheduler.edge.waking import woken_within
 
 CLOCKS_S = 120.0
 """By which clocks of machines, and words about ends, may be late: what ended so long before the checkpoint
 is settled in it. Less than `ENDED_KEPT_S`, so that what ended since is not settled twice."""
-HEARD_S_MAX, HEARD_AGAIN_S = 5.0, 0.005
-"""The core hears of what was done by hand before it is written down; so long is waited, so often looked."""
+HEARD_S_MAX = 5.0
+"""The core hears of what was done by hand before it is written down; so long is waited for that."""
 REQUEST_PART = 0.35
 """Of the lease that a change may last: what is in flight must end before another replica may act."""
 
@@ -89,6 +90,8 @@ class Term:
         self.feeds = Feeds(kube, own, self.tell, clock)
         self._inbox: list[Event] = []
         self._wake = asyncio.Event()
+        self._heard = asyncio.Event()
+        self._heard.set()
         self._configured = Configured(base_settings(own, {"pods": 1.0}), False, ())
         self._paused = False
         self._kept = Checkpointing(
@@ -180,6 +183,7 @@ class Term:
         """Something happened; the core will hear of it at once."""
         if events:  # many reports about pods say nothing new to the queue, those of its own conditions too
             self._inbox.extend(events)
+            self._heard.clear()
             self._wake.set()
 
     def pause(self, paused: bool) -> None:
@@ -212,11 +216,7 @@ class Term:
         Raises:
             NotLeading: another replica leads or may lead.
         """
-        try:
-            async with asyncio.timeout(HEARD_S_MAX):
-                while self._inbox:  # the core's export tells what the core has heard of
-                    await asyncio.sleep(HEARD_AGAIN_S)
-        except TimeoutError:
+        if not await woken_within(self._heard, HEARD_S_MAX):
             return f"the queue was too busy to hear of it for {HEARD_S_MAX:.0f} s"
         return await self._kept.write()
 
@@ -259,6 +259,8 @@ class Term:
             begun_s = time.perf_counter()
             for action in self.keeper.handle_all(self._estimates.inform(events), self._clock()):
                 self._act(action)
+            if not self._inbox:
+                self._heard.set()
             self.lateness.follow(events, self.keeper, self._clock())
             self.expected.follow(events)
             if any(isinstance(event, Tick) for event in events):

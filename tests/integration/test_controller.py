@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -231,23 +232,27 @@ async def test_what_was_done_by_hand_survives_a_crash_right_after_the_answer(
 ) -> None:
     token, controller = token_of(cluster), cluster.process("controller")
 
-    async def done_and_crashed(path: str) -> None:
+    async def crashed_after(path: str, gangs: int, paused: bool) -> None:
+        pid = controller.pid
+        assert pid is not None
         assert _post(cluster, path, token=token) == (200, {"done": ANY})
-        controller.kill()
+        os.kill(pid, signal.SIGKILL)  # at once: through the supervisor, the next checkpoint might come first
+        await jobs.until(lambda: controller.pid is None)
         await asyncio.to_thread(controller.start)
-        await jobs.until(lambda: bool((ask(cluster, "/v1/status") or {}).get("leads")))
+        await jobs.until(lambda: ask(cluster, "/v1/queue") is not None)
+        await jobs.until(lambda: len(ask(cluster, "/v1/queue")["gangs"]) == gangs)
+        assert ask(cluster, "/v1/queue")["paused"] is paused
 
-    await done_and_crashed("/v1/pause")
-    assert ask(cluster, "/v1/queue")["paused"] is True
-    names = [await jobs.submit("alice", run_s=0.2) for _ in range(SLOTS + 1)]
-    await jobs.until(lambda: len(ask(cluster, "/v1/queue")["gangs"]) == len(names))
-    uid = ask(cluster, "/v1/queue")["gangs"][-1]["uid"]
-    await done_and_crashed(f"/v1/gangs/{uid}/promote")
-    await done_and_crashed("/v1/resume")
-    assert ask(cluster, "/v1/queue")["paused"] is False
-    await jobs.until(lambda: jobs.ended() == len(names))
-    last = uid.rsplit("/", 1)[-1]
-    assert last in jobs.order[:SLOTS], jobs.order
+    await crashed_after("/v1/pause", 0, paused=True)
+    for _ in range(SLOTS + 1):
+        await jobs.submit("alice", run_s=0.5)
+    await jobs.until(lambda: len(ask(cluster, "/v1/queue")["gangs"]) == SLOTS + 1)
+    last = max(ask(cluster, "/v1/queue")["gangs"], key=lambda gang: int(gang["position"]))
+    await crashed_after(f"/v1/gangs/{last['uid']}/promote", SLOTS + 1, paused=True)
+    assert _post(cluster, "/v1/resume", token=token) == (200, {"done": ANY})
+    await jobs.until(lambda: jobs.ended() == SLOTS + 1)
+    assert last["pods"][0].rpartition("/")[2] in jobs.order[:SLOTS]
+    await crashed_after("/v1/resume", 0, paused=False)
 
 
 async def test_killed_in_the_middle_of_releases_nothing_is_lost_or_charged_twice(
