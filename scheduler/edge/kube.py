@@ -40,8 +40,6 @@ Params = Mapping[str, str]
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
-METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-"""Accept: the object's metadata alone, where nobody reads the rest."""
 
 PAGE_SIZE = 500
 WATCH_S = 270.0
@@ -151,15 +149,10 @@ class KubeClient:
         return await self._request("PUT", path, body)
 
     async def patch(
-        self,
-        path: str,
-        body: object,
-        content_type: str = MERGE_PATCH,
-        params: Params | None = None,
-        accept: str = "",
+        self, path: str, body: object, content_type: str = MERGE_PATCH, params: Params | None = None
     ) -> bytes:
-        """Patch the object at `path`; answered is the object, or what `accept` asks for (e.g. `METADATA`)."""
-        return await self._request("PATCH", path, body, content_type, params, accept)
+        """Patch the object at `path`."""
+        return await self._request("PATCH", path, body, content_type, params)
 
     async def delete(self, path: str, params: Params | None = None, body: object = None) -> bytes:
         """Delete the object at `path` (or the collection); `body`: DeleteOptions, e.g. preconditions."""
@@ -247,11 +240,9 @@ class KubeClient:
         body: object = None,
         content_type: str = "application/json",
         params: Params | None = None,
-        accept: str = "",
     ) -> bytes:
         data = None if body is None else msgspec.json.encode(body)
         headers = await self._headers() | ({"Content-Type": content_type} if data is not None else {})
-        headers |= {"Accept": accept} if accept else {}
         try:
             async with self._session.request(
                 method, _url(path, params), data=data, headers=headers
