@@ -56,9 +56,10 @@ async def placed_by_model(cluster: Cluster, kube: KubeClient, eventually: Eventu
 
     async def done() -> bool:
         if names and (seen := told(cluster, names[-1])) and seen["result"].startswith("It ran for"):
-            if seen["decision"]["model_version"]:
+            if (seen["decision"] or {}).get("model_version"):
                 return True
-            names.clear()  # decided before the first table of the model was there
+            # decided before the first table of the model was there, or the decision is still on its way
+            names.clear()
         if not names:
             names.append(f"explained-{uuid.uuid4().hex[:8]}")
             job: Any = manifest(DemoJob(CLASSES[0], spec), names[-1], "default", "fairlane", truth=False)
