@@ -216,9 +216,9 @@ class Term:
         Raises:
             NotLeading: another replica leads or may lead.
         """
-        if not await woken_within(self._heard, HEARD_S_MAX):
-            return f"the queue was too busy to hear of it for {HEARD_S_MAX:.0f} s"
-        return await self._kept.write()
+        heard = await woken_within(self._heard, HEARD_S_MAX)
+        unheard = "" if heard else f"the queue was too busy to hear of it for {HEARD_S_MAX:.0f} s"
+        return await self._kept.write() or unheard
 
     def audit(self, what: str) -> None:
         """Leave an event about something an administrator did."""
