@@ -45,7 +45,7 @@ format: $(INSTALLED) ## Format, and fix what ruff can fix.
 bench: programs ## Benchmarks, with stored JSON results.
 	$(BIN)/fairlane bench
 
-e2e: $(INSTALLED) ## On a kind cluster: the comparison (up to an hour), then the workloads (half an hour).
+e2e: $(INSTALLED) ## On a kind cluster: the comparison, then the workloads (an hour in all).
 	$(BIN)/fairlane e2e
 
 e2e-workloads: $(INSTALLED) ## Only the workloads: Spark, training, users, faults, with a table of every job.
