@@ -34,6 +34,10 @@ SCHEDULER_ENVIRONMENT = {"GOGC": "400"}
 """Of our kube-scheduler. Each pod leaves lists of all nodes behind, and collecting them takes much of its
 processor time by default (100); what is in use is some tens of MB, so four times that is little memory."""
 
+CONTROL_PLANE_ENVIRONMENT = {"GOGC": "400", "GOMEMLIMIT": "4GiB"}
+"""Of etcd and the API server, which share the cores of one machine with all else: their garbage is collected
+less often while they are small (an eighth of what a patch costs), and as usual once they have grown."""
+
 
 def scheduler_config(options: Options, layout: Layout, ours: bool, hints: bool = False) -> Config:
     """KubeSchedulerConfiguration of the default scheduler, or of ours with the extender.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
-from testbed.configuration import SCHEDULER_ENVIRONMENT, stages_file
+from testbed.configuration import CONTROL_PLANE_ENVIRONMENT, SCHEDULER_ENVIRONMENT, stages_file
 from testbed.control import Spec
 from testbed.layout import Layout, Options
 
@@ -72,7 +71,7 @@ def _etcd(layout: Layout) -> Spec:
         "quota-backend-bytes": str(8 * 2**30),
         "log-level": "warn",
     }
-    return _spec(layout, "etcd", "etcd", flags)
+    return _spec(layout, "etcd", "etcd", flags, CONTROL_PLANE_ENVIRONMENT)
 
 
 def _apiserver(layout: Layout) -> Spec:
@@ -94,7 +93,7 @@ def _apiserver(layout: Layout) -> Spec:
         "allow-privileged": "true",
         "profiling": "false",
     }
-    return _spec(layout, "kube-apiserver", "kube-apiserver", flags)
+    return _spec(layout, "kube-apiserver", "kube-apiserver", flags, CONTROL_PLANE_ENVIRONMENT)
 
 
 def _controller_manager(options: Options, layout: Layout) -> Spec:
@@ -128,7 +127,7 @@ def _scheduler(layout: Layout, name: str, port: str, environment: Mapping[str, s
         "bind-address": LOOPBACK,
         "cert-dir": layout.file(f"{name}-certificates"),
     }
-    return replace(_spec(layout, name, "kube-scheduler", flags), env=tuple((environment or {}).items()))
+    return _spec(layout, name, "kube-scheduler", flags, environment)
 
 
 def _kwok(options: Options, layout: Layout) -> Spec:
@@ -152,7 +151,7 @@ def _prometheus(layout: Layout) -> Spec:
         "web.listen-address": f"{LOOPBACK}:{layout.ports['prometheus']}",
         "log.level": "warn",
     }
-    return _spec(layout, "prometheus", "prometheus", flags, GRACE_S)
+    return _spec(layout, "prometheus", "prometheus", flags, grace_s=GRACE_S)
 
 
 def _physics(options: Options, layout: Layout) -> Spec:
@@ -176,9 +175,17 @@ def _fairlane(layout: Layout, name: str) -> Spec:
     return Spec(name, argv, layout.log(name), grace_s=GRACE_S)
 
 
-def _spec(layout: Layout, name: str, program: str, flags: Flags, grace_s: float = 0.0) -> Spec:
+def _spec(
+    layout: Layout,
+    name: str,
+    program: str,
+    flags: Flags,
+    environment: Mapping[str, str] | None = None,
+    grace_s: float = 0.0,
+) -> Spec:
     binary = layout.binaries.get(program, Path(program))
-    return Spec(name, (str(binary), *_flags(flags)), layout.log(name), grace_s=grace_s)
+    env = tuple((environment or {}).items())
+    return Spec(name, (str(binary), *_flags(flags)), layout.log(name), env=env, grace_s=grace_s)
 
 
 def _flags(flags: Flags) -> tuple[str, ...]:
