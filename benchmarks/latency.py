@@ -12,6 +12,9 @@ kube-scheduler, steady
 kube-scheduler, burst
     the same with all pods released at once: scheduler, API server, etcd and
     extender then share the cores, so this is mostly waiting for a core
+floor
+    both again with an extender that answers `[]` at once while Fairlane's
+    processes are paused: what waiting for a core alone takes on this machine
 """
 
 from __future__ import annotations
@@ -31,8 +34,8 @@ from benchmarks import jobs
 from benchmarks.burst import Pods, burst, followed_pods
 from benchmarks.figures import Histogram, Latency, histogram, latency
 from benchmarks.passthrough import Recorded, recorded
-from benchmarks.rate import fairlane_arm
-from benchmarks.schedulers import Scheduler, running
+from benchmarks.rate import at_once, fairlane, fairlane_arm, warm_up
+from benchmarks.schedulers import Arm, Scheduler, running
 from benchmarks.setting import Setting
 from benchmarks.stub import stub, wait_listening
 from benchmarks.wire import Connection
@@ -68,12 +71,16 @@ class View:
 
 @dataclass(frozen=True)
 class Latencies:
-    """All views at one cluster size; `hop` is what the pass-through itself costs, `real_time` how it ran."""
+    """All views at one cluster size; `hop` is what the pass-through itself costs, `real_time` how it ran.
+
+    `floor` has the same view as its key, of an extender that answers at once.
+    """
 
     nodes: int
     candidates: int
     request_bytes: int
     views: tuple[View, ...]
+    floor: Mapping[str, Latency]
     hop: Latency
     real_time: bool
 
@@ -92,6 +99,7 @@ class Latencies:
             "pass_through_alone": asdict(self.hop),
             "pass_through_in_real_time": self.real_time,
             "views": {view.name: _view_json(view, self.target_ms) for view in self.views},
+            "floor": {name: asdict(floor) for name, floor in self.floor.items()},
         }
 
 
@@ -141,6 +149,7 @@ def measure(at: Setting, calls: int) -> Latencies:
     """All views on this cluster, about `calls` calls each."""
     with passthrough(at.cluster, at.cluster.extender_url) as url:
         steady, released, last = asyncio.run(_by_kube_scheduler(at, url, calls))
+    floor = _floor(at, calls)  # before anything is replayed: the extender then counts on pods that are gone
     requests = last.requests
     replay(at.cluster.extender_url, requests, len(requests))  # the first ones warm the path up
     before = _own(at)
@@ -151,6 +160,7 @@ def measure(at: Setting, calls: int) -> Latencies:
         candidates=_candidates(requests[-1]),
         request_bytes=len(requests[-1]),
         views=(client, steady, released),
+        floor=floor,
         hop=_hop(at.cluster, requests, calls),
         real_time=last.real_time,
     )
@@ -197,6 +207,32 @@ async def _one_by_one(at: Setting, scheduler: Scheduler, created: Pods, count: i
         await created.create({name: manifest})
         await asyncio.sleep(max(0.0, begun_s + (number + 1) / STEADY_PODS_PER_S - time.monotonic()))
     await created.wait_bound(manifests, begun_s)
+
+
+def _floor(at: Setting, calls: int) -> Mapping[str, Latency]:
+    """What kube-scheduler waits for where nothing is asked of anybody."""
+    with (
+        stub(at.cluster, "floor-extender") as upstream,
+        passthrough(at.cluster, upstream) as url,
+        fairlane(at, runs=False),
+    ):
+        return asyncio.run(_floor_by_kube_scheduler(at, url, calls))
+
+
+async def _floor_by_kube_scheduler(at: Setting, url: str, calls: int) -> Mapping[str, Latency]:
+    arm = Arm("floor", "answers [] at once, through a pass-through", url, scheduler_name="bench-floor")
+    async with followed_pods(str(at.cluster.kubeconfig)) as created:
+        async with running(arm, at.cluster, TIMEOUT_S) as scheduler:
+            await warm_up(at, scheduler, "floor", created)
+            recorded(url)
+            await _one_by_one(at, scheduler, created, calls)
+            steady = recorded(url)
+            await created.clear()
+            manifests = jobs.pods(calls, "burst", arm.scheduler_name, at.kinds)
+            await burst(scheduler, created, manifests, at_once)
+            released = recorded(url)
+        await created.clear()
+    return {STEADY: latency(steady.durations_s), BURST: latency(released.durations_s)}
 
 
 def _hop(cluster: Cluster, requests: Sequence[bytes], calls: int) -> Latency:

@@ -224,7 +224,7 @@ async def one_round(at: Setting, arm: Arm, number: int, pods: int, created: Pods
     """One burst through a scheduler of its own."""
     prefix = f"{arm.name}-{number}"
     async with running(arm, at.cluster) as scheduler:
-        await _warm_up(at, scheduler, prefix, created)
+        await warm_up(at, scheduler, prefix, created)
         manifests = jobs.pods(pods, prefix, arm.scheduler_name, at.kinds)
         before: list[_Counters] = []
 
@@ -246,7 +246,7 @@ async def hinted_round(at: Setting, arm: Arm, number: int, pods: int, created: P
     """One burst of pods that the controller has released with their placement before."""
     prefix = f"{arm.name}-{number}"
     async with running(arm, at.cluster) as scheduler:
-        await _warm_up(at, scheduler, prefix, created)
+        await warm_up(at, scheduler, prefix, created)
         with at.controller(arm.hints) as controller:
             manifests = jobs.pods(pods, prefix, arm.scheduler_name, at.kinds, GATE)
             last_metrics, planned = await scheduler.metrics(), at.status()["plans_by_reason"]
@@ -285,17 +285,17 @@ def _as_planned(pods: Sequence[Placed]) -> float:
     return sum(pod.node == pod.planned for pod in hinted) / len(pods) if pods else 0.0
 
 
-async def _warm_up(at: Setting, scheduler: Scheduler, prefix: str, created: Pods) -> None:
+async def warm_up(at: Setting, scheduler: Scheduler, prefix: str, created: Pods) -> None:
     """Caches, connections and code paths are used once before anything is timed."""
     manifests = jobs.pods(WARM_UP_PODS, f"{prefix}-warm", scheduler.arm.scheduler_name, at.kinds)
-    await burst(scheduler, created, manifests, _at_once)
+    await burst(scheduler, created, manifests, at_once)
     await created.clear()
     if scheduler.arm.ours or scheduler.arm.hints:
         await asyncio.to_thread(at.wait_warm, 0)
 
 
-async def _at_once() -> None:
-    return
+async def at_once() -> None:
+    """Nothing has to be waited for."""
 
 
 @dataclass(frozen=True)

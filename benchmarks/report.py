@@ -23,7 +23,7 @@ from benchmarks.controller import (
     ColdStart,
     ReleaseRate,
 )
-from benchmarks.latency import Latencies
+from benchmarks.latency import Latencies, View
 from benchmarks.queue import TARGET_MS, QueueCost, Spent
 from benchmarks.rate import OURS, PLAIN, TARGETS, Rate
 
@@ -80,6 +80,9 @@ def show_latencies(found: Sequence[Latencies], console: Console) -> None:
                 f"<= {own.bound_ms(0.99):g}",
                 f"{view.misses:.1%}",
             )
+        for name, floor in one.floor.items():
+            shown = (f"{ms:.2f}" for ms in (floor.p50_ms, floor.p90_ms, floor.p99_ms, floor.max_ms))
+            table.add_row(f"{one.nodes:,}", f"{name}: floor", str(floor.calls), *shown, "", "", "")
     console.print(table)
     for one in found:
         console.print(_latency_sentence(one))
@@ -87,15 +90,19 @@ def show_latencies(found: Sequence[Latencies], console: Console) -> None:
 
 
 def _latency_sentence(one: Latencies) -> str:
-    verdicts = ", ".join(
-        f"{view.name} {view.latency.p99_ms:.2f} ({_verdict(view.latency.p99_ms <= one.target_ms)})"
-        for view in one.views
-    )
+    verdicts = ", ".join(_seen(view, one) for view in one.views)
     return (
         f"{one.nodes:,} nodes, {one.candidates:,} candidates, {one.request_bytes:,} bytes a request: "
         f"p99 in ms, target {one.target_ms:g}: {verdicts}. The pass-through itself takes "
         f"{one.hop.p50_ms:.2f} (p99 {one.hop.p99_ms:.2f})."
     )
+
+
+def _seen(view: View, one: Latencies) -> str:
+    verdict = _verdict(view.latency.p99_ms <= one.target_ms)
+    floor = one.floor.get(view.name)
+    beside = f"; floor {floor.p99_ms:.2f}" if floor else ""
+    return f"{view.name} {view.latency.p99_ms:.2f} ({verdict}{beside})"
 
 
 def _verdict(met: bool) -> str:
