@@ -1,41 +1,55 @@
 """`kubectl fairlane ...`: the same commands as a plugin of kubectl; those that ask the parts run beside them.
 
 From a laptop the parts cannot be reached, and need not be: what asks them is
-run by `kubectl exec` in the pod that is allowed to. Everything else, and all
-where a settings file is named, runs here.
+run by `kubectl exec` in a pod that is allowed to, which is found by its
+labels. Everything else, and all where a settings file is named, runs here,
+with the connection that kubectl's options choose.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import zip_longest
+from typing import Any
 
 from scheduler.cli.main import app
+from scheduler.edge.whereabouts import ASKED, CONTROLLER, KNOW_ALL, NAMESPACE, Place, not_found, place
 
-NAMESPACE = "fairlane-system"
-BESIDE = {
-    **dict.fromkeys(("status", "doctor", "explain"), ("deploy/fairlane-scheduler", "extender")),
-    **dict.fromkeys(("queue", "usage"), ("deploy/fairlane-controller", "controller")),
+BESIDE: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("status", "doctor", "explain"), KNOW_ALL),
+    **dict.fromkeys(("queue", "usage"), (CONTROLLER,)),
 }
-"""Which commands run where: workload and container."""
+"""Which commands run in the cluster, and in which container; the first that is there."""
 OPTIONS = ("-n", "--namespace", "--context", "--cluster", "--user", "--kubeconfig", "--request-timeout")
 """Of kubectl, before the command."""
+CONNECTION = ("--context", "--cluster", "--user", "--kubeconfig")
+IN_NAMESPACE = ("support-bundle", "trial")
+"""Commands that run here and have the option --namespace."""
 ONLY_COMPLETIONS = ":4"
 """What kubectl wants as the last line: offer these and no file names."""
 
 
+class PluginError(Exception):
+    """The command cannot be run; the message says why."""
+
+
 def main() -> None:
     """Entry point of kubectl-fairlane: run the command beside the parts, or here."""
-    words = sys.argv[1:]
-    instead = beside(words, os.environ)
-    if instead is None:
-        _, rest = split(words)
-        sys.exit(app(rest, prog_name="kubectl fairlane"))
+    options, rest = split(sys.argv[1:])
     try:
-        os.execvp(instead[0], instead)
-    except OSError as error:
-        sys.exit(f"kubectl fairlane: kubectl cannot be run: {error.strerror}")
+        if wanted := containers(rest, os.environ):
+            _exec(options, found(options, wanted), rest)
+        with connection(options) as kubeconfig:
+            os.environ |= {"KUBECONFIG": kubeconfig} if kubeconfig else {}
+            app(here(options, rest), prog_name="kubectl fairlane")
+    except PluginError as error:
+        sys.exit(f"kubectl fairlane: {error}")
 
 
 def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -46,16 +60,97 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(words[:at]), list(words[at:])
 
 
-def beside(words: Sequence[str], environment: Mapping[str, str]) -> list[str] | None:
-    """The kubectl command that runs it in the cluster; None for what runs here."""
-    options, rest = split(words)
+def containers(rest: Sequence[str], environment: Mapping[str, str]) -> tuple[str, ...]:
+    """In which of them the command is run; empty for what runs here."""
     named = any(word.partition("=")[0] == "--config" for word in rest)
-    if not rest or rest[0] not in BESIDE or "--help" in rest or named or "FAIRLANE_CONFIG" in environment:
-        return None
-    workload, container = BESIDE[rest[0]]
-    where = [] if any(word.partition("=")[0] in ("-n", "--namespace") for word in options) else [NAMESPACE]
-    namespace = ["--namespace", *where] if where else []
-    return ["kubectl", *namespace, *options, "exec", workload, "-c", container, "--", "fairlane", *rest]
+    if not rest or "--help" in rest or named or "FAIRLANE_CONFIG" in environment:
+        return ()
+    return BESIDE.get(rest[0], ())
+
+
+def found(options: Sequence[str], wanted: Sequence[str]) -> Place:
+    """The container to run it in: of the namespace that is named, else of ours, else of any.
+
+    Raises:
+        PluginError: there is none, or kubectl does not tell.
+    """
+    if namespace := _namespace(options):
+        return _chosen(_pods(options), wanted, namespace)
+    if at := place(_pods(["--namespace", NAMESPACE, *options]), wanted):
+        return at
+    try:
+        elsewhere = _pods(options, "--all-namespaces")
+    except PluginError as error:
+        told = not_found(wanted, NAMESPACE)
+        raise PluginError(f"{told}; another namespace is named by -n: {error}") from error
+    return _chosen(elsewhere, wanted, "")
+
+
+def here(options: Sequence[str], rest: Sequence[str]) -> list[str]:
+    """The command for this machine, with the namespace that was named before it."""
+    namespace = _namespace(options)
+    has_own = any(word.partition("=")[0] == "--namespace" for word in rest)
+    if not namespace or has_own or not rest or rest[0] not in IN_NAMESPACE:
+        return list(rest)
+    return [rest[0], "--namespace", namespace, *rest[1:]]
+
+
+@contextmanager
+def connection(options: Sequence[str]) -> Iterator[str]:
+    """A kubeconfig, for this while, with what kubectl's options choose; empty when they choose nothing."""
+    if not any(word.partition("=")[0] in CONNECTION for word in options):
+        yield ""
+        return
+    chosen = _kubectl(options, "config", "view", "--minify", "--flatten", "--output=json")
+    with tempfile.NamedTemporaryFile("w", suffix=".kubeconfig") as file:  # readable for its owner only
+        file.write(chosen)
+        file.flush()
+        yield file.name
+
+
+def _namespace(options: Sequence[str]) -> str:
+    """The one that is named last; empty if none is."""
+    named = ""
+    for word, following in zip_longest(options, options[1:], fillvalue=""):
+        option, is_joined, value = word.partition("=")
+        if option in ("-n", "--namespace"):
+            named = value if is_joined else following
+    return named
+
+
+def _chosen(pods: Sequence[Mapping[str, Any]], wanted: Sequence[str], namespace: str) -> Place:
+    if (at := place(pods, wanted)) is None:
+        raise PluginError(not_found(wanted, namespace))
+    return at
+
+
+def _pods(options: Sequence[str], *more: str) -> list[Mapping[str, Any]]:
+    told = _kubectl(options, "get", "pods", *more, "--selector", ASKED, "--output=json")
+    try:
+        items: list[Mapping[str, Any]] = json.loads(told)["items"]
+    except (ValueError, KeyError) as error:
+        raise PluginError(f"kubectl told no list of pods: {told[:200]}") from error
+    return items
+
+
+def _kubectl(options: Sequence[str], *words: str) -> str:
+    command = ["kubectl", *options, *words]
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise PluginError(f"kubectl cannot be run: {error.strerror}") from error
+    if ended.returncode:
+        raise PluginError(f"`kubectl {' '.join(words[:2])}` failed: {ended.stderr.strip()}")
+    return ended.stdout
+
+
+def _exec(options: Sequence[str], at: Place, rest: Sequence[str]) -> None:
+    """Be `kubectl exec` from now on."""
+    where = [*options, "--namespace", at.namespace, "exec", at.pod, "-c", at.container]
+    try:
+        os.execvp("kubectl", ["kubectl", *where, "--", "fairlane", *rest])
+    except OSError as error:
+        raise PluginError(f"kubectl cannot be run: {error.strerror}") from error
 
 
 def complete() -> None:
@@ -70,3 +165,7 @@ def complete() -> None:
         app([], prog_name="fairlane")
     except SystemExit:
         print(ONLY_COMPLETIONS)
+
+
+if __name__ == "__main__":
+    main()

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.edge.redaction import GONE, Redactor
+from scheduler.edge.redaction import Redactor
 
 TIME = "2026-11-22T00:10:08.123456789Z "
 VISIBLE = "".join(chr(code) for code in range(33, 127))

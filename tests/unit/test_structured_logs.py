@@ -1,4 +1,4 @@
-"""`kubectl fairlane` runs where it can; logs are lines with ids, for people and for machines."""
+"""Logs are lines with ids, for people and for machines."""
 
 from __future__ import annotations
 
@@ -6,40 +6,7 @@ import json
 import logging
 import sys
 
-import pytest
-
-from scheduler.cli.plugin import beside
 from scheduler.structured_logs import JsonFormatter, PlainFormatter, event_id
-
-
-def test_what_asks_the_parts_runs_beside_them() -> None:
-    assert beside(["status", "-o", "json"], {}) == [
-        *("kubectl", "--namespace", "fairlane-system", "exec", "deploy/fairlane-scheduler"),
-        *("-c", "extender", "--", "fairlane", "status", "-o", "json"),
-    ]
-    told = beside(["--context=prod", "-n", "own", "queue", "--user", "alice"], {})
-    assert told is not None
-    assert told[:4] == ["kubectl", "--context=prod", "-n", "own"]
-    assert told[4:] == [
-        *("exec", "deploy/fairlane-controller", "-c", "controller"),
-        *("--", "fairlane", "queue", "--user", "alice"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("words", "environment"),
-    [
-        ([], {}),
-        (["--help"], {}),
-        (["queue", "--help"], {}),
-        (["queue", "--config", "own.yaml"], {}),
-        (["status"], {"FAIRLANE_CONFIG": "own.yaml"}),
-        (["simulate", "jobs.swf"], {}),
-        (["admission", "manifests"], {}),
-    ],
-)
-def test_everything_else_runs_here(words: list[str], environment: dict[str, str]) -> None:
-    assert beside(words, environment) is None
 
 
 def record(message: str, *values: object) -> logging.LogRecord:

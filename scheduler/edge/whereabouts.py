@@ -1,0 +1,65 @@
+"""Where in a cluster Fairlane's own containers run: by labels, since names and places differ. Pure.
+
+The extender is beside kube-scheduler, or with placement at release beside the
+controller, or not there at all; releases may have any name and namespace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+NAMESPACE = "fairlane-system"
+"""Where a release is by default."""
+OURS = "app.kubernetes.io/name=fairlane"
+ASKED = f"{OURS},app.kubernetes.io/component in (scheduler,controller)"
+"""Pods beside which others can be asked: not the probes, of which each node has one."""
+EXTENDER, CONTROLLER = "extender", "controller"
+KNOW_ALL = (EXTENDER, CONTROLLER)
+"""Containers that can ask every part; the extender is asked by nobody outside its own pod."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A container that runs."""
+
+    namespace: str
+    pod: str
+    container: str
+
+
+def place(pods: Iterable[Mapping[str, Any]], containers: Sequence[str]) -> Place | None:
+    """The first of `containers` that runs in one of the pods; one that is ready is preferred."""
+    running = list(_running(pods))
+    for wanted in containers:
+        fitting = sorted((not ready, at.namespace, at.pod) for at, ready in running if at.container == wanted)
+        if fitting:
+            return Place(fitting[0][1], fitting[0][2], wanted)
+    return None
+
+
+def places(pods: Iterable[Mapping[str, Any]]) -> list[Place]:
+    """Every container that runs."""
+    return [at for at, _ready in _running(pods)]
+
+
+def _running(pods: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Place, bool]]:
+    for pod in pods:
+        meta = pod["metadata"]
+        if meta.get("deletionTimestamp"):
+            continue
+        for told in pod.get("status", {}).get("containerStatuses") or ():
+            if "running" in (told.get("state") or {}):
+                at = Place(meta.get("namespace", ""), meta["name"], told["name"])
+                yield at, told.get("ready") is True
+
+
+def not_found(containers: Sequence[str], namespace: str) -> str:
+    """The sentence about it."""
+    where = f"in namespace {namespace}" if namespace else "in any namespace"
+    wanted = " or ".join(containers)
+    return (
+        f"no pod of Fairlane with a container {wanted} runs {where}; what there is, "
+        f"`kubectl get pods --all-namespaces --selector {OURS}` tells"
+    )
