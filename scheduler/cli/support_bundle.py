@@ -14,17 +14,20 @@ import sys
 import tarfile
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from scheduler.cli.doctor import CHECKS, as_plain
 from scheduler.cli.serving import load_settings
+from scheduler.config import Settings
 from scheduler.edge.diagnosis import diagnose
 from scheduler.edge.facts import Facts, gather
 from scheduler.edge.overview import overview
 from scheduler.edge.redaction import Redactor
-from scheduler.edge.support import NEVER, Bundle, gather_bundle, redacted, secrets_of, users_of
+from scheduler.edge.support import NEVER, Gathered, gather_bundle, has_urls, secrets_of
+from scheduler.edge.support_bundle import Bundle, redacted
+from scheduler.edge.support_users import add_queue
 
 EXAMPLES = """
 Examples:
@@ -33,7 +36,12 @@ Examples:
 
   fairlane support-bundle --hash-users --output for-the-ticket.tar.gz
 
-  fairlane support-bundle --namespace fairlane-system --config fairlane.yaml
+  kubectl fairlane --context prod support-bundle
+
+  fairlane support-bundle --config fairlane.yaml
+
+Without settings all is asked through the API server, from anywhere, with your rights to read pods, logs and
+events, and to exec in Fairlane's own pods.
 
 Look at it before you send it: tar -tzf FILE, and left-out.txt in it.
 """
@@ -47,26 +55,28 @@ def support_bundle(
         Path | None, typer.Option("--output", "-o", help="Where to write it; default: a name with the time.")
     ] = None,
     hash_users: Annotated[
-        bool, typer.Option("--hash-users", help="Write user-HASH for the users that the queue knows.")
+        bool,
+        typer.Option("--hash-users", help="Write user-HASH for the users; refused where nobody tells them."),
     ] = False,
-    namespace: Annotated[str, typer.Option(help="Of the release.")] = "fairlane-system",
+    namespace: Annotated[str, typer.Option(help="Of the release; default: where its pods are.")] = "",
     config: Annotated[Path | None, typer.Option(envvar="FAIRLANE_CONFIG", help="Settings file.")] = None,
 ) -> None:
-    """Gather settings, states, metrics, objects and logs of Fairlane's own parts in a file, without secrets.
+    """Gather settings, states, metrics, objects, events and logs of Fairlane's own parts, without secrets.
 
-    Tokens, keys, passwords and values of environment variables are taken out; what could not be had, and what
-    is never taken, is said in left-out.txt. Exit code 1 when the file cannot be written.
+    Tokens, keys, passwords and values of environment variables are taken out; what could not be had and why,
+    and what is never taken, is said in left-out.txt. Exit code 1, and no file, when it cannot be written, or
+    when users are to be hashed and nobody tells who they are.
     """
     logging.getLogger("scheduler").setLevel(logging.ERROR)  # what fails is told in the bundle
     settings = load_settings("support-bundle", config)
-
-    async def both() -> tuple[Facts, Bundle]:
-        return await gather(settings), await gather_bundle(settings, namespace)
-
-    facts, bundle = asyncio.run(both())
-    bundle.files |= _own_words(facts)
-    users = users_of(facts) if hash_users else ()
-    redact = Redactor(secrets_of(settings, os.environ), users, secrets.token_bytes(16))
+    gathered = asyncio.run(_gathered(settings, namespace))
+    bundle, users = gathered.bundle, gathered.users
+    if hash_users and not users.known:
+        told = "\n".join(f"  {line.removeprefix('users: ')}" for line in users.unread)
+        _end(f"nothing is written: users are to be hashed, and nobody tells who they are\n{told}")
+    bundle.left_out += users.unread if hash_users else []
+    known = [one for each in gathered.settings for one in secrets_of(each, os.environ)]
+    redact = Redactor(known, users.names if hash_users else (), secrets.token_bytes(16))
     clean = redacted(bundle, redact)
     clean.files["left-out.txt"] = _left_out(clean, redact)
     path = output or Path(time.strftime("fairlane-support-%Y%m%d-%H%M%S.tar.gz"))
@@ -74,25 +84,45 @@ def support_bundle(
         path.touch(mode=0o600)
         path.write_bytes(_archive(clean))
     except OSError as error:
-        typer.echo(f"fairlane support-bundle: {path} cannot be written: {error.strerror}", err=True)
-        raise typer.Exit(1) from error
+        _end(f"{path} cannot be written: {error.strerror}")
     typer.echo(f"{path}: {len(clean.files)} files; {len(clean.left_out)} could not be had (left-out.txt)")
 
 
+def _end(sentence: str) -> NoReturn:
+    typer.echo(f"fairlane support-bundle: {sentence}", err=True)
+    raise typer.Exit(1)
+
+
+async def _gathered(settings: Settings, namespace: str) -> Gathered:
+    """With our own words about it, where the parts can be asked from here."""
+    if not has_urls(settings):
+        gathered = await gather_bundle(settings, namespace)
+    else:
+        facts, gathered = await asyncio.gather(gather(settings), gather_bundle(settings, namespace))
+        gathered.bundle.files |= _own_words(facts)
+        add_queue(gathered.users, gathered.bundle.files["queue.json"])
+    gathered.bundle.files["versions.json"] = json.dumps(_versions(), indent=1)
+    return gathered
+
+
 def _own_words(facts: Facts) -> dict[str, str]:
-    """Doctor, status and queue, and which versions these are."""
+    """What doctor, status and queue say."""
     findings = diagnose(facts, CHECKS)
-    versions = {
-        name: importlib.metadata.version(name) for name in ("fairlane", "lightgbm", "grpcio", "uvicorn")
-    }
-    versions |= {"python": sys.version, "platform": platform.platform()}
     told = {
         "doctor.json": as_plain(facts, findings),
         "status.json": overview(facts, findings),
         "queue.json": facts.queue.answer or {"failure": facts.queue.failure},
-        "versions.json": versions,
     }
     return {name: json.dumps(values, indent=1) for name, values in told.items()}
+
+
+def _versions() -> dict[str, str]:
+    """Of where the bundle is made; the images of the pods are in cluster/pods.json."""
+    names = ("fairlane", "lightgbm", "grpcio", "uvicorn")
+    return {name: importlib.metadata.version(name) for name in names} | {
+        "python": sys.version,
+        "platform": platform.platform(),
+    }
 
 
 def _left_out(bundle: Bundle, redact: Redactor) -> str:

@@ -158,6 +158,28 @@ class KubeClient:
         """Delete the object at `path` (or the collection); `body`: DeleteOptions, e.g. preconditions."""
         return await self._request("DELETE", path, body, params=params)
 
+    @asynccontextmanager
+    async def socket(
+        self, path: str, params: Sequence[tuple[str, str]], protocol: str
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """A web socket at `path`, for as long as it is used.
+
+        Raises:
+            KubeError: the server refuses, or cannot be reached.
+        """
+        try:
+            async with self._session.ws_connect(
+                f"{path}?{urlencode(params)}",
+                headers=await self._headers(),
+                protocols=[protocol],
+                max_msg_size=0,
+            ) as socket:
+                yield socket
+        except aiohttp.WSServerHandshakeError as error:
+            raise KubeError(error.status, "NotOpened", "the API server opens no connection there") from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise KubeError(0, "Unreachable", f"API server: {type(error).__name__}: {error}") from error
+
     async def list_all(self, path: str, item_type: type[Item], params: Params | None = None) -> list[Item]:
         """All items of the collection at `path`, read in pages."""
         items, _version = await self._list(path, msgspec.json.Decoder(item_type), params or {})

@@ -1,56 +1,63 @@
-"""What `fairlane support-bundle` gathers: each part's own words, settings, objects and logs."""
+"""What `fairlane support-bundle` gathers: each part's own words, settings, objects, events and logs.
+
+By the rights of who calls it, through the API server: from a laptop as from
+anywhere. Parts whose URLs the settings name (a testbed) are asked there too.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import urllib.parse
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import msgspec
+import yaml
 
 from scheduler.config import Settings
-from scheduler.edge.facts import Facts
 from scheduler.edge.kube import KubeClient, KubeError
-from scheduler.edge.redaction import GONE, Redactor, bare_object, secret_variables
+from scheduler.edge.redaction import bare_object, secret_variables
+from scheduler.edge.secret_shapes import GONE
+from scheduler.edge.support_bundle import Bundle
+from scheduler.edge.support_parts import PATHS, ask_all, ask_parts
+from scheduler.edge.support_users import Users, add_queue, add_written
+from scheduler.edge.whereabouts import NAMESPACE, OURS
 
-FILE_BYTES_MAX = 8 * 2**20
-"""The end of a longer file is kept: what happened last."""
 LOG_LINES = 5000
 TIMEOUT_S = 20.0
-OURS = "app.kubernetes.io/name=fairlane"
-PARTS_PATHS = ("/v1/status", "/metrics", "/readyz")
+PODS_MAX = 20
+"""Of one part: there is a probe on each node."""
+SETTINGS = "fairlane-settings"
 NEVER = (
     "Secrets, and the values of environment variables",
     "pods, logs and annotations of users' jobs, but for what the queue tells of them",
     "the experience store, the models and the telemetry itself",
 )
+Object = dict[str, Any]
 
 
 @dataclass
-class Bundle:
-    """Files by name, and sentences about what is not among them."""
+class Gathered:
+    """A bundle that is not redacted yet, the settings that it has secrets of, and the users."""
 
-    files: dict[str, str] = field(default_factory=dict)
-    left_out: list[str] = field(default_factory=list)
-
-    def add(self, name: str, text: str) -> None:
-        """Take a file; of one that is too long the beginning goes."""
-        if len(text) > FILE_BYTES_MAX:
-            self.left_out.append(f"{name}: all but the last {FILE_BYTES_MAX} characters")
-            text = text[-FILE_BYTES_MAX:]
-        self.files[name] = text
+    bundle: Bundle = field(default_factory=Bundle)
+    settings: list[Settings] = field(default_factory=list)
+    users: Users = field(default_factory=Users)
 
 
-async def gather_bundle(settings: Settings, namespace: str) -> Bundle:
-    """All of it, not redacted yet but for what is known by its place; what fails is said in the bundle."""
-    bundle = Bundle()
-    bundle.add("settings.json", json.dumps(bare_settings(settings), indent=1))
-    await asyncio.gather(_answers(settings, bundle), _cluster(settings, namespace, bundle))
-    return bundle
+async def gather_bundle(settings: Settings, namespace: str) -> Gathered:
+    """All of it, bare of what is known to be secret by its place; what fails is said in it.
+
+    Without `namespace` it is where our pods are.
+    """
+    gathered = Gathered(settings=[settings])
+    gathered.bundle.files["settings.json"] = json.dumps(bare_settings(settings), indent=1)
+    await asyncio.gather(_answers(settings, gathered.bundle), _cluster(settings, namespace, gathered))
+    return gathered
 
 
 def bare_settings(settings: Settings) -> dict[str, Any]:
@@ -75,17 +82,9 @@ def secrets_of(settings: Settings, environment: Mapping[str, str]) -> list[str]:
     return [one for one in (*found, *secret_variables(environment)) if one]
 
 
-def users_of(facts: Facts) -> set[str]:
-    """The users that the queue knows."""
-    told = facts.queue.answer
-    return {one["user"] for part in ("flows", "gangs") for one in told.get(part, ())}
-
-
-def redacted(bundle: Bundle, redact: Redactor) -> Bundle:
-    """The bundle without secrets, with its names of files too."""
-    clean = Bundle(left_out=[redact(line) for line in bundle.left_out])
-    clean.files = {redact(name): redact(text) for name, text in bundle.files.items()}
-    return clean
+def has_urls(settings: Settings) -> bool:
+    """Whether the parts can be asked from here, as the settings say."""
+    return bool(settings.extender_url or settings.recorder_url or settings.controller_url)
 
 
 async def _answers(settings: Settings, bundle: Bundle) -> None:
@@ -97,7 +96,7 @@ async def _answers(settings: Settings, bundle: Bundle) -> None:
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         for part, url in urls.items():
-            for path in PARTS_PATHS if url else ():
+            for path in PATHS if url else ():
                 await _answer(session, part, url.rstrip("/") + path, bundle)
 
 
@@ -105,47 +104,116 @@ async def _answer(session: aiohttp.ClientSession, part: str, url: str, bundle: B
     name = f"{part}/{url.rpartition('/')[2]}.txt"
     try:
         async with session.get(url) as answer:
-            bundle.add(name, await answer.text())
+            bundle.files[name] = await answer.text()
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        bundle.left_out.append(f"{name}: it does not answer: {error or type(error).__name__}")
+        bundle.lack(name, f"it does not answer: {error or type(error).__name__}")
 
 
-async def _cluster(settings: Settings, namespace: str, bundle: Bundle) -> None:
+async def _cluster(settings: Settings, namespace: str, gathered: Gathered) -> None:
     kubeconfig = str(settings.kubeconfig) if settings.kubeconfig else None
-    base = f"/api/v1/namespaces/{namespace}"
-    selected = {"labelSelector": OURS}
-    wanted = {
-        "pods": (f"{base}/pods", selected),
-        "deployments": (f"/apis/apps/v1/namespaces/{namespace}/deployments", selected),
-        "jobs": (f"/apis/batch/v1/namespaces/{namespace}/jobs", selected),
-        "events": (f"{base}/events", {}),
-        "leases": (f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases", {}),
-        "fairqueues": ("/apis/fairlane.dev/v1alpha1/fairqueues", {}),
-        "nodes": ("/api/v1/nodes", {}),
-    }
+    bundle = gathered.bundle
     try:
         async with KubeClient.connect(kubeconfig) as kube:
-            for name, (path, params) in wanted.items():
-                if (text := await _got(kube, path, params, f"cluster/{name}.json", bundle)) is not None:
-                    found = msgspec.json.decode(text)
-                    bundle.add(f"cluster/{name}.json", json.dumps(bare_object(found), indent=1))
-                    if name == "pods":
-                        await _logs(kube, base, found, bundle)
+            namespace = namespace or await _namespace(kube)
+            pods = await _objects(kube, namespace, gathered)
+            await asyncio.gather(_logs(kube, namespace, pods, bundle), ask_parts(kube, pods, bundle))
+            if not has_urls(settings):
+                await ask_all(kube, pods, namespace, bundle)
+                add_queue(gathered.users, bundle.files.get("queue.json"))
+            await add_written(gathered.users, kube, gathered.settings[-1], namespace)
     except KubeError as error:
-        bundle.left_out.append(f"cluster: {error}")
+        bundle.lack("cluster", error)
 
 
-async def _logs(kube: KubeClient, base: str, pods: Any, bundle: Bundle) -> None:
-    async for path, params, name in _containers(base, pods):
+async def _namespace(kube: KubeClient) -> str:
+    """Where our pods are; where they are by default, if that is not told."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            pods = await kube.list_all("/api/v1/pods", Object, {"labelSelector": OURS})
+    except (KubeError, TimeoutError):
+        return NAMESPACE
+    found = {pod["metadata"]["namespace"] for pod in pods}
+    return min(found, key=lambda name: (name != NAMESPACE, name), default=NAMESPACE)
+
+
+async def _objects(kube: KubeClient, namespace: str, gathered: Gathered) -> list[Object]:
+    """Put the objects into the bundle; our pods, of each part not too many."""
+    pods: list[Object] = []
+    for name, (path, params) in _wanted(namespace).items():
+        file = f"cluster/{name}.json"
+        if (text := await _got(kube, path, params, file, gathered.bundle)) is None:
+            continue
+        found = msgspec.json.decode(text)
+        if name == "pods":
+            pods = found["items"] = _some(found["items"], gathered.bundle)
+        if name == "configmaps":
+            _read_settings(found["items"], gathered)
+        gathered.bundle.files[file] = json.dumps(bare_object(found), indent=1)
+    return pods
+
+
+def _wanted(namespace: str) -> dict[str, tuple[str, dict[str, str]]]:
+    selected = {"labelSelector": OURS}
+    core, hooks = f"/api/v1/namespaces/{namespace}", "/apis/admissionregistration.k8s.io/v1"
+    apps, batch = f"/apis/apps/v1/namespaces/{namespace}", f"/apis/batch/v1/namespaces/{namespace}"
+    return {
+        "pods": (f"{core}/pods", selected),
+        "configmaps": (f"{core}/configmaps", {"fieldSelector": f"metadata.name={SETTINGS}"}),
+        "deployments": (f"{apps}/deployments", selected),
+        "daemonsets": (f"{apps}/daemonsets", selected),
+        "jobs": (f"{batch}/jobs", selected),
+        "cronjobs": (f"{batch}/cronjobs", selected),
+        "services": (f"{core}/services", selected),
+        "claims": (f"{core}/persistentvolumeclaims", selected),
+        "events": (f"{core}/events", {}),
+        "leases": (f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases", {}),
+        "mutatingwebhooks": (f"{hooks}/mutatingwebhookconfigurations", selected),
+        "validatingwebhooks": (f"{hooks}/validatingwebhookconfigurations", selected),
+        "fairqueues": ("/apis/fairlane.dev/v1alpha1/fairqueues", {}),
+        "nodes": ("/api/v1/nodes", {}),
+        "version": ("/version", {}),
+    }
+
+
+def _some(pods: Sequence[Object], bundle: Bundle) -> list[Object]:
+    seen: Counter[str] = Counter()
+    kept = []
+    for pod in pods:
+        part = pod["metadata"].get("labels", {}).get("app.kubernetes.io/component", "")
+        seen[part] += 1
+        if seen[part] <= PODS_MAX:
+            kept.append(pod)
+    for part, count in seen.items():
+        if count > PODS_MAX:
+            bundle.lack(f"cluster/pods.json, logs, {part}", f"all but the first {PODS_MAX} of {count} pods")
+    return kept
+
+
+def _read_settings(maps: Sequence[Object], gathered: Gathered) -> None:
+    """The release's settings, bare; as text they would have secrets in any shape."""
+    for one in maps:
+        text = (one.pop("data", None) or {}).get("fairlane.yaml", "")
+        try:
+            settings = Settings.model_validate(yaml.safe_load(text) or {})
+        except (yaml.YAMLError, ValueError) as error:
+            why = f"they cannot be read: {type(error).__name__}; `fairlane doctor` beside the parts says more"
+            gathered.bundle.lack("cluster/settings.json", why)
+            continue
+        gathered.settings.append(settings)
+        gathered.bundle.files["cluster/settings.json"] = json.dumps(bare_settings(settings), indent=1)
+
+
+async def _logs(kube: KubeClient, namespace: str, pods: Sequence[Object], bundle: Bundle) -> None:
+    for path, params, name in _containers(f"/api/v1/namespaces/{namespace}", pods):
         if (text := await _got(kube, path, params, name, bundle)) is not None:
-            bundle.add(name, text)
+            bundle.files[name] = text
 
 
-async def _containers(base: str, pods: Any) -> AsyncIterator[tuple[str, dict[str, str], str]]:
+def _containers(base: str, pods: Sequence[Object]) -> Iterator[tuple[str, dict[str, str], str]]:
     """Where the log of each container of ours is, and how its file is called; before a restart, too."""
-    for pod in pods["items"]:
+    for pod in pods:
         name = pod["metadata"]["name"]
-        for status in pod.get("status", {}).get("containerStatuses", ()):
+        for status in pod.get("status", {}).get("containerStatuses") or ():
             params = {"container": status["name"], "tailLines": str(LOG_LINES), "timestamps": "true"}
             path, file = f"{base}/pods/{name}/log", f"logs/{name}-{status['name']}"
             yield path, params, f"{file}.log"
@@ -158,5 +226,5 @@ async def _got(kube: KubeClient, path: str, params: dict[str, str], name: str, b
         async with asyncio.timeout(TIMEOUT_S):
             return (await kube.get(path, params)).decode(errors="replace")
     except (KubeError, TimeoutError) as error:
-        bundle.left_out.append(f"{name}: {error or 'no answer in time'}")
+        bundle.lack(name, str(error) or "no answer in time")
         return None

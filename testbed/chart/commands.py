@@ -18,8 +18,8 @@ Made by `make manifests` from the code; `fairlane COMMAND --help` tells the same
 `kubectl fairlane COMMAND` runs `status`, `doctor`, `queue`, `usage` and `explain` beside Fairlane's parts
 in the cluster, with the rights to `exec` that you have there, and everything else where it is called. It is
 there as soon as the package is installed; options of kubectl come first:
-`kubectl fairlane --context prod -n own-namespace status`. The pod is found by its labels: in the namespace that is
-named, else in `fairlane-system`, else in any.
+`kubectl fairlane --context prod -n own-namespace status`. The pod is found by its labels: in
+the namespace that is named, else in `fairlane-system`, else in any.
 
 Completion: `fairlane --install-completion` once for the shell in use (bash, zsh, fish), or, for this session,
 `eval "$(_FAIRLANE_COMPLETE=source_bash fairlane)"`. kubectl's own completion knows `kubectl fairlane` too.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
 import sys
 import tarfile
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,71 @@ def test_no_planted_secret_is_in_the_bundle_and_what_is_left_out_is_said(
     left_out = texts["fairlane-support/left-out.txt"]
     assert "values of environment variables" in left_out
     assert "cluster/events.json" in left_out
+
+
+QUEUES = "/apis/fairlane.dev/v1alpha1/fairqueues"
+
+
+def told_by(file: Path) -> str:
+    """All of a bundle."""
+    with tarfile.open(file) as archive:
+        contents = [archive.extractfile(one) for one in archive.getmembers()]
+        return "\n".join(content.read().decode() for content in contents if content)
+
+
+@pytest.mark.parametrize(
+    "source", ["weight", "status", "stamp", "on behalf of", "namespace", "checkpoint", "setting"]
+)
+def test_users_are_hashed_though_the_queue_does_not_answer(
+    installation: tuple[Path, dict[str, str]], answers: Answers, source: str
+) -> None:
+    answers.json.pop("/v1/queue")
+    spec: dict[str, Any] = {"weights": [{"user": "alice", "weight": 2}]} if source == "weight" else {}
+    spec |= {"flowKey": "Namespace"} if source == "namespace" else {}
+    status = {"flows": [{"user": "alice"}]} if source == "status" else {}
+    stamp = {"stamp": "fairlane.dev/user", "on behalf of": "fairlane.dev/on-behalf-of"}.get(source)
+    annotations = {stamp: "alice"} if stamp else {"fairlane.dev/user": "bob"}
+    pod = {"metadata": {"name": "p", "namespace": "alice" if source == "namespace" else "x"}}
+    pod["metadata"]["annotations"] = annotations
+    answers.json[QUEUES] = {
+        "metadata": {},
+        "items": [{"metadata": {"name": "q"}, "spec": spec, "status": status}],
+    }
+    answers.json["/api/v1/pods"] = {"metadata": {}, "items": [pod]}
+    if source == "checkpoint":
+        state = {"core": {"received": [[["default", "alice"], 3.0]], "weights": []}}
+        packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+        kept = {"metadata": {}, "data": {"pieces": "1", "slot": "a"}, "binaryData": {"state": packed}}
+        answers.json[f"/api/v1/namespaces/{NAMESPACE}/configmaps/fairlane-controller"] = kept
+    if source == "setting":
+        settings = yaml.safe_load((installation[0] / "fairlane.yaml").read_text())
+        settings["controller"] = {"weights": {"alice": 2}}
+        (installation[0] / "fairlane.yaml").write_text(yaml.safe_dump(settings))
+    file = installation[0] / "bundle.tar.gz"
+    words = ("support-bundle", "--namespace", NAMESPACE, "--output", str(file))
+    assert run(installation, *words).returncode == 0
+    assert "alice" in told_by(file)
+    told = run(installation, *words, "--hash-users")
+    assert told.returncode == 0, told.stderr
+    everything = told_by(file)
+    assert "alice" not in everything
+    assert "by user-" in everything
+    assert "users: the queue does not tell them" in everything
+
+
+def test_nothing_is_written_when_users_are_to_be_hashed_and_nobody_tells_who_they_are(
+    installation: tuple[Path, dict[str, str]], answers: Answers
+) -> None:
+    answers.json.pop("/v1/queue")
+    answers.json.pop("/api/v1/pods")
+    file = installation[0] / "bundle.tar.gz"
+    told = run(installation, "support-bundle", "--hash-users", "--output", str(file))
+    assert told.returncode == 1
+    assert not file.exists()
+    assert "nothing is written: users are to be hashed, and nobody tells who they are" in told.stderr
+    assert "the queue does not tell them" in told.stderr
+    assert "stamps of pods" in told.stderr
+    assert run(installation, "support-bundle", "--output", str(file)).returncode == 0
 
 
 def test_status_tells_what_it_knows_and_says_what_is_wrong(

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.edge.redaction import Redactor
+from scheduler.edge.secret_shapes import GONE
 
 TIME = "2026-11-22T00:10:08.123456789Z "
 VISIBLE = "".join(chr(code) for code in range(33, 127))
