@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from model.dataset import ExamplesError, SchemaMismatchError, examples_from, read_table
-from model.design import Known, design_for, estimator_for, matrix_of
 from model.features import NAMES
+from model.fitting.matrix import Known, design_for, estimator_for, matrix_of
 from model.history import history_before, mean_outside
 from model.splits import Split, folds_of
 
@@ -211,5 +211,6 @@ def test_the_answer_is_not_among_the_inputs() -> None:
         design = design_for(examples, rows, split)
         matrix = matrix_of(design, examples, Known(rows, split))
         estimator = estimator_for(design, trees=30).fit(matrix, examples.frame["run_s"])
-        inputs = [design.columns[i] for i in [*estimator.inputs_, *estimator.terms_]]
+        columns = estimator.fitted_model.columns
+        inputs = [design.columns[i] for i in [*columns.inputs, *columns.terms]]
         assert not {"run_s", "example_ended_at", "example_class", "example_group"} & set(inputs)

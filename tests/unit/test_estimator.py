@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from model.boosting import Central, Recipe
+from model.central import Central, Recipe
 from model.estimator import CompletionTimeEstimator, group_folds
-from model.intervals import fit_intervals
-from model.linear import LogLinear, fit_log_linear
+from model.fitting.intervals import fit_intervals
+from model.fitting.linear import fit_log_linear
+from model.linear import LogLinear
 from model.snapshot import Floats
 from model.weights import example_weights
 
