@@ -52,7 +52,8 @@ class Settings:
     """What is the same for every fit: trees, step, constraints and categories by input position.
 
     `expected` are weights of the parts of a mixture before anything is learnt (empty: none known),
-    `computed` the positions of those that a node's own processor does.
+    `computed` the positions of those that a node's own processor does, `history` those of the inputs that a
+    recipe may leave out.
     """
 
     trees: int
@@ -61,6 +62,7 @@ class Settings:
     categorical: Sequence[int] = ()
     expected: Sequence[float] = ()
     computed: Sequence[int] = ()
+    history: Sequence[int] = ()
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -75,9 +77,11 @@ def fit_central(sample: Sample, settings: Settings, recipe: Recipe, held: Sample
     mixture = None
     if recipe.mixture:
         mixture = fit_mixture(inputs.parts, sample.target, weight, settings.expected, settings.computed)
-    start = Central(
-        recipe, 0.0, _typical(inputs.matrix), mixture, None, None, settings.options.get("num_threads", 1)
-    )
+    hidden = () if recipe.history else tuple(settings.history)
+    typical = _typical(inputs.matrix)
+    typical[list(hidden)] = np.nan
+    threads = settings.options.get("num_threads", 1)
+    start = Central(recipe, 0.0, typical, mixture, None, None, threads, hidden)
     residual = sample.target - start.predict(inputs)
     if recipe.linear:
         completed = start.completed(inputs.matrix)

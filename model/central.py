@@ -19,7 +19,10 @@ from model.trees import Booster
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is decided on held-out rows: where to start, how the prior's terms count, and the trees' form."""
+    """What is decided on held-out rows: where to start, how the prior's terms count, and the trees' form.
+
+    `history`: whether the trees see what was known of the class; what the class is they see anyway.
+    """
 
     mixture: bool = False
     level_weight: float = 1.0
@@ -28,6 +31,7 @@ class Recipe:
     objective: str = "huber"
     min_child: int = 20
     leaves: int = 15
+    history: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +49,11 @@ class Inputs:
 
 @dataclass(frozen=True, eq=False)
 class Central:
-    """A fitted central model; `typical` replaces unknown values of inputs that were hardly ever unknown."""
+    """A fitted central model.
+
+    `typical` replaces unknown values of inputs that were hardly ever unknown; `hidden` are inputs that
+    it does not look at.
+    """
 
     recipe: Recipe
     shift: float
@@ -54,6 +62,7 @@ class Central:
     linear: LogLinear | None
     booster: Booster | None
     threads: int = 1
+    hidden: tuple[int, ...] = ()
 
     def predict(self, inputs: Inputs) -> Floats:
         """log p50, shape (rows,)."""
@@ -83,7 +92,9 @@ class Central:
 
     def completed(self, matrix: Floats) -> Floats:
         """With typical values where LightGBM would read an unknown as 0, which would look idle."""
-        return np.asarray(np.where(np.isnan(matrix), self.typical, matrix), dtype=np.float64)
+        completed = np.asarray(np.where(np.isnan(matrix), self.typical, matrix), dtype=np.float64)
+        completed[:, list(self.hidden)] = np.nan
+        return completed
 
     def surprise(self, matrix: Floats) -> Floats:
         """Share of the inputs that are always known in training but not in this row; shape (rows,)."""

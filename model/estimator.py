@@ -39,7 +39,8 @@ Fold = tuple[Indices, Indices]
 
 LEAST_FOR_FOLDS = 40
 """With fewer examples nothing is decided and no tree is grown: the prior, a little shifted."""
-ENOUGH_FOR_ONE_FOLD = 400
+TIME_FOLDS = 2
+"""Each held out after everything before it: one alone is decided by what happened in that span of time."""
 GROUP_FOLDS = 4
 FEW_LEAVES = 4
 ERROR_AT_MOST = 1.0
@@ -86,6 +87,7 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         time_column: int | None = None,
         half_life_s: float | None = None,
         group_column: int | None = None,
+        history_columns: Sequence[int] = (),
         held_out: float = 0.25,
         recipe: Mapping[str, Any] | None = None,
         seed: int = 0,
@@ -107,6 +109,7 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         self.time_column = time_column
         self.half_life_s = half_life_s
         self.group_column = group_column
+        self.history_columns = history_columns
         self.held_out = held_out
         self.recipe = recipe
         self.seed = seed
@@ -214,20 +217,21 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
             categorical=[position[c] for c in self.categorical_columns if c in position],
             expected=self.expected_weights,
             computed=[list(self.seconds_columns).index(c) for c in self.computing_columns],
+            history=[position[c] for c in self.history_columns],
             options=options,
         )
 
     def _folds(self, X: Floats) -> Iterator[Fold]:
-        """Later rows held out, or rows of unseen groups; none with too few rows."""
+        """Later rows held out, or rows of unseen groups where there are several; none with too few rows."""
         rows = len(X)
         if rows < LEAST_FOR_FOLDS:
             return
-        if self.group_column is not None and np.isfinite(X[:, self.group_column]).any():
-            yield from group_folds(X[:, self.group_column], GROUP_FOLDS, self.seed)
+        groups = np.full(rows, np.nan) if self.group_column is None else X[:, self.group_column]
+        if len(np.unique(groups[np.isfinite(groups)])) > 1:
+            yield from group_folds(groups, GROUP_FOLDS, self.seed)
             return
         everything = np.arange(rows)
-        parts = 1 if rows >= ENOUGH_FOR_ONE_FOLD else 2
-        for part in range(parts, 0, -1):
+        for part in range(TIME_FOLDS, 0, -1):
             start = int(rows * (1 - part * self.held_out))
             stop = int(rows * (1 - (part - 1) * self.held_out))
             yield everything[:start], everything[start:stop]
@@ -256,6 +260,8 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
             yield [{"placement_weight": 0.5}, {"placement_weight": 0.0}]
         if sample.inputs.terms.shape[1] > 0:
             yield [{"level_weight": 0.0}]
+        if settings.history:
+            yield [{"history": False}]
         yield [{"min_child": 5}, {"min_child": 5, "leaves": 31}]
         if self.linear and not settings.constrained:  # its coefficients know no signs
             yield [{"linear": True}]

@@ -107,7 +107,10 @@ def _history(examples: Examples, classes: Indices, known: Known, overall: float)
         return np.column_stack([history, _level(history[:, 0], history[:, 1], overall)])
     fitted = np.zeros(len(classes), dtype=bool)
     fitted[known.fitted] = True
-    runs, mean = mean_outside(classes, group_codes(examples, known.split.column), run_s, fitted)
+    groups = group_codes(examples, known.split.column)
+    if len(np.unique(groups[fitted])) < 2:  # no other group tells the level: other runs must do
+        groups = np.where(fitted, groups.max(initial=0) + 1 + np.arange(len(groups)), groups)
+    runs, mean = mean_outside(classes, groups, run_s, fitted)
     return np.column_stack([np.full((len(classes), len(HISTORY)), np.nan), _level(runs, mean, overall)])
 
 
@@ -148,6 +151,7 @@ def estimator_for(design: Design, **options: Any) -> CompletionTimeEstimator:
             "node_column": roles.node,
             "time_column": position["example_ended_at"],
             "group_column": position["example_group"],
+            "history_columns": tuple(position[name] for name in HISTORY if name in position),
             **own,
             **options,
         }

@@ -165,6 +165,33 @@ def test_power_laws_carry_beyond_what_was_seen() -> None:
     assert estimator.predict([[size.max() * 4, 150.0]])[0] == pytest.approx(size.max() * 4 / 150, rel=0.25)
 
 
+def test_a_history_that_misleads_for_a_while_is_left_out() -> None:
+    X, y = jobs(800)
+    told = np.random.default_rng(1).permutation(np.log(y))
+    told[:300] = np.log(y[:300])  # of the older runs it told all, of the newer ones it tells nothing
+    X = np.column_stack([X, told])
+    left_out, kept = (
+        CompletionTimeEstimator(prior_columns=(3,), history_columns=columns, **SMALL).fit(X[:600], y[:600])
+        for columns in ((4,), ())
+    )
+    assert not np.any(left_out.contributions(X)[:, 4])
+    assert error(left_out, X[600:], y[600:]) < error(kept, X[600:], y[600:])
+
+
+def test_a_history_that_tells_something_is_kept() -> None:
+    X, y = jobs(800)
+    X = np.column_stack([X, np.log(y) + np.random.default_rng(1).normal(size=800) / 10])
+    estimator = CompletionTimeEstimator(prior_columns=(3,), history_columns=(4,), **SMALL).fit(X, y)
+    assert np.any(estimator.contributions(X)[:, 4])
+
+
+def test_where_all_runs_are_of_one_group_the_newest_are_held_out() -> None:
+    X, y = jobs(400)
+    X = np.column_stack([X, np.full(400, 7.0)])
+    estimator = CompletionTimeEstimator(prior_columns=(3,), group_column=4, **SMALL).fit(X, y)
+    assert estimator.trees_ > 0
+
+
 def test_run_times_must_be_positive() -> None:
     with pytest.raises(ValueError, match="positive"):
         CompletionTimeEstimator().fit(np.ones((3, 1)), [1.0, 0.0, 2.0])
