@@ -4,8 +4,9 @@ Residuals are those of predictions for rows that the central model had not
 seen. With s(x) the modelled size of the residual, the p10 and p90 offsets are
 the finite-sample corrected quantiles of residual / s(x), times s(x) (locally
 weighted split conformal prediction: Lei et al. 2018). s(x) for a residual
-comes from the half of the rows that it is not in. With few residuals the
-width is constant and starts from the prior's spread.
+comes from the half of the rows that it is not in; the halves are of different
+spans of time or groups. With few residuals the width is constant and starts
+from the prior's spread.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def _offsets(scaled: Floats) -> tuple[float, float]:
 
 def _crossed_sizes(residual: Floats, matrix: Floats, typical: float, options: dict[str, Any]) -> Floats:
     sizes = np.empty(len(residual))
-    half = np.arange(len(residual)) % 2 == 0
+    # rows come span by span or group by group: neighbours know each other's residuals, new runs will not
+    half = np.arange(len(residual)) < len(residual) // 2
     for mine in (half, ~half):
         model = _size_model(residual[~mine], matrix[~mine], options)
         sizes[mine] = bounded(np.exp(model.predict(matrix[mine])), typical)

@@ -99,6 +99,18 @@ def test_intervals_cover_four_fifths_of_later_runs() -> None:
     assert covered == pytest.approx(0.8, abs=0.05)
 
 
+def test_intervals_cover_most_runs_of_groups_never_seen() -> None:
+    X, y = jobs(2400)
+    group = np.repeat(np.arange(60.0), 40)
+    offset = np.random.default_rng(2).normal(0, 0.5, (2, 60))
+    X = np.column_stack([X, np.repeat(offset[0], 40), group])  # one column names the group, as many do
+    y = y * np.exp(np.repeat(offset[1], 40))
+    seen, new = group < 40, group >= 40
+    estimator = CompletionTimeEstimator(prior_columns=(3,), group_column=5, **SMALL).fit(X[seen], y[seen])
+    low, _, high = estimator.predict_quantiles(X[new]).T
+    assert 0.7 <= np.mean((low <= y[new]) & (y[new] <= high)) <= 0.95
+
+
 def test_intervals_are_wider_where_times_scatter_more() -> None:
     X, _ = jobs(2000)
     rng = np.random.default_rng(3)
