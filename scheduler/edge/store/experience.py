@@ -10,12 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import pandas as pd
 from sqlalchemy import Connection, Table, func, inspect, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from model.placement import RunHistory
 from scheduler.core.outcomes import Outcome
@@ -24,6 +22,9 @@ from scheduler.edge.store import pruning, reading, settling
 from scheduler.edge.store.engine import chunks, connect, told
 from scheduler.edge.store.schema import VERSION, about, decisions, metadata, outcomes, score_tables
 from scheduler.edge.store_error import StoreError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KEEP_TABLE_BYTES = 2 * 2**30
 """Score tables kept, compressed."""
@@ -47,7 +48,7 @@ class ExperienceStore:
 
     def __init__(self, url: str, max_bytes: int | None = None) -> None:
         self._engine = connect(url, max_bytes)
-        self._insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+        self._insert = _insert_of(self._engine.dialect.name)
         self._tables = settling.TableReader()
 
     def open(self) -> None:
@@ -172,6 +173,17 @@ class ExperienceStore:
         """Insert rows; those that are there already stay as they are."""
         if rows:
             connection.execute(self._insert(table).on_conflict_do_nothing(), rows)
+
+
+def _insert_of(dialect: str) -> Any:
+    """The dialect's own INSERT, which can leave rows as they are; only the one that is used is imported."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert
 
 
 def _missing(connection: Connection, table_ids: set[str]) -> list[str]:
