@@ -47,8 +47,9 @@ class PredictorCertificateKeeper:
             held = await self._secret.renew()
             self.failure = ""
         except (CertificateError, KubeError, OSError) as error:
+            if str(error) != self.failure:  # looked at again soon: told once
+                log.warning("the predictor's certificate: %s", error)
             self.failure = str(error)
-            log.warning("the predictor's certificate: %s", error)
             return
         if held != self._held:
             ends = load(held.serving.certificate)[0].not_valid_after_utc
