@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import yaml
 from admission_setup import with_admin
+from cuttable_link import CuttableLink
 
 from scheduler.edge.certificates import load, made_at
 from scheduler.edge.kube import KubeClient, KubeError
@@ -38,6 +39,9 @@ TOKEN = "shared by our own"
 SHORT = {"ca_s": 20.0, "certificate_s": 18.0, "settle_s": 3.0, "check_s": 0.25}
 MINUTE = {"ca_s": 60.0, "certificate_s": 20.0, "settle_s": 3.0, "check_s": 0.25}
 ROTATIONS = 2
+CALLS_PER_CONNECTION = 20
+NOTICED_S = 0.5
+"""A client knows within this that its connection is gone: a call sent before would be lost with it."""
 PATIENCE_S = 60.0
 
 pytestmark = pytest.mark.timeout(400)
@@ -174,7 +178,7 @@ def wait_for(path: Path, process: Process) -> None:
 class Keeping:
     """A recorder keeps the certificate, a predictor serves it, and two nodes mount what each needs."""
 
-    address: str
+    port: int
     predictors: Mount
     extenders: Mount
 
@@ -182,8 +186,8 @@ class Keeping:
     def ca(self) -> Path:
         return self.extenders.folder / "ca.crt"
 
-    def client(self, token: str = TOKEN) -> PredictionClient:
-        return PredictionClient(self.address, 20.0, token, self.ca)
+    def client(self, token: str = TOKEN, port: int = 0) -> PredictionClient:
+        return PredictionClient(f"127.0.0.1:{port or self.port}", 20.0, token, self.ca)
 
 
 @asynccontextmanager
@@ -205,8 +209,7 @@ async def keeping(cluster: Cluster, folder: Path, lives: Object) -> AsyncIterato
                 own = {"predictor": {"registry": str(folder / "models"), **files}}
                 with running(cluster, folder, "predictor", own) as predictor:
                     await asyncio.to_thread(wait_for, folder / "predictor.port", predictor)
-                    port = (folder / "predictor.port").read_text().strip()
-                    yield Keeping(f"127.0.0.1:{port}", predictors, extenders)
+                    yield Keeping(int((folder / "predictor.port").read_text()), predictors, extenders)
         finally:
             for task in mounts:
                 task.cancel()
@@ -228,7 +231,11 @@ async def test_no_call_fails_while_the_recorder_renews_ca_and_certificate(
 ) -> None:
     failed: list[str] = []
     calls = 0
-    async with keeping(release, tmp_path, lives) as parts, parts.client() as old:
+    async with (
+        keeping(release, tmp_path, lives) as parts,
+        CuttableLink(parts.port) as link,
+        parts.client(port=link.port) as old,
+    ):
         bundles = parts.extenders.history
         deadline_s = time.monotonic() + 4 * lives["ca_s"]
         while rotations([one["ca.crt"] for one in bundles]) < ROTATIONS:
@@ -238,6 +245,10 @@ async def test_no_call_fails_while_the_recorder_renews_ca_and_certificate(
             async with parts.client() as fresh:  # a new connection, and so the certificate of now
                 failed += [await failure_of(fresh)]
             await asyncio.sleep(0.1)
+            if calls % CALLS_PER_CONNECTION == 0:  # unbroken it would see the first certificate only
+                link.cut()
+                link.mend()
+                await asyncio.sleep(NOTICED_S)
         late_s = max(parts.predictors.late_s, parts.extenders.late_s)
         failed = [one for one in failed if one]
         if failed and late_s > lives["settle_s"]:
@@ -247,6 +258,7 @@ async def test_no_call_fails_while_the_recorder_renews_ca_and_certificate(
         assert first not in load(bundles[-1]["ca.crt"])
         assert max(len(load(one["ca.crt"])) for one in bundles) == 2
         assert len(parts.predictors.history) > ROTATIONS
+        assert link.connections > 2 * ROTATIONS
     print(f"{calls} calls, {len(bundles)} bundles, late by {late_s:.1f} s at most")
 
 
