@@ -35,6 +35,7 @@ CHECKS: tuple[Check, ...] = (
     diagnosis.extender_predictions,
     diagnosis.recorder,
     diagnosis.decisions,
+    diagnosis.predictor_certificate,
     diagnosis_queue.controller,
     diagnosis_queue.queue_faults,
     diagnosis_queue.queue_moves,

@@ -276,6 +276,19 @@ def recorder(facts: Facts) -> Findings:
         )
 
 
+def predictor_certificate(facts: Facts) -> Findings:
+    """Whether the certificate of the predictor, where the recorder keeps it, is looked after in time."""
+    kept = facts.recorder.answer.get("predictor_certificate") or {}
+    left_s = kept.get("ends_s", 0.0) - facts.now_s
+    if failure := kept.get("failure"):
+        ends = f"ends in {left_s / 86400.0:.0f} days" if left_s > 0 else "is not there, or has ended"
+        yield problem(
+            "predictor",
+            f"The recorder cannot look after the predictor's certificate, which {ends}: {failure}.",
+            "It needs get and update on the Secret in predictor_certificate.secret, as the chart gives them.",
+        )
+
+
 def unreadable_annotations(facts: Facts) -> Findings:
     """Annotations that users wrote and we could not read."""
     unreadable = facts.extender.answer.get("unreadable_annotations") or {}

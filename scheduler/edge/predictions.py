@@ -146,6 +146,8 @@ class PredictionClient:
     def _open(self) -> grpc.aio.Channel:
         """The channel; another one once other CAs are trusted: calls under way end on the one before."""
         trusted = self._ca_file.read_bytes() if self._ca_file else b""
+        if self._ca_file and not trusted.strip():
+            raise OSError(f"{self._ca_file} is empty")  # without TLS the token would be read on the way
         if self._channel is not None and trusted == self._trusted:
             return self._channel
         if self._channel is not None:

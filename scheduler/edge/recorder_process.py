@@ -1,4 +1,7 @@
-"""The recorder as a process: follows pods, takes decisions, keeps the store, and tells how that goes."""
+"""The recorder as a process: follows pods, takes decisions, keeps the store, and tells how that goes.
+
+It also looks after the predictor's certificate, where Fairlane keeps that itself.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ from scheduler.edge.http_server import is_loopback, listen, new_server
 from scheduler.edge.judgement import ERROR_EDGES, Judgement, ModelRecord
 from scheduler.edge.kube import Changed, KubeClient, Listed
 from scheduler.edge.metrics import Scrape, counter, counters, cumulated, gauge
+from scheduler.edge.predictor_certificate import PredictorCertificateKeeper
 from scheduler.edge.recorder import RecorderApi
 from scheduler.edge.store import ExperienceStore, StoreError
 from scheduler.edge.store_writer import StoreWriter
@@ -45,6 +49,8 @@ class Recorder(Collector):
         self._store = store
         self._listed = False
         self._rows: dict[str, int] = {}
+        kept = settings.predictor_certificate
+        self._certificate = PredictorCertificateKeeper(kube, kept) if kept.secret else None
         self.tracker = OutcomeTracker()
         self.judgement = Judgement()
         self.writer = StoreWriter(
@@ -67,6 +73,8 @@ class Recorder(Collector):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.writer.run())
             tasks.create_task(self._count_rows())
+            if self._certificate is not None:
+                tasks.create_task(self._certificate.run())
             await self._follow_pods()
 
     async def _follow_pods(self) -> None:
@@ -111,6 +119,7 @@ class Recorder(Collector):
             "store_failure": stats.failure,
             "ended": {state: count for state, count in stats.ended.items() if state},
             "predictions": {name: _told(record) for name, record in self.judgement.models.items()},
+            "predictor_certificate": self._certificate.status() if self._certificate else None,
         }
 
     def collect(self) -> Iterable[Metric]:
@@ -128,6 +137,8 @@ class Recorder(Collector):
         ended = {state: float(count) for state, count in stats.ended.items() if state}
         yield counters(f"{name}_pods_ended", "Pods of ours that ended, by end state.", "state", ended)
         yield from self._prediction_metrics()
+        if self._certificate is not None:
+            yield from self._certificate.collect()
 
     def _prediction_metrics(self) -> Iterable[Metric]:
         errors = HistogramMetricFamily(

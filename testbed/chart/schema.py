@@ -34,6 +34,7 @@ CHARTS_OWN = {
         "certificate_file",
         "key_file",
     ),
+    "PredictorCertificate": ("secret", "namespace", "names"),
     "ProbeSettings": ("host", "port", "metrics_port", "ca_file", "certificate_file", "key_file"),
 }
 """Settings, by section, that the chart sets or has other values for."""

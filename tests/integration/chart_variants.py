@@ -55,6 +55,12 @@ VARIANTS: dict[str, tuple[Object, Any, tuple[str, ...]]] = {
         OLDER,
         (),
     ),
+    "predictor with cert-manager": (
+        {"predictor": {"certManager": {"issuerName": "ca", "issuerKind": "ClusterIssuer"}}},
+        NEWEST,
+        (),
+    ),
+    "predictor without TLS": ({"predictor": {"tls": "none"}}, NEWEST, ()),
     "PostgreSQL": ({"storage": {"postgresql": {"existingSecret": "store"}}}, NEWEST, ()),
     "no volume": (
         {"storage": {"postgresql": {"existingSecret": "store"}, "registryUrl": "s3://models/fairlane"}},

@@ -187,6 +187,60 @@ def _templates(objects: list[Object]) -> dict[str, Object]:
     return {one["metadata"]["name"]: template for one in objects if (template := template_of(one))}
 
 
+@pytest.mark.parametrize(
+    ("variant", "secret"),
+    [
+        ("defaults", "fairlane-predictor-certificates"),
+        ("predictor with cert-manager", "fairlane-predictor-tls"),
+        ("everything", "predictor-certificate"),
+        ("placement at release", "predictor-certificate"),
+        ("predictor without TLS", ""),
+    ],
+)
+def test_the_predictor_gets_its_key_and_who_asks_it_gets_the_ca_only(variant: str, secret: str) -> None:
+    mounted = {
+        (one["metadata"]["name"], item["key"], volume["secret"].get("optional", False))
+        for one in objects_of(variant)
+        if (pod := pod_of(one))
+        for volume in pod["volumes"]
+        if volume["name"] == "certificate" and volume["secret"]["secretName"] == secret
+        for item in volume["secret"]["items"]
+    }
+    asks = "fairlane-controller" if variant == "placement at release" else "fairlane-scheduler"
+    keys = {("fairlane-predictor", "tls.crt", False), ("fairlane-predictor", "tls.key", False)}
+    assert mounted == (keys | {(asks, "ca.crt", True)} if secret else set())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_only_where_fairlane_keeps_the_predictors_ca_may_the_recorder_touch_a_secret(variant: str) -> None:
+    name = "fairlane-predictor-certificates"
+    kept = [one for one in objects_of(variant) if one["metadata"]["name"] == name]
+    assert [(one["kind"], "data" in one) for one in kept] in ([], [("Secret", False)])
+    rules = [
+        rule
+        for one in objects_of(variant)
+        if one["kind"] == "Role" and one["metadata"]["name"] == "fairlane-recorder"
+        for rule in one["rules"]
+    ]
+    right = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": [name], "verbs": ["get", "update"]}
+    assert rules == [right] * len(kept)
+    told = next(one for one in objects_of(variant) if one["metadata"]["name"] == "fairlane-settings")
+    settings = yaml.safe_load(told["data"]["fairlane.yaml"])
+    assert settings.get("predictor_certificate", {}).get("secret", "") == (name if kept else "")
+
+
+def test_what_cert_manager_signs_is_for_the_name_that_is_asked(helm: Helm) -> None:
+    objects = objects_of("predictor with cert-manager")
+    (made,) = (one["spec"] for one in objects if one["kind"] == "Certificate")
+    assert made["issuerRef"] == {"group": "cert-manager.io", "kind": "ClusterIssuer", "name": "ca"}
+    told = next(one for one in objects if one["metadata"]["name"] == "fairlane-settings")
+    address = yaml.safe_load(told["data"]["fairlane.yaml"])["predictor_address"]
+    assert address.partition(":")[0] in made["dnsNames"]
+    own = helm.objects({})
+    told = next(one for one in own if one["metadata"]["name"] == "fairlane-settings")
+    assert yaml.safe_load(told["data"]["fairlane.yaml"])["predictor_certificate"]["names"] == made["dnsNames"]
+
+
 @pytest.mark.parametrize(("said", "ends"), [(0, 0), (3, 0), (5, 0), (1, 1), (4, 4)])
 def test_a_model_that_is_refused_is_no_failed_job(said: int, ends: int, tmp_path: Path) -> None:
     job = next(one for one in objects_of("no Prometheus operator") if one["kind"] == "CronJob")
@@ -280,6 +334,12 @@ WRONG: list[tuple[Object, str]] = [
     (
         {"predictor": {"replicas": 2}},
         r"predictor.replicas is 2, but the models are on a volume that one node can",
+    ),
+    ({"predictor": {"tls": "secret"}}, r"predictor.certificateSecret is empty: name it"),
+    ({"predictor": {"tls": "certManager"}}, r"predictor.certManager.issuerName is empty: name it"),
+    (
+        {"predictor": {"certificateSecret": "a", "certManager": {"issuerName": "b"}}},
+        r"are both given: leave one out, or say with predictor.tls which one counts",
     ),
     ({"storage": {"accessMode": "ReadWriteMany"}}, r"name a storageClass that can do that"),
     (

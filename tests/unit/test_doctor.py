@@ -76,6 +76,11 @@ GOOD = Facts(
 )
 
 
+def with_certificate(left_s: float, failure: str = "forbidden") -> Facts:
+    kept = {"ends_s": NOW_S + left_s, "failure": failure}
+    return replace(GOOD, recorder=Asked({"rows": {"decisions": 7}, "predictor_certificate": kept}))
+
+
 def problems(facts: Facts) -> str:
     found = [f for f in diagnose(facts, CHECKS) if f.level is Level.PROBLEM]
     assert all(finding.advice for finding in found)
@@ -160,6 +165,8 @@ def test_all_is_well() -> None:
             "fairlane recorder",
         ),
         (replace(GOOD, recorder=Asked({"store_failure": "locked"})), "cannot be written: locked", "lock"),
+        (with_certificate(30 * 86400.0), "certificate, which ends in 30 days: forbidden", "update"),
+        (with_certificate(-1.0), "certificate, which is not there, or has ended: forbidden", "get"),
         (replace(GOOD, recorder=Asked({"outcomes_dropped": 2})), "2 outcomes of pods were given up", "full"),
     ],
 )
