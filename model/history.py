@@ -41,7 +41,7 @@ def mean_outside(classes: Indices, groups: Indices, run_s: Floats, known: Mask) 
     a class's mean without a group tells the mean of that group.
     """
     logs = np.log(run_s)
-    _, cell = np.unique(classes * (int(groups.max(initial=0)) + 1) + groups, return_inverse=True)
+    cell: Indices = np.unique(classes * (int(groups.max(initial=0)) + 1) + groups, return_inverse=True)[1]
     count, total = (
         np.bincount(classes, weights=values)[classes] - np.bincount(cell, weights=values)[cell]
         for values in (known.astype(np.float64), np.where(known, logs, 0.0))
