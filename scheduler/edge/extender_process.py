@@ -191,7 +191,8 @@ class Extender(Collector):
         planned = {
             _reason(reason): float(count) for reason, count in self.prioritizer.advised.reasons.items()
         }
-        yield counters(f"{name}_plans", "Pods planned at release, by fallback reason.", "reason", planned)
+        about = "Pods planned at release, by fallback reason."
+        yield counters(f"{name}_plans", about, "reason", planned, map(_reason, Fallback))
         yield counter(f"{name}_misses", "Calls that found no table.", stats.reasons[Fallback.MISS])
         yield counter(f"{name}_explored", "Answers that put another node first to learn.", stats.explored)
         refused = {str(status): float(count) for status, count in self.app.refused.items()}

@@ -128,6 +128,8 @@ class Recorder(Collector):
         stats, name = self.writer.stats, "fairlane_recorder"
         yield counter(f"{name}_decisions", "Decisions stored.", stats.decisions)
         yield counter(f"{name}_outcomes", "Changes of pods stored.", stats.outcomes)
+        about = "Pods of our scheduler that were seen being bound."
+        yield counter(f"{name}_bindings", about, self.tracker.bindings)
         yield gauge(f"{name}_outcomes_waiting", "Changes of pods not stored yet.", self.writer.owed)
         yield counter(f"{name}_outcomes_dropped", "Changes of pods given up.", stats.dropped)
         yield counter(f"{name}_store_failures", "Writes that failed and were tried again.", stats.failures)

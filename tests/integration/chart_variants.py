@@ -67,6 +67,12 @@ VARIANTS: dict[str, tuple[Object, Any, tuple[str, ...]]] = {
         NEWEST,
         (),
     ),
+    "queue only": (
+        {"scheduler": {"enabled": False}, "predictor": {"enabled": False}, "train": {"enabled": False}},
+        NEWEST,
+        MONITORING,
+    ),
+    "placing only": ({"controller": {"enabled": False}, "admission": {"by": "none"}}, NEWEST, MONITORING),
     "air-gapped": ({"image": {"registry": "registry.internal:5000/mirror"}}, NEWEST, ()),
     "everything": (EVERYTHING, NEWEST, MONITORING),
     "placement at release": (

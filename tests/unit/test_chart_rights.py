@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from scheduler.core.workloads.membership import TRAINING
+
 EDGE = Path(__file__).parents[2] / "scheduler" / "edge"
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 VERBS = {
@@ -41,7 +43,8 @@ class Right(NamedTuple):
 
 
 GANG_OBJECTS = (
-    *("batch/jobs", "jobset.x-k8s.io/jobsets", "kubeflow.org/*", "ray.io/rayclusters"),
+    *("batch/jobs", "jobset.x-k8s.io/jobsets", "ray.io/rayclusters"),
+    *(f"kubeflow.org/{kind.lower()}s" for kind in TRAINING),
     *("sparkoperator.k8s.io/sparkapplications", "scheduling.x-k8s.io/podgroups"),
     *("scheduling.volcano.sh/podgroups", "scheduling.k8s.io/podgroups"),
 )
