@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ import yaml
 
 from scheduler.edge.kube import MERGE_PATCH, KubeClient, KubeError
 from testbed.cluster import Cluster
+from testbed.configuration import stages_file
 from testbed.credentials import kubeconfig
 from testbed.ports import Reservation
 
@@ -56,8 +59,9 @@ class Kubelet:
     ) -> None:
         self._cluster, self._namespace = cluster, namespace
         self._containers, self._instead = containers, instead
+        self._path = next(iter(containers.values())).environment["PATH"]
         self._folder = cluster.directory / "kubelet"
-        self._folder.mkdir()
+        self._folder.mkdir(exist_ok=True)
         self._seen: set[str] = set()
 
     def log(self, container: str) -> Path:
@@ -79,10 +83,13 @@ class Kubelet:
             str(self._cluster.layout.binaries["kwok"]),
             f"--kubeconfig={self._cluster.kubeconfig}",
             f"--config={settings}",
+            f"--config={stages_file()}",  # it will not start without any
             "--manage-all-nodes=false",
             f"--manage-nodes-with-annotation-selector={NOTHING_MANAGED}",
             f"--server-address=127.0.0.1:{port}",
+            env={"PATH": self._path},
         )
+        self._await_answers(port)
         stop = threading.Event()
         runner = threading.Thread(target=lambda: asyncio.run(self._run_what_ends(stop)))
         runner.start()
@@ -104,6 +111,17 @@ class Kubelet:
     def _write_log(self, container: str, lines: list[str]) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         self.log(container).write_text("".join(f"{now} stdout F {line}\n" for line in lines))
+
+    def _await_answers(self, port: int) -> None:
+        deadline_s = time.monotonic() + 30
+        while True:
+            self._cluster.process("kubelet").check()
+            try:
+                with socket.create_connection(("127.0.0.1", port), timeout=1):
+                    return
+            except OSError:
+                assert time.monotonic() < deadline_s, self._cluster.process("kubelet").log_tail()
+                time.sleep(0.2)
 
     def _settings(self) -> list[Object]:
         execs = [

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from admission_setup import DRY, PODS, Installed, Object, _crd, installed, pod, with_admin
+from cli_examples import examples
 from docs_blocks import ROOT, Block, blocks, in_sentences, pages
 from docs_reader import Reader, reader_in
 from test_admission import gates
@@ -30,6 +31,11 @@ CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 KINDS = ("jobsets", "sparkapplications", "pytorchjobs", "rayclusters")
 PLURALS = {"Pod": "", "Job": "jobs", "SparkApplication": "sparkapplications"}
 PLURALS |= {"PyTorchJob": "pytorchjobs", "RayCluster": "rayclusters"}
+TYPED = re.compile(
+    r"fairlane (status|doctor|queue|usage|support-bundle|trial --namespace default|train --examples|testbed programs"
+    r"|admission manifests|simulate (?!jobs.parquet|homo_macro))"
+)
+"""Examples that are typed on the testbed; jobs.parquet and the published slice are not here."""
 PROCESSES = ("recorder", "controller")
 
 pytestmark = pytest.mark.timeout(1800)
@@ -109,6 +115,18 @@ def test_the_readme_from_its_beginning_to_its_end(tmp_path: Path) -> None:
         _run_page(ROOT / "README.md", reader, long=True)
     finally:
         reader.run("fairlane testbed down")
+
+
+@pytest.mark.long
+def test_examples_of_commands_that_ask_and_simulate(reader: Reader) -> None:
+    """In the order of docs/cli.md, with the testbed's settings under the name that the page gives them."""
+    settings = Path(reader.environment["FAIRLANE_CONFIG"]).read_text()
+    (reader.folder / "fairlane.yaml").write_text(settings)
+    reader.instead = {"http://fairlane-controller:8891": yaml.safe_load(settings)["controller_url"]}
+    typed = [one.text for one in examples() if TYPED.match(one.text)]
+    assert len(typed) > 20
+    for text in typed:
+        reader.follow(text)
 
 
 def _run_page(page: Path, reader: Reader, *, long: bool) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from cli_examples import PAGE as CLI
+from cli_examples import Example, examples
 from docs_blocks import LANGUAGES, MARKS, ROOT, WHERE, Block, all_blocks, in_sentences, pages
 from typer.main import get_command
 
-from scheduler.cli.main import app
+from scheduler.cli.main import COMMANDS, app
 from scheduler.config import Settings
 from testbed.chart.schema import values_schema
 
@@ -68,6 +70,23 @@ def said_commands() -> list[Any]:
 @pytest.mark.parametrize("words", said_commands())
 def test_every_command_and_option_in_a_sentence_exists(words: list[str]) -> None:
     _parse(words, whole=False)
+
+
+@pytest.mark.parametrize("example", examples(), ids=str)
+def test_every_example_of_a_command_can_be_typed(example: Example) -> None:
+    ours = [words for words in example.commands if words[0] == "fairlane"]
+    assert ours, "an example of Fairlane calls it"
+    for words in ours:
+        _parse(words, whole=True)
+
+
+def test_the_examples_are_those_of_every_command() -> None:
+    """None is lost in putting lines together: every line that begins with the command is one."""
+    told = " ".join(one.text for one in examples())
+    lines = re.findall(r"^ {2,}((?:watch |[A-Z_]+=\S+ )*fairlane .*)$", CLI.read_text(), re.M)
+    assert [line for line in lines if line.rstrip("-") not in told and " ... " not in line] == []
+    with_examples = {one.command.split()[1] for one in examples()}
+    assert with_examples == set(COMMANDS)
 
 
 def _parse(words: list[str], *, whole: bool) -> None:
