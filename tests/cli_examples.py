@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from docs_blocks import ROOT
 
 PAGE = ROOT / "docs" / "cli.md"
-_BEGINS = re.compile(r"(?:watch |[A-Z_]+=\S+ )*(?:[A-Z_]+=\S+$|(?:kubectl |eval "\$\()?fairlane\b)")
+_BEGINS = re.compile(r'(?:watch |[A-Z_]+=\S+ )*(?:[A-Z_]+=\S+$|(?:kubectl |eval "\$\()?fairlane\b)')
 
 
 @dataclass(frozen=True)
