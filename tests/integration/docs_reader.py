@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import os
@@ -46,7 +47,7 @@ class Reader:
     instead: Mapping[str, str] = field(default_factory=dict)
     before: Callable[[str], None] = lambda _: None
     after: Callable[[str], None] = lambda _: None
-    going_on: list[subprocess.Popen[str]] = field(default_factory=list)
+    going_on: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def run(self, text: str) -> str:
         """Run commands as bash does; all they print.
@@ -83,8 +84,9 @@ class Reader:
         finally:
             while self.going_on:
                 one = self.going_on.pop()
-                os.killpg(one.pid, signal.SIGTERM)
-                one.communicate(timeout=30)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(one.pid, signal.SIGTERM)
+                one.wait(timeout=30)
         return said
 
     def _put_in(self, text: str) -> str:
@@ -94,25 +96,25 @@ class Reader:
 
     def _begin(self, command: str) -> str:
         """Start what goes on by itself, and wait for its first word."""
-        process = subprocess.Popen(
-            ["bash", "-c", command],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        words = self.folder / ".words"
+        with words.open("w") as file:
+            process = subprocess.Popen(
+                ["bash", "-c", command],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         self.going_on.append(process)
-        assert process.stdout is not None
-        os.set_blocking(process.stdout.fileno(), False)
         deadline_s = time.monotonic() + FIRST_WORD_S
-        while not (said := process.stdout.read() or ""):
+        while not words.read_text():
             assert time.monotonic() < deadline_s, f"{command}: silent for {FIRST_WORD_S:.0f} s"
             assert process.poll() is None, f"{command}: ended with {process.returncode} and said nothing"
             time.sleep(0.1)
         time.sleep(0.5)
-        assert not process.poll(), f"{command}\n{said}{process.stdout.read() or ''}"
+        said = words.read_text()
+        assert not process.poll(), f"{command}\n{said}"
         return said
 
     def save(self, block: Block) -> None:

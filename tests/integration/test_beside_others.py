@@ -120,6 +120,7 @@ async def test_a_pod_with_kueues_gate_too_starts_when_both_have_opened_theirs(
     await until_released(kube, path, eventually)
 
     async def charged() -> bool:
+        print(ask(site.cluster, "/v1/queue"))
         return held(site.cluster, "alice") > 0
 
     await eventually(charged)

@@ -30,6 +30,7 @@ INSTALL = ROOT / "docs" / "install.md"
 FIRST, LAST = ("On a cluster that is there", "Day two"), ("Upgrade, roll back", "Uninstall")
 """Sections of install.md by when they are read."""
 PROCESSES = ("scheduler", "controller", "extender", "recorder", "predictor")
+VOLUME_CONTROLLERS = ("persistentvolume-binder-controller", "persistentvolumeclaim-protection-controller")
 VOLUME = {
     "apiVersion": "v1",
     "kind": "PersistentVolume",
@@ -135,7 +136,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 async def _offer_a_volume(cluster: Cluster) -> None:
     async with KubeClient.connect(str(cluster.kubeconfig)) as kube:
         await kube.post("/api/v1/persistentvolumes", VOLUME)
-    changed = {"controllers": "persistentvolume-binder-controller", "secure-port": "0"}
+    changed = {"controllers": ",".join(VOLUME_CONTROLLERS), "secure-port": "0"}
     argv = [
         f"--{name}={changed[name]}" if (name := word.strip("-").split("=")[0]) in changed else word
         for word in cluster.process("kube-controller-manager").spec.argv
@@ -186,7 +187,7 @@ def test_what_is_told_to_be_typed_with_a_release(page: Path, site: Site) -> None
     told = site.reader.run(
         f"kubectl --namespace {NAMESPACE} exec deploy/fairlane-controller -- fairlane queue -o json"
     )
-    waiting = next(gang for gang in json.loads(told)["gangs"] if gang["name"] == "waits")
+    waiting = next(gang for gang in json.loads(told)["gangs"] if "default/waits" in gang["pods"])
     site.reader.instead = {
         "NAMESPACE/NAME": "default/runs",
         "NAME": "runs",
