@@ -30,6 +30,16 @@ INSTALL = ROOT / "docs" / "install.md"
 FIRST, LAST = ("On a cluster that is there", "Day two"), ("Upgrade, roll back", "Uninstall")
 """Sections of install.md by when they are read."""
 PROCESSES = ("scheduler", "controller", "extender", "recorder", "predictor")
+TOO_LARGE = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "large"},
+    "spec": {
+        "schedulerName": "fairlane",
+        "containers": [{"name": "main", "image": "none", "resources": {"requests": {"cpu": "100"}}}],
+    },
+}
+"""It is complete and waits, whatever comes."""
 VOLUME_CONTROLLERS = ("persistentvolume-binder-controller", "persistentvolumeclaim-protection-controller")
 VOLUME = {
     "apiVersion": "v1",
@@ -178,6 +188,7 @@ async def _jobs_come(cluster: Cluster) -> None:
     async with KubeClient.connect(str(cluster.kubeconfig)) as kube:
         for name, size in (("runs", 1), ("waits", 2)):
             await _submit(kube, name, size)
+        await kube.post(PODS, TOO_LARGE)
         await _until(kube, "runs", lambda pod: pod["status"].get("phase") == "Running")
         await _until(kube, "waits", lambda pod: "conditions" in pod["status"])
 
@@ -187,7 +198,7 @@ def test_what_is_told_to_be_typed_with_a_release(page: Path, site: Site) -> None
     told = site.reader.run(
         f"kubectl --namespace {NAMESPACE} exec deploy/fairlane-controller -- fairlane queue -o json"
     )
-    waiting = next(gang for gang in json.loads(told)["gangs"] if "default/waits" in gang["pods"])
+    waiting = next(gang for gang in json.loads(told)["gangs"] if "default/large" in gang["pods"])
     site.reader.instead = {
         "NAMESPACE/NAME": "default/runs",
         "NAME": "runs",
