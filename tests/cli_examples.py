@@ -27,7 +27,9 @@ class Example:
     def commands(self) -> list[list[str]]:
         """Its simple commands as words."""
         found: list[list[str]] = [[]]
-        lexer = shlex.shlex(self.text.removeprefix("watch "), posix=True, punctuation_chars="|&;<>")
+        inside = re.fullmatch(r'eval "\$\((.*)\)"', self.text)
+        typed = inside[1] if inside else self.text.removeprefix("watch ")
+        lexer = shlex.shlex(typed, posix=True, punctuation_chars="|&;<>")
         lexer.whitespace_split = True
         for word in lexer:
             if set(word) <= set("|&;<>"):

@@ -106,24 +106,25 @@ async def all_was_seen(made: Any, kube: KubeClient, eventually: Eventually) -> C
     return wait
 
 
-def held(cluster: Cluster, user: str) -> float:
-    """What the queue counts as held by a user."""
-    told = ask(cluster, "/v1/queue") or {"flows": []}
-    return sum(flow["held"] for flow in told["flows"] if flow["user"] == user)
+async def charged(cluster: Cluster, name: str, state: str, *, held: bool) -> bool:
+    """Whether the pod's gang is charged and in this state, and its user holds something or nothing."""
+    told = ask(cluster, "/v1/queue") or {"gangs": []}
+    for gang in told["gangs"]:
+        if gang["pods"] == [f"team/{name}"] and gang["state"] == state and gang["charged_work"] > 0:
+            (flow,) = [one for one in told["flows"] if one["user"] == gang["user"]]
+            return bool(flow["held"]) is held
+    return False
 
 
 async def test_a_pod_with_kueues_gate_too_starts_when_both_have_opened_theirs(
     site: Installed, kube: KubeClient, made: Any, eventually: Eventually, all_was_seen: Any
 ) -> None:
-    """And it is charged from our own release on, whether it runs or not."""
+    """It is charged from our release on, and holds a share once it has a node."""
     path = await made(asking(schedulerName="fairlane", schedulingGates=[{"name": KUEUES}]), "team")
     await until_released(kube, path, eventually)
 
-    async def charged() -> bool:
-        print(ask(site.cluster, "/v1/queue"))
-        return held(site.cluster, "alice") > 0
-
-    await eventually(charged)
+    name = path.rpartition("/")[2]
+    await eventually(lambda: charged(site.cluster, name, "opening", held=False))
     await all_was_seen()
     seen = await read(kube, path)
     assert gates(seen) == [KUEUES], "a foreign gate is not ours to open"
@@ -134,6 +135,7 @@ async def test_a_pod_with_kueues_gate_too_starts_when_both_have_opened_theirs(
         return (await read(kube, path))["status"].get("phase") == "Running"
 
     await eventually(runs)
+    await eventually(lambda: charged(site.cluster, name, "running", held=True))
 
 
 @pytest.mark.usefixtures("site")
