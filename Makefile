@@ -29,6 +29,8 @@ test: lint programs helm ## Lint, then unit, simulation and integration tests (r
 	$(PYTEST) -q -m "alone and not long" tests/integration
 
 test-long: lint programs helm ## The same with the long tests.
+	@[[ -n "$${FAIRLANE_BROWSER:-}" ]] || command -v chromium chromium-browser google-chrome >/dev/null \
+	  || echo "no browser: the page's test is skipped (apt-get install chromium, or set FAIRLANE_BROWSER)"
 	$(PYTEST) -q --timeout 1800 --hypothesis-profile explore -n auto tests/unit tests/simulation
 	$(PYTEST) -q --timeout 1800 tests/integration
 
