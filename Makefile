@@ -15,7 +15,7 @@ SEVERAL_FILES_AT_ONCE := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 # modules compiled once instead of at every start of every process
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-long test-kind lint format bench e2e e2e-workloads e2e-smoke programs helm manifests proto lock clean
+.PHONY: help demo test test-long test-kind lint format bench e2e e2e-workloads e2e-smoke programs helm manifests image proto lock clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ helm: $(INSTALLED) ## Find helm, or build it once.
 
 manifests: $(INSTALLED) ## Make the chart's generated parts, and manifests/ from the chart (builds helm once).
 	$(BIN)/python -m testbed.chart
+
+image: $(INSTALLED) ## The image for a cluster, and the list of what is in it: make image IMAGE=registry/fairlane:1.0
+	$(BIN)/python -m testbed.kind.image $(or $(IMAGE),$(error IMAGE=registry/fairlane:1.0 is its name))
 
 proto: $(INSTALLED) ## Generate the gRPC code from model/proto/*.proto.
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. model/proto/*.proto
