@@ -13,6 +13,7 @@ from chart_variants import VARIANTS, Object, helm_or_skip, objects_of, pod_of, t
 from scheduler.admission_settings import AdmissionSettings
 from scheduler.config import Settings
 from scheduler.edge.manifests import policy_manifests, webhook_manifests
+from testbed.binaries import PROMETHEUS_VERSION
 from testbed.chart.files import RENDERED, rendered
 from testbed.chart.helm import CHART, NAMESPACE, OLDER, Helm, HelmError
 from testbed.configuration import PREDICTED
@@ -141,6 +142,7 @@ def test_a_private_registry_serves_every_image() -> None:
     assert images == {
         "registry.internal:5000/mirror/fairlane:0.1.0",
         "registry.internal:5000/mirror/kube-scheduler:v1.37.0",
+        f"registry.internal:5000/mirror/prom/prometheus:v{PROMETHEUS_VERSION}",
     }
 
 
@@ -296,6 +298,15 @@ WRONG: list[tuple[Object, str]] = [
         r"placement is hint, which the controller writes: enable the controller",
     ),
     ({"test": {"namespace": NAMESPACE}}, r"test.namespace is the namespace of the release"),
+    (
+        {"settings": {"prometheus": {"url": "http://p:9090"}}, "bundledPrometheus": {"enabled": True}},
+        r"names a Prometheus, and bundledPrometheus.enabled makes one: leave one of them out",
+    ),
+    (
+        {"settings": {"prometheus": {"bearer_token_file": "/t"}}},
+        r"bearer_token_file is given, but settings.prometheus.url is empty: say where Prometheus is",
+    ),
+    ({"bundledPrometheus": {"storage": {"size": "4GB"}}}, r"/storage/size'?: '4GB' does not match pattern"),
     ({"scheduler": {"prometheusSecret": "x"}}, r"settings.prometheus.url is empty: say where Prometheus is"),
     (
         {"commonLabels": {"app.kubernetes.io/name": "x"}},
