@@ -62,8 +62,8 @@ test-kind: $(INSTALLED) ## Tests on a kind cluster of their own (tests/e2e; skip
 programs: $(INSTALLED) ## Find, or build once, the programs of the local cluster.
 	$(BIN)/fairlane testbed programs
 
-helm: $(INSTALLED) ## Find helm, or build it once.
-	$(BIN)/fairlane testbed programs helm
+helm: $(INSTALLED) ## Find, or build once, what the chart is tested with: helm, and the Prometheus that it can bring.
+	$(BIN)/fairlane testbed programs helm prometheus-kubernetes
 
 manifests: $(INSTALLED) ## Make the chart's generated parts, and manifests/ from the chart (builds helm once).
 	$(BIN)/python -m testbed.chart

@@ -135,6 +135,18 @@ WRONG: list[tuple[Object, str]] = [
         {"predictor": {"certificateSecret": "a", "certManager": {"issuerName": "b"}}},
         r"are both given: leave one out, or say with predictor.tls which one counts",
     ),
+    (
+        {"settings": {"prometheus": {"url": "http://p:9090"}}, "bundledPrometheus": {"enabled": True}},
+        r"names a Prometheus, and bundledPrometheus.enabled makes one: leave one of them out",
+    ),
+    (
+        {"settings": {"prometheus": {"bearer_token_file": "/t"}}},
+        r"bearer_token_file is given, but settings.prometheus.url is empty: say where Prometheus is",
+    ),
+    (
+        {"bundledPrometheus": {"storage": {"size": "4GB"}}},
+        r'bundledPrometheus.storage.size is "4GB", but must be a whole number of Mi or Gi',
+    ),
 ]
 
 

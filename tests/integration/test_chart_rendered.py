@@ -14,6 +14,7 @@ from chart_variants import MONITORING, VARIANTS, Object, helm_or_skip, objects_o
 from scheduler.admission_settings import AdmissionSettings
 from scheduler.config import Settings
 from scheduler.edge.manifests import policy_manifests, webhook_manifests
+from testbed.binaries import PROMETHEUS_VERSION
 from testbed.chart.files import RENDERED, rendered
 from testbed.chart.helm import CHART, NAMESPACE, Helm
 from testbed.configuration import PREDICTED
@@ -105,6 +106,7 @@ def test_a_private_registry_serves_every_image() -> None:
     assert images == {
         "registry.internal:5000/mirror/fairlane:0.1.0",
         "registry.internal:5000/mirror/kube-scheduler:v1.37.0",
+        f"registry.internal:5000/mirror/prom/prometheus:v{PROMETHEUS_VERSION}",
     }
 
 

@@ -126,7 +126,12 @@ def test_all_is_well() -> None:
         (
             with_settings(prometheus=SETTINGS.prometheus.model_copy(update={"url": ""})),
             "No Prometheus",
-            "--prometheus-url",
+            "bundledPrometheus.enabled=true for a small one of our own), or give --prometheus-url",
+        ),
+        (
+            replace(GOOD, poll=PollerStats(1, 1, failure="Prometheus at x: certificate verify failed.")),
+            "certificate verify failed",
+            "prometheus.ca_file",
         ),
         (with_settings(extender_url=""), "where the extender is", "--extender-url"),
         (
