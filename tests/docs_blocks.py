@@ -32,7 +32,7 @@ MARKS = ("run", "parse-only", "save", "settings", "values", "fragment")
 WHERE = ("", "long", "installed")
 """What `run` may say besides."""
 _FENCE = re.compile(
-    r"^(?:<!-- (?P<mark>[a-z-]+)(?:: (?P<more>[^>]*?))? -->\n+)?(?P<indent> *)```(?P<language>\w*)\n"
+    r"^(?: *<!-- (?P<mark>[a-z-]+)(?:: (?P<more>[^>]*?))? -->\n+)?(?P<indent> *)```(?P<language>\w*)\n"
     r"(?P<text>.*?)^(?P=indent)```$",
     re.M | re.S,
 )

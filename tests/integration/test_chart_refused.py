@@ -147,6 +147,10 @@ WRONG: list[tuple[Object, str]] = [
         {"bundledPrometheus": {"storage": {"size": "4GB"}}},
         r'bundledPrometheus.storage.size is "4GB", but must be a whole number of Mi or Gi',
     ),
+    (
+        {"bundledPrometheus": {"enabled": True, "exporters": {"node|.*": 9100}}},
+        r'bundledPrometheus.exporters has "node\|\.\*", but its keys must be values of a label',
+    ),
 ]
 
 
