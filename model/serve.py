@@ -22,7 +22,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
-from model.guard import TokenGuard
+from model import protocol
+from model.guard import ProtocolGuard, TokenGuard
 from model.proto import predictor_pb2 as pb
 from model.proto.predictor_pb2_grpc import PredictorServicer, add_PredictorServicer_to_server
 from model.published import PublishedModel
@@ -74,6 +75,7 @@ class Answers(PredictorServicer):
 
     async def Predict(self, request: Any, context: Context) -> Any:
         """Quantiles for every node of the request, in its order."""
+        context.set_trailing_metadata((protocol.own(),))
         model = await self._usable(request.schema_version, context)
         features = await _features(request, context)
         if self._under_way >= WAITING_MAX:
@@ -104,6 +106,7 @@ class Answers(PredictorServicer):
 
     async def CurrentModel(self, request: Any, context: Context) -> Any:  # noqa: ARG002
         """Version and training window of the model that answers, and what is wrong with a newer one."""
+        context.set_trailing_metadata((protocol.own(),))
         info = (await self._usable(SCHEMA_VERSION, context)).info
         return pb.CurrentModelReply(
             model_version=info.version,
@@ -206,7 +209,8 @@ class PredictorServer:
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
             ("grpc.so_reuseport", 0),
         ]
-        guards = [TokenGuard(self._settings.token)] if self._settings.token else []
+        guards: list[Any] = [TokenGuard(self._settings.token)] if self._settings.token else []
+        guards.append(ProtocolGuard())
         server = self._server = grpc.aio.server(options=options, interceptors=guards)
         add_PredictorServicer_to_server(self._answers, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

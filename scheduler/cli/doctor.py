@@ -16,13 +16,14 @@ from rich.table import Table
 
 from scheduler.cli.serving import load_settings, with_options
 from scheduler.config import ConfigError
-from scheduler.edge import diagnosis, diagnosis_queue, diagnosis_telemetry
+from scheduler.edge import diagnosis, diagnosis_queue, diagnosis_telemetry, diagnosis_versions
 from scheduler.edge.diagnosis import Check, Finding, Level, diagnose
 from scheduler.edge.diagnosis_telemetry import Coverage, coverage
 from scheduler.edge.facts import Facts, gather
 
 CHECKS: tuple[Check, ...] = (
     diagnosis.api_server,
+    diagnosis_versions.versions,
     diagnosis_telemetry.prometheus,
     diagnosis_telemetry.clocks,
     diagnosis_telemetry.readings,

@@ -26,6 +26,7 @@ from scheduler.edge.metrics import Scrape, counter, counters, cumulated, gauge
 from scheduler.edge.recorder import RecorderApi
 from scheduler.edge.store import ExperienceStore, StoreError
 from scheduler.edge.store_writer import StoreWriter
+from scheduler.edge.versioned import VersionedApp
 from scheduler.edge.yielding import yield_processor
 
 COUNT_S = 5.0
@@ -187,5 +188,5 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
     yield_processor(settings.recorder.niceness)
     listening = listen(settings.recorder.host, settings.recorder.port)
     async with recorder(settings) as parts:
-        server = new_server(parts.app, port_file=port_file)
+        server = new_server(VersionedApp(parts.app, "recorder"), port_file=port_file)
         await server.serve_beside(listening, parts.run())
