@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from model.columns import VERSIONS_APART
 from model.schema import SCHEMA_VERSION
 from scheduler.edge.facts import Asked, Facts
 
@@ -187,11 +188,12 @@ def _model_findings(facts: Facts) -> Findings:
     model = facts.model
     assert model is not None
     if model.schema_version != SCHEMA_VERSION:
-        yield problem(
+        told = problem if abs(model.schema_version - SCHEMA_VERSION) > VERSIONS_APART else note
+        yield told(
             "predictor",
             f"Model {model.version} was trained on features of schema {model.schema_version};"
             f" this version builds schema {SCHEMA_VERSION}.",
-            "Train again with `fairlane train`.",
+            "Bring predictor and extender to one release, and train again with `fairlane train`.",
         )
     elif not facts.predictor_serving:
         yield problem(

@@ -112,6 +112,7 @@ class PredictionClient:
             )
         request = pb.PredictRequest(
             schema_version=SCHEMA_VERSION,
+            feature_names=NAMES,
             nodes=names,
             features=features.astype("<f8").tobytes(),
             contributions=contributions,

@@ -157,7 +157,7 @@ def test_all_is_well() -> None:
         (with_extender(recorder_failure="401"), "cannot deliver its decisions", "FAIRLANE_TOKEN"),
         (with_extender(decisions={"dropped": 3, "refused": 1}), "4 decisions were lost", "decision_buffer"),
         (replace(GOOD, model=None, predictor_failure="UNAVAILABLE"), "No model answers", "fairlane train"),
-        (replace(GOOD, model=replace(GOOD.model, schema_version=-1)), "features of schema -1", "Train again"),
+        (replace(GOOD, model=replace(GOOD.model, schema_version=-1)), "features of schema -1", "train again"),
         (replace(GOOD, predictor_serving=False), "not serving", "restart"),
         (
             replace(GOOD, model=replace(GOOD.model, problem="central.txt is truncated")),

@@ -28,6 +28,7 @@ def test_the_protocol_version_is_the_minor_number_of_the_release() -> None:
 @pytest.mark.parametrize("theirs", [OURS - 1, OURS, OURS + 1, None])
 def test_a_neighbour_and_who_names_no_version_are_understood(theirs: int | None) -> None:
     assert protocol.refusal("recorder", None if theirs is None else str(theirs)) == ""
+    assert protocol.spoken(None) == OURS - 1
 
 
 @pytest.mark.parametrize(
