@@ -30,16 +30,6 @@ INSTALL = ROOT / "docs" / "install.md"
 FIRST, LAST = ("On a cluster that is there", "Day two"), ("Upgrade, roll back", "Uninstall")
 """Sections of install.md by when they are read."""
 PROCESSES = ("scheduler", "controller", "extender", "recorder", "predictor")
-A_WHOLE_NODE = {
-    "apiVersion": "v1",
-    "kind": "Pod",
-    "metadata": {"name": "large"},
-    "spec": {
-        "schedulerName": "fairlane",
-        "containers": [{"name": "main", "image": "none", "resources": {"requests": {"cpu": "4"}}}],
-    },
-}
-"""It waits, since the release has pods on each."""
 VOLUME_CONTROLLERS = ("persistentvolume-binder-controller", "persistentvolumeclaim-protection-controller")
 VOLUME = {
     "apiVersion": "v1",
@@ -205,18 +195,21 @@ def test_what_is_told_to_be_typed_with_a_release(page: Path, site: Site) -> None
     try:
         site.follow(found)
     finally:
-        site.reader.run("kubectl delete pod large --ignore-not-found")
+        site.reader.run("kubectl delete pods -l large")
 
 
 async def _gang_that_waits(site: Site) -> str:
     """Its uid, as `fairlane queue` tells it."""
     async with KubeClient.connect(str(site.cluster.kubeconfig)) as kube:
-        await kube.post(PODS, A_WHOLE_NODE)
+        for number in range(4):  # more than there are nodes, and no node has room for two
+            body = {"metadata": {"name": f"large-{number}", "labels": {"large": ""}}}
+            container = {"name": "main", "image": "none", "resources": {"requests": {"cpu": "3"}}}
+            await kube.post(PODS, {**body, "spec": {"schedulerName": "fairlane", "containers": [container]}})
     asked = f"kubectl --namespace {NAMESPACE} exec deploy/fairlane-controller -- fairlane queue -o json"
     for _ in range(20):
         told = json.loads(await asyncio.to_thread(site.reader.run, asked))
         for gang in told["gangs"]:
-            if gang["pods"] == ["default/large"] and gang["position"]:
+            if gang["pods"][0].startswith("default/large-") and gang["position"]:
                 return str(gang["uid"])
         await asyncio.sleep(0.5)
     raise AssertionError(told)
