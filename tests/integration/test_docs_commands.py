@@ -32,7 +32,7 @@ KINDS = ("jobsets", "sparkapplications", "pytorchjobs", "rayclusters")
 PLURALS = {"Pod": "", "Job": "jobs", "SparkApplication": "sparkapplications"}
 PLURALS |= {"PyTorchJob": "pytorchjobs", "RayCluster": "rayclusters"}
 TYPED = re.compile(
-    r"fairlane (status|doctor|queue|usage|support-bundle|trial --namespace default|train --examples"
+    r"fairlane (status|doctor|queue|usage|support-bundle|train --examples"
     r"|testbed programs|admission manifests|simulate (?!jobs.parquet|homo_macro))"
 )
 """Examples that are typed on the testbed; jobs.parquet and the published slice are not here."""
