@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from model.boosting import Recipe
-from model.dataset import Examples, ExamplesError
+from model.dataset import Examples
 from model.design import Known, design_for, estimator_for, matrix_of
 from model.estimator import CompletionTimeEstimator
 from model.evaluate import Evaluation, evaluate
 from model.intervals import Z_HIGH
 from model.prior import PRIOR_SIGMA
 from model.published import PublishedModel
+from model.reading import ExamplesError
 from model.snapshot import Floats, Indices
 from model.splits import LEAST_TO_JUDGE, Split, folds_of
 
