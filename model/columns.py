@@ -155,6 +155,8 @@ def is_mostly(read: pd.Series, stated: pd.Series) -> bool:
 
 def states(values: pd.Series) -> pd.Series:
     """Which cells state something: not empty, and no word for "not known"."""
+    if not (pd.api.types.is_object_dtype(values) or pd.api.types.is_string_dtype(values)):
+        return values.notna()
     text = values.astype(object).map(str).str.strip().str.lower()
     return values.notna() & ~text.isin(UNKNOWN_WORDS)
 

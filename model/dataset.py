@@ -25,6 +25,7 @@ from model.columns import (
     states,
     truth,
 )
+from model.history import COLUMNS as HISTORY
 from model.reading import ExamplesError
 from model.schema import NAMES, SCHEMA_VERSION
 
@@ -46,6 +47,8 @@ KNOWN = (
     "predicted_s",
 )
 """Columns with a meaning of their own; all others are features."""
+RESERVED = (*HISTORY, "prior_level", "example_class", "example_node", "example_ended_at", "example_group")
+"""What `model.design` calls columns that it makes itself."""
 NAMED = ("job_class", "group", "user", "node", "decision_id")
 SUCCEEDED = "succeeded"
 LONGEST_S = 10 * 366 * 86400.0
@@ -203,9 +206,10 @@ def _features(columns: Mapping[str, pd.Series], notes: list[str]) -> Chosen:
     """Every other column that tells rows apart; names become categories, truth values numbers."""
     used: dict[str, pd.Series] = {}
     categorical: list[str] = []
-    for name, values in columns.items():
-        if name in KNOWN:
+    for column, values in columns.items():
+        if column in KNOWN:
             continue
+        name = _own_name(column, notes)
         if is_nested(values):
             notes.append(f"column {name} holds lists or records: not used")
             continue
@@ -222,6 +226,16 @@ def _features(columns: Mapping[str, pd.Series], notes: list[str]) -> Chosen:
             notes += _told_of(name, values, numbers) if numeric else ()
             categorical += () if numeric else (name,)
     return used, categorical
+
+
+def _own_name(column: str, notes: list[str]) -> str:
+    """The column's name, or another where the estimator's matrix has one of that name itself."""
+    if column not in RESERVED:
+        return column
+    notes.append(
+        f"column {column} is called {column} (table), since class histories and the like have such names"
+    )
+    return f"{column} (table)"
 
 
 def _numeric_features(columns: Mapping[str, pd.Series], notes: list[str]) -> Chosen:

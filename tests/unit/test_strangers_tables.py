@@ -244,6 +244,25 @@ def test_lists_and_records_are_noted_and_not_used(tmp_path: Path) -> None:
     assert "lists or records in the column job_class" in refused(parquet_of(tmp_path, table))
 
 
+def test_features_named_like_the_columns_we_make_keep_their_own_cells(tmp_path: Path) -> None:
+    examples = read(csv_of(tmp_path, runs(class_runs=["big", "small"] * 30)))
+    design = design_for(examples, np.arange(ROWS), Split("time"))
+    assert design.features == ("size", "class_runs (table)")
+    assert len(set(design.columns)) == len(design.columns)
+    assert any(note.startswith("column class_runs is called") for note in examples.notes)
+
+
+def test_a_wide_table_says_what_will_take_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.train.measure", _nothing_measured)
+    many = {f"f{place}": np.roll(runs()["size"], place) for place in range(500)}
+    ended = train(csv_of(tmp_path, runs(**many)))
+    assert "501 features: nearly all time goes into growing trees" in ended.stderr
+
+
+def _nothing_measured(*_: object) -> None:
+    raise ExamplesError("not measured")
+
+
 @pytest.mark.parametrize(("version", "code"), [("2", 0), ("2.0", 0), ("x", 4), ("99", 4)])
 def test_a_schema_version_may_be_text(tmp_path: Path, version: str, code: int) -> None:
     assert train(parquet_of(tmp_path, runs(schema_version=version))).exit_code == code
