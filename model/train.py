@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from model.central import Recipe
-from model.dataset import Examples, ExamplesError
+from model.dataset import Examples
 from model.estimator import CompletionTimeEstimator
 from model.evaluate import Evaluation, evaluate
 from model.fitting.matrix import Known, design_for, estimator_for, matrix_of
 from model.intervals import Z_HIGH
 from model.prior import PRIOR_SIGMA
 from model.published import PublishedModel
+from model.reading import ExamplesError
 from model.schema import NAMES
 from model.snapshot import Floats, Indices
 from model.splits import LEAST_TO_JUDGE, Split, folds_of

@@ -62,7 +62,7 @@ def design_for(examples: Examples, fitted: Indices, split: Split, dropped: Seque
 
 def _told_by_group(examples: Examples, split: Split) -> set[str]:
     group = examples.frame[split.column].astype("string").fillna("")
-    nested = {split.column} & set(examples.categorical)
+    nested = {split.column}
     for name in (*examples.categorical, "job_class"):
         per_name = group.groupby(examples.frame[name].fillna("")).nunique()
         if (per_name <= 1).mean() > 0.9:
