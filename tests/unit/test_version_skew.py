@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from model import protocol
 from scheduler.config import Settings
+from scheduler.core.plans import PATH, PlanPod, PlanRequest
+from scheduler.core.queue.actions import ReleaseGang, ReleaseReceipt
+from scheduler.core.queue.events import Estimate
 from scheduler.edge.diagnosis import Finding, Level
 from scheduler.edge.diagnosis_versions import versions
 from scheduler.edge.exchange import Message, Receive, Scope, Send, respond
 from scheduler.edge.facts import Asked, Facts
+from scheduler.edge.hints import Hints
 from scheduler.edge.predictions import CurrentModel
 from scheduler.edge.versioned import VersionedApp
 
@@ -86,6 +93,35 @@ async def test_every_answer_names_our_version_and_how_a_part_is_can_be_asked_by_
     found, headers, body = await answered(path, told)
     assert (found, headers[protocol.HEADER]) == (status, str(OURS))
     assert (b"speaks protocol" in body) == (status == 409)
+
+
+async def test_a_controller_that_is_refused_names_its_version_and_releases_without_a_hint(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    named: list[str | None] = []
+
+    async def refuse(request: web.Request) -> web.Response:
+        named.append(request.headers.get(protocol.HEADER))
+        return web.json_response({"error": "this extender speaks protocol 9"}, status=409)
+
+    app = web.Application()
+    app.router.add_post(PATH, refuse)
+    async with TestServer(app) as extender:
+        hints = Hints(
+            str(extender.make_url("")),
+            lambda _gangs: PlanRequest([], [], [], [PlanPod("u", 0)]),
+            lambda _event: None,
+            10.0,
+        )
+        asking = asyncio.create_task(hints.run())
+        receipt = ReleaseReceipt(1.0, 0.25, 0.125, 0.5, 3, Estimate(1.0, 2.0, 3.0, "hint"), {"u": "node-01"})
+        for _ in range(3):
+            plans = await hints.of(ReleaseGang("gang", "ann", ("u",), receipt))
+            assert plans["u"].nodes == []
+            assert "speaks protocol 9" in plans["u"].reason
+        asking.cancel()
+    assert set(named) == {str(OURS)}
+    assert caplog.text.count("gangs are released without a hint") == 1
 
 
 def found_by_doctor(extender: int | None, recorder: int | None, predictor: int | None) -> list[Finding]:
