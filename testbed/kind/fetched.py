@@ -21,7 +21,7 @@ def hashes_of(report: Mapping[str, Any], lock: str) -> dict[str, str]:
         digest = item["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256", "")
         if digest not in locked.get(name, ()):
             raise CommandError(
-                f"{name}: what pip fetched ({digest or 'no file'}) is not in requirements.lock"
+                f"{name}: pip fetched {digest or 'no file'}, which is not in requirements.lock"
             )
         found[name] = digest
     return found
@@ -31,5 +31,6 @@ def locked_hashes(lock: str) -> dict[str, set[str]]:
     """Distribution -> sha256 of each of its files that the lock file allows."""
     found: dict[str, set[str]] = {}
     for named in re.finditer(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==((?:.*\\\n)*.*)", lock, re.MULTILINE):
-        found[plain(named[1])] = set(re.findall(r"--hash=sha256:([0-9a-f]{64})", named[2]))
+        # one line for each marker that needs another version
+        found.setdefault(plain(named[1]), set()).update(re.findall(r"--hash=sha256:([0-9a-f]{64})", named[2]))
     return found

@@ -23,7 +23,7 @@ from testbed.kind import programs
 from testbed.kind.docker import Docker
 from testbed.kind.fetched import hashes_of
 from testbed.kind.inspection import Inspection, inspect
-from testbed.kind.shell import run, succeeds
+from testbed.kind.shell import CommandError, run, succeeds
 from testbed.progress import Progress
 
 HERE = Path(__file__).parent
@@ -55,11 +55,8 @@ UNUSED_FILES = (
         "**/*.hpp",
     ),
     # the client is lazy: of its 1,600 models and groups of calls we use none
-    *(
-        f"kubernetes/{client}/{part}/[!_]*.py"
-        for client in ("client", "aio/client")
-        for part in ("models", "api")
-    ),
+    *(f"kubernetes/{part}/[!_]*.py" for part in ("client/models", "client/api")),
+    *(f"kubernetes/aio/{part}/[!_]*.py" for part in ("client/models", "client/api")),
     *("pyarrow/include", "pyarrow/*flight*", "pyarrow/*_s3*", "pyarrow/*_gcsfs*", "pyarrow/*_azurefs*"),
     *("pyarrow/libarrow_python.so", "pyarrow/libarrow_python.so.*.*", "matplotlib/mpl-data/sample_data"),
 )
@@ -106,6 +103,8 @@ class Images:
         self._docker = docker
         self._folders = folders
         self._progress = progress
+        self.inspection: Inspection | None = None
+        """Of the image of Fairlane, where it was built now."""
 
     @cached_property
     def registry(self) -> bool:
@@ -155,15 +154,18 @@ class Images:
             _copy(HERE / "sbom.py", about)
             (about / "version").write_text(_version())
             self._build(tag, HERE / "fairlane" / "Dockerfile", context, dependencies)
-            self._told(inspect(self._docker, tag))
+            self._inspect(tag)
 
         inputs = [*sources, HERE / "fairlane", HERE / "sbom.py"]
         return self._ensure("fairlane", inputs, build, salt=dependencies + _version())
 
-    def _told(self, found: Inspection) -> None:
-        self._progress.say("the image of Fairlane\n" + found.told())
-        if complaint := found.complaint():
-            self._progress.say(complaint)
+    def _inspect(self, tag: str) -> None:
+        try:
+            self.inspection = inspect(self._docker, tag)
+        except CommandError:
+            self._docker.run("image", "rm", tag)  # or the next run would take it for good
+            raise
+        self._progress.say(self.inspection.told())
 
     @cached_property
     def prometheus(self) -> str:
@@ -285,7 +287,7 @@ class Images:
 def _pip(
     site: Path, requirements: Sequence[str], constraints: Sequence[str], any_python: bool
 ) -> dict[str, Any]:
-    """Install for the base image's Python into `site`, which need not be this Python's version; pip's report."""
+    """Install for the base image's Python into `site`, which need not be this version; pip's report."""
     listing, report = site.with_suffix(".constraints"), site.with_suffix(".report")
     listing.parent.mkdir(parents=True, exist_ok=True)
     listing.write_text("\n".join(constraints) + "\n")

@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-ALONE = ("--port", "0", "--port-file", "port")
+ALONE = ("--host", "127.0.0.1", "--port", "0", "--port-file", "port")
 STARTS: dict[str, Sequence[str]] = {
     "extender": ("extender", *ALONE),
     "recorder": ("recorder", *ALONE, "--store", "sqlite:///experience.db"),
