@@ -3,8 +3,8 @@
     python -m testbed.kind.image IMAGE [FOLDER]
 
 builds what the kind cluster runs, by the same code, under the name IMAGE, and puts the list of what is in it
-(SPDX) into FOLDER (dist). The engine is whatever answers to `docker`, else one of our own, which is
-stopped again.
+(SPDX) into FOLDER (dist). The engine is whatever answers to `docker`, else one of our own. Ours is stopped
+again, so that what it made is left as an archive in FOLDER.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ from testbed.progress import Progress
 def build(image: str, folder: Path, progress: Progress) -> None:
     """Make the image and its list. Raises CommandError when it is wrong or too large."""
     cluster = KindCluster(progress=progress)
-    with _engine(cluster):
+    folder.mkdir(parents=True, exist_ok=True)
+    with _engine(cluster) as ours:
         made = cluster.images.fairlane
         found = cluster.images.inspection or inspect(cluster.docker, made)
         cluster.docker.run("tag", made, image)
-    folder.mkdir(parents=True, exist_ok=True)
+        if ours:
+            cluster.docker.run("save", "-o", str(folder / "fairlane.tar"), image)
     listed = folder / "fairlane.spdx.json"
     listed.write_text(json.dumps(found.sbom, indent=1))
     if not cluster.images.inspection:
@@ -39,13 +41,14 @@ def build(image: str, folder: Path, progress: Progress) -> None:
 
 
 @contextmanager
-def _engine(cluster: KindCluster) -> Iterator[None]:
+def _engine(cluster: KindCluster) -> Iterator[bool]:
+    """An engine that answers; whether it is one that we started."""
     if missing := why_none(cluster.docker):
         raise CommandError(f"no container runtime can be had: {missing}")
     there = cluster.docker.answers
     cluster.start_engine()
     try:
-        yield
+        yield not there
     finally:
         if not there:
             cluster.docker.stop()
