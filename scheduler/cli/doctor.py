@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from scheduler.cli.serving import load_settings, with_options
@@ -141,7 +142,7 @@ def _readings_table(rows: list[Coverage]) -> Table:
             known,
             _s(row.age_s),
             _s(row.interval_s),
-            ", ".join(row.sources),
+            escape(", ".join(row.sources)),
             style=style,
         )
     return table
