@@ -19,7 +19,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from model.dataset import Examples, examples_from
-from model.design import design_for
+from model.fitting.matrix import design_for
 from model.reading import ExamplesError, read_table
 from model.splits import Split, folds_of
 from scheduler.cli.train import app
