@@ -65,7 +65,13 @@ def support_bundle(
 
     facts, bundle = asyncio.run(both())
     bundle.files |= _own_words(facts)
-    users = users_of(facts) if hash_users else ()
+    try:
+        users = users_of(facts, bundle) if hash_users else ()
+    except ValueError as error:
+        typer.echo(
+            f"fairlane support-bundle: nothing is written, for no name could be hashed: {error}", err=True
+        )
+        raise typer.Exit(1) from error
     redact = Redactor(secrets_of(settings, os.environ), users, secrets.token_bytes(16))
     clean = redacted(bundle, redact)
     clean.files["left-out.txt"] = _left_out(clean, redact)

@@ -9,40 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
+import urllib.parse
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-GONE = "[redacted]"
+from scheduler.edge.secret_shapes import GONE, NAMES, SHAPES, without_pem_tails
+
 SECRET_LENGTH_MIN = 4
 """Shorter values are not searched for: they would be found in every other word."""
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-
-_WORDS = (
-    r"passw(?:or)?d|passphrase|secret|token|credential|authorization"
-    r"|api[_-]?key|access[_-]?key|private[_-]?key"
-)
-_KEY = rf"(?:\\?[\"'])?[\w.-]*(?:{_WORDS})s?(?:\\?[\"'])?"
-_VALUE = r"\\?\"(?:[^\"\\]|\\[^\"])*\\?\"|'[^']*'|[^\s,;&}\]\"']+"
-_LOOKS: tuple[tuple[str, re.Pattern[str], str], ...] = (
-    ("PEM block", re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?-----END [A-Z0-9 ]+-----", re.DOTALL), GONE),
-    ("JSON web token", re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), GONE),
-    ("authorization", re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), rf"\1 {GONE}"),
-    ("password in a URL", re.compile(r"(?<=://)[^/\s@\"']+@"), f"{GONE}@"),
-    ("access key", re.compile(r"\b(?:AKIA[0-9A-Z]{16}|gh[pousr]_\w{30,}|glpat-[\w-]{20,})\b"), GONE),
-    (
-        "value behind a telling name",
-        re.compile(rf"(?i)({_KEY}\s*[:=]\s*)(?!true\b|false\b|null\b|\d+(?:\.\d+)?\b|\[|\{{)({_VALUE})"),
-        rf'\1"{GONE}"',
-    ),
-    (
-        "value behind a telling option",
-        re.compile(rf"(?i)(--[\w-]*(?:{_WORDS})[=\s]+)(?!-)[^\s\"',]+"),
-        rf"\1{GONE}",
-    ),
-)
-_TELLING = re.compile(rf"(?i)--?[\w-]*(?:{_WORDS})$")
+_TELLING = re.compile(rf"(?i)--?[\w-]*(?:{NAMES})s?$")
 
 
 class Redactor:
@@ -52,9 +32,10 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str], users: Iterable[str] = (), salt: bytes = b"") -> None:
-        known = {secret for secret in secrets if len(secret) >= SECRET_LENGTH_MIN}
+        known = {form for secret in secrets if len(secret) >= SECRET_LENGTH_MIN for form in _forms(secret)}
+        known |= {_base64(secret) for secret in secrets if len(secret) >= SECRET_LENGTH_MIN}
         self._secrets = sorted(known, key=len, reverse=True)
-        self._users = {user: _hashed(user, salt) for user in users if user}
+        self._users = {form: _hashed(user, salt) for user in users if user for form in _forms(user)}
         names = "|".join(re.escape(user) for user in sorted(self._users, key=len, reverse=True))
         self._names = re.compile(rf"(?<![A-Za-z0-9])(?:{names})(?![A-Za-z0-9])") if names else None
         self.counts: Counter[str] = Counter()
@@ -64,13 +45,35 @@ class Redactor:
         for secret in self._secrets:
             self.counts["known secret"] += text.count(secret)
             text = text.replace(secret, GONE)
-        for kind, pattern, instead in _LOOKS:
-            text, count = pattern.subn(instead, text)
-            self.counts[kind] += count
+        for kind, pattern, instead in SHAPES:
+            text = self._without(kind, pattern, instead, text)
+        text, tails = without_pem_tails(text)
+        self.counts["PEM block"] += tails
         if self._names is not None:
             text, count = self._names.subn(lambda found: self._users[found[0]], text)
             self.counts["user name, hashed"] += count
         return text
+
+    def _without(
+        self, kind: str, pattern: re.Pattern[str], instead: Callable[[re.Match[str]], str], text: str
+    ) -> str:
+        def put(found: re.Match[str]) -> str:
+            told = instead(found)
+            self.counts[kind] += told != found[0]
+            return told
+
+        return pattern.sub(put, text)
+
+
+def _forms(text: str) -> set[str]:
+    """As it stands in text, in JSON and in a URL."""
+    inside = json.dumps(text)[1:-1]
+    return {text, inside, json.dumps(text, ensure_ascii=False)[1:-1], urllib.parse.quote(text, safe="")}
+
+
+def _base64(text: str) -> str:
+    """As in a Secret; without the last characters, which depend on what follows."""
+    return b64encode(text.encode()).decode().rstrip("=")[:-1]
 
 
 def _hashed(user: str, salt: bytes) -> str:
@@ -104,11 +107,11 @@ def _bare_words(words: list[str]) -> list[str]:
     bare: list[str] = []
     for word in words:
         after = bool(bare) and _TELLING.match(bare[-1]) is not None
-        bare.append(GONE if after and not word.startswith("-") else word)
+        bare.append(GONE if after and not word.startswith("--") else word)
     return bare
 
 
 def secret_variables(environment: Mapping[str, str]) -> list[str]:
     """Values of variables with telling names."""
-    telling: Callable[[str], Any] = re.compile(rf"(?i){_WORDS}").search
+    telling: Callable[[str], Any] = re.compile(rf"(?i){NAMES}").search
     return [value for name, value in environment.items() if value and telling(name.replace("-", "_"))]

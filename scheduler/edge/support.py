@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.parse
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,10 +75,29 @@ def secrets_of(settings: Settings, environment: Mapping[str, str]) -> list[str]:
     return [one for one in (*found, *secret_variables(environment)) if one]
 
 
-def users_of(facts: Facts) -> set[str]:
-    """The users that the queue knows."""
-    told = facts.queue.answer
-    return {one["user"] for part in ("flows", "gangs") for one in told.get(part, ())}
+def users_of(facts: Facts, bundle: Bundle) -> set[str]:
+    """The users that the queue knows, and those that its objects name.
+
+    Raises:
+        ValueError: the queue does not answer, so nobody tells whose names logs and events may hold.
+    """
+    if not facts.queue.answer:
+        raise ValueError(f"the queue does not tell its users: {facts.queue.failure or 'it has no URL'}")
+    objects = json.loads(bundle.files.get("cluster/fairqueues.json", "{}"))
+    return {name for found in (facts.queue.answer, objects) for name in _users_in(found)} - {""}
+
+
+def _users_in(found: Any) -> Iterator[str]:
+    if isinstance(found, list):
+        for one in found:
+            yield from _users_in(one)
+    elif isinstance(found, Mapping):
+        for key, value in found.items():
+            if key == "user" and isinstance(value, str):
+                yield value
+            elif key == "users" and isinstance(value, list):
+                yield from (one for one in value if isinstance(one, str))
+            yield from _users_in(value)
 
 
 def redacted(bundle: Bundle, redact: Redactor) -> Bundle:

@@ -65,6 +65,9 @@ def installation(answers: Answers, tmp_path: Path) -> tuple[Path, dict[str, str]
         f"/api/v1/namespaces/{NAMESPACE}/pods": {"items": [pod]},
         f"/api/v1/namespaces/{NAMESPACE}/pods/fairlane-0/log": f"login password={PLANTED['log']} by alice",
         "/v1/queue": QUEUE,
+        "/apis/fairlane.dev/v1alpha1/fairqueues": {
+            "items": [{"spec": {"weights": [{"user": "zoe", "weight": 2}]}}]
+        },
         "/v1/status": {**answers.json["/v1/status"], "store_failure": failure},
     }
     answers.token = PLANTED["token"]
@@ -104,6 +107,7 @@ def test_no_planted_secret_is_in_the_bundle_and_what_is_left_out_is_said(
     everything = "\n".join([*texts, *texts.values(), told.stdout, told.stderr])
     assert [where for where, secret in PLANTED.items() if secret in everything] == []
     assert "alice" not in everything
+    assert "zoe" not in everything
     names = {name.removeprefix("fairlane-support/") for name in texts}
     assert names >= {
         *("settings.json", "doctor.json", "status.json", "queue.json", "versions.json", "left-out.txt"),
@@ -115,6 +119,17 @@ def test_no_planted_secret_is_in_the_bundle_and_what_is_left_out_is_said(
     left_out = texts["fairlane-support/left-out.txt"]
     assert "values of environment variables" in left_out
     assert "cluster/events.json" in left_out
+
+
+def test_no_bundle_is_written_where_nobody_tells_which_names_to_hash(
+    installation: tuple[Path, dict[str, str]], answers: Answers
+) -> None:
+    del answers.json["/v1/queue"]
+    file = installation[0] / "bundle.tar.gz"
+    told = run(installation, "support-bundle", "--hash-users", "--output", str(file))
+    assert told.returncode == 1
+    assert "nothing is written, for no name could be hashed: the queue does not tell its users" in told.stderr
+    assert not file.exists()
 
 
 def test_status_tells_what_it_knows_and_says_what_is_wrong(
