@@ -110,7 +110,7 @@ HEADERS: dict[str, Shape] = {
 
 
 def is_open(secret: str) -> bool:
-    """Whether what was drawn is a word that may stay, or a number where things are counted."""
+    """Whether what was drawn is a word that may stay."""
     return secret.strip(",;)}]").strip("\\\"'").lower() in (
         "",
         "true",
