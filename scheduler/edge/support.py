@@ -15,7 +15,8 @@ import msgspec
 from scheduler.config import Settings
 from scheduler.edge.facts import Facts
 from scheduler.edge.kube import KubeClient, KubeError
-from scheduler.edge.redaction import GONE, Redactor, bare_object, secret_variables
+from scheduler.edge.redaction import Redactor, bare_object, secret_variables
+from scheduler.edge.secret_shapes import GONE
 
 FILE_BYTES_MAX = 8 * 2**20
 """The end of a longer file is kept: what happened last."""

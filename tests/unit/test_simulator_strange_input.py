@@ -1,4 +1,4 @@
-"""Traces, node files and options as strangers give them to `fairlane simulate`: they are used, or refused in words."""
+"""Traces, node files and options as strangers give them to `fairlane simulate`: used, or refused in words."""
 
 from __future__ import annotations
 
