@@ -1,4 +1,4 @@
-"""Traces, node files and options as strangers give them to `fairlane simulate`: used, or refused in words."""
+"""`fairlane simulate` with a stranger's traces, nodes and options: used, or refused in words."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_number_that_no_job_can_have_is_refused(
         (
             "cpu,memory,gpu",
             "0,0,0",
-            "n.csv:2: cpu, memory and gpu must be 0 or more, and one of them above 0",
+            "cpu, memory and gpu must be 0 or more, and one of them above 0",
         ),
         ("cpu,memory,gpu", "8,-1,0", "n.csv:2: cpu, memory and gpu must be 0 or more"),
         ("cpu,memory,gpu,count", "8,1Gi,0,0", "n.csv:2: count is 0, must be a whole number from 1"),
