@@ -7,7 +7,7 @@ import gzip
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO, cast
+from typing import TextIO
 
 from simulator.traces.errors import TraceError
 
@@ -25,8 +25,9 @@ def opened(path: Path, errors: str = "strict", newline: str | None = None) -> Te
     Raises:
         OSError: it cannot be opened.
     """
-    how = {"encoding": "utf-8-sig", "errors": errors, "newline": newline}
-    return cast(TextIO, gzip.open(path, "rt", **how) if is_packed(path) else path.open(**how))  # type: ignore[call-overload]
+    if is_packed(path):
+        return gzip.open(path, "rt", encoding="utf-8-sig", errors=errors, newline=newline)
+    return path.open(encoding="utf-8-sig", errors=errors, newline=newline)
 
 
 def csv_rows(path: Path, text: TextIO) -> tuple[Sequence[str], Iterator[tuple[int, Row]]]:
