@@ -125,6 +125,8 @@ class Simulation:
             self._tell(heapq.heappop(self._heap)[2], now_s)
         for run in self._scheduler.starts(now_s):
             self._start(run, now_s)
+        if self._heap:  # else nothing is left to happen, however long the clock runs
+            self._set_tick(now_s)
         watch(self._ended)
 
     def _tell(self, event: Submission | Run | None, now_s: float) -> None:
@@ -136,8 +138,6 @@ class Simulation:
         else:
             self._tick_due = False
             self._scheduler.tick(now_s)
-            if self._heap:  # else nothing is left to happen, however long the clock runs
-                self._set_tick(now_s)
 
     def _set_tick(self, now_s: float) -> None:
         """See that the clock goes on while the scheduler has a use for it: one tick is due at a time."""
