@@ -1,4 +1,4 @@
-"""A real Prometheus behind TLS and a password: who has both reads it, and who has not is told what is missing."""
+"""A real Prometheus behind TLS and a password: who has both reads it; who has not is told what is missing."""
 
 from __future__ import annotations
 
