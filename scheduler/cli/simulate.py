@@ -130,9 +130,9 @@ Examples:
 
   fairlane simulate generate mixed --seed 1 --out mixed.csv
 
-  fairlane simulate generate my-users.yaml --out jobs.csv
-
   fairlane simulate generate --print flood > my-users.yaml
+
+  fairlane simulate generate my-users.yaml --out jobs.csv
 """
 
 
