@@ -15,7 +15,7 @@ SEVERAL_FILES_AT_ONCE := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 # modules compiled once instead of at every start of every process
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-long test-kind lint format bench e2e e2e-workloads e2e-smoke programs helm manifests proto lock clean
+.PHONY: help demo test test-long test-kind lint format bench e2e e2e-workloads e2e-smoke programs helm manifests image proto lock clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,8 @@ test: lint programs helm ## Lint, then unit, simulation and integration tests (r
 	$(PYTEST) -q -m "alone and not long" tests/integration
 
 test-long: lint programs helm ## The same with the long tests.
+	@[[ -n "$${FAIRLANE_BROWSER:-}" ]] || command -v chromium chromium-browser google-chrome >/dev/null \
+	  || echo "no browser: the page's test is skipped (apt-get install chromium, or set FAIRLANE_BROWSER)"
 	$(PYTEST) -q --timeout 1800 --hypothesis-profile explore -n auto tests/unit tests/simulation
 	$(PYTEST) -q --timeout 1800 tests/integration
 
@@ -60,11 +62,14 @@ test-kind: $(INSTALLED) ## Tests on a kind cluster of their own (tests/e2e; skip
 programs: $(INSTALLED) ## Find, or build once, the programs of the local cluster.
 	$(BIN)/fairlane testbed programs
 
-helm: $(INSTALLED) ## Find helm, or build it once.
-	$(BIN)/fairlane testbed programs helm
+helm: $(INSTALLED) ## Find, or build once, what the chart is tested with: helm, and the Prometheus that it can bring.
+	$(BIN)/fairlane testbed programs helm prometheus-kubernetes
 
 manifests: $(INSTALLED) ## Make the chart's generated parts, and manifests/ from the chart (builds helm once).
 	$(BIN)/python -m testbed.chart
+
+image: $(INSTALLED) ## The image for a cluster, and the list of what is in it: make image IMAGE=registry/fairlane:1.0
+	$(BIN)/python -m testbed.kind.image $(or $(IMAGE),$(error IMAGE=registry/fairlane:1.0 is its name))
 
 proto: $(INSTALLED) ## Generate the gRPC code from model/proto/*.proto.
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. model/proto/*.proto

@@ -1,8 +1,4 @@
-"""The central model: trees on what the prior leaves unexplained, in log seconds.
-
-    log p50 = start + linear + shift + trees
-
-where the start is the prior, or what the mixture of seconds says.
+"""Fitting the central model (`model.central`).
 
 The trees are fitted to the residual of everything before them; that equals
 LightGBM's init_score for these objectives, and nothing has to be added back
@@ -21,8 +17,9 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 
-from model.linear import LogLinear, fit_log_linear
-from model.mixture import Mixture, Parts, fit_mixture
+from model.central import Central, Inputs, Recipe, term_weights
+from model.fitting.linear import fit_log_linear
+from model.fitting.mixture import fit_mixture
 from model.snapshot import Floats, Indices
 
 SHIFT_WEIGHT = 10.0
@@ -35,32 +32,6 @@ CLEARLY = 1.0
 """Standard errors by which an alternative must be better before it is taken."""
 BEST_OF_MANY = 2.0
 """The same for trees: their number is the best of many for these very rows, which alone gains about one."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What is decided on held-out rows: where to start, how the prior's terms count, and the trees' form."""
-
-    mixture: bool = False
-    level_weight: float = 1.0
-    placement_weight: float = 1.0
-    linear: bool = False
-    objective: str = "huber"
-    min_child: int = 20
-    leaves: int = 15
-
-
-@dataclass(frozen=True, eq=False)
-class Inputs:
-    """What is known of rows: inputs of the trees, terms of the prior in log s, parts of a mixture in s."""
-
-    matrix: Floats
-    terms: Floats
-    parts: Parts
-
-    def rows(self, chosen: Indices) -> Inputs:
-        """Only these rows."""
-        return Inputs(self.matrix[chosen], self.terms[chosen], self.parts.rows(chosen))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +52,8 @@ class Settings:
     """What is the same for every fit: trees, step, constraints and categories by input position.
 
     `expected` are weights of the parts of a mixture before anything is learnt (empty: none known),
-    `computed` the positions of those that a node's own processor does.
+    `computed` the positions of those that a node's own processor does, `history` those of the inputs that a
+    recipe may leave out.
     """
 
     trees: int
@@ -90,6 +62,7 @@ class Settings:
     categorical: Sequence[int] = ()
     expected: Sequence[float] = ()
     computed: Sequence[int] = ()
+    history: Sequence[int] = ()
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -98,83 +71,17 @@ class Settings:
         return any(self.monotone)
 
 
-@dataclass(frozen=True, eq=False)
-class Central:
-    """A fitted central model; `typical` replaces unknown values of inputs that were hardly ever unknown."""
-
-    recipe: Recipe
-    shift: float
-    typical: Floats
-    mixture: Mixture | None
-    linear: LogLinear | None
-    booster: lgb.Booster | None
-    threads: int = 1
-
-    @property
-    def trees(self) -> int:
-        """How many trees it has."""
-        if self.booster is None:
-            return 0
-        return (
-            int(self.booster.best_iteration)
-            if self.booster.best_iteration > 0
-            else int(self.booster.num_trees())
-        )
-
-    def predict(self, inputs: Inputs) -> Floats:
-        """log p50, shape (rows,)."""
-        if self.mixture is not None:
-            start = self.mixture.log_s(inputs.parts)
-        else:
-            start = inputs.terms @ term_weights(self.recipe, inputs.terms.shape[1])
-        predicted = start + self.shift
-        matrix = self.completed(inputs.matrix)
-        if self.linear is not None:
-            predicted = predicted + self.linear.predict(matrix)
-        if self.booster is not None:
-            predicted = predicted + self.booster.predict(matrix, num_threads=self.threads)
-        return np.asarray(predicted, dtype=np.float64)
-
-    def contributions(self, matrix: Floats) -> Floats:
-        """What each input adds, shape (rows, inputs + 1); the last column is the base without the prior."""
-        matrix = self.completed(matrix)
-        parts = np.zeros((len(matrix), matrix.shape[1] + 1))
-        parts[:, -1] = self.shift
-        if self.linear is not None:
-            parts[:, :-1] += self.linear.contributions(matrix)
-            parts[:, -1] += self.linear.intercept
-        if self.booster is not None:
-            parts += np.asarray(self.booster.predict(matrix, pred_contrib=True, num_threads=self.threads))
-        return parts
-
-    def completed(self, matrix: Floats) -> Floats:
-        """With typical values where LightGBM would read an unknown as 0, which would look idle."""
-        return np.asarray(np.where(np.isnan(matrix), self.typical, matrix), dtype=np.float64)
-
-    def surprise(self, matrix: Floats) -> Floats:
-        """Share of the inputs that are always known in training but not in this row; shape (rows,)."""
-        expected = np.isfinite(self.typical)
-        if not expected.any():
-            return np.zeros(len(matrix))
-        return np.asarray(np.isnan(matrix[:, expected]).mean(axis=1), dtype=np.float64)
-
-
-def term_weights(recipe: Recipe, terms: int) -> Floats:
-    """Weights of the prior's terms: first the level, then the terms of placement; shape (terms,)."""
-    weights = np.full(terms, recipe.placement_weight)
-    weights[:1] = recipe.level_weight
-    return weights
-
-
 def fit_central(sample: Sample, settings: Settings, recipe: Recipe, held: Sample | None = None) -> Central:
     """Fit to `sample`; with `held`, stop adding trees when those rows no longer gain."""
     inputs, weight = sample.inputs, sample.weight
     mixture = None
     if recipe.mixture:
         mixture = fit_mixture(inputs.parts, sample.target, weight, settings.expected, settings.computed)
-    start = Central(
-        recipe, 0.0, _typical(inputs.matrix), mixture, None, None, settings.options.get("num_threads", 1)
-    )
+    hidden = () if recipe.history else tuple(settings.history)
+    typical = _typical(inputs.matrix)
+    typical[list(hidden)] = np.nan
+    threads = settings.options.get("num_threads", 1)
+    start = Central(recipe, 0.0, typical, mixture, None, None, threads, hidden)
     residual = sample.target - start.predict(inputs)
     if recipe.linear:
         completed = start.completed(inputs.matrix)
@@ -188,6 +95,14 @@ def fit_central(sample: Sample, settings: Settings, recipe: Recipe, held: Sample
     if len(residual) < 2 * recipe.min_child or settings.trees < 1:
         return start
     return replace(start, booster=_grown(start, sample, residual - shift, settings, held))
+
+
+def trees_of(central: Central) -> int:
+    """How many trees it has."""
+    booster: Any = central.booster
+    if booster is None:
+        return 0
+    return int(booster.best_iteration if booster.best_iteration > 0 else booster.num_trees())
 
 
 def _grown(

@@ -21,17 +21,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from model.boosting import (
     BEST_OF_MANY,
     CLEARLY,
-    Central,
-    Inputs,
-    Recipe,
     Sample,
     Settings,
     clearly_smaller,
     fit_central,
-    term_weights,
+    trees_of,
 )
-from model.intervals import Z_HIGH, Intervals, fit_intervals
-from model.mixture import Parts
+from model.central import Recipe
+from model.fitted import Columns, Fitted
+from model.fitting.intervals import fit_intervals
 from model.prior import PRIOR_SIGMA
 from model.snapshot import Floats, Indices
 from model.weights import example_weights
@@ -41,7 +39,8 @@ Fold = tuple[Indices, Indices]
 
 LEAST_FOR_FOLDS = 40
 """With fewer examples nothing is decided and no tree is grown: the prior, a little shifted."""
-ENOUGH_FOR_ONE_FOLD = 400
+TIME_FOLDS = 2
+"""Each held out after everything before it: one alone is decided by what happened in that span of time."""
 GROUP_FOLDS = 4
 FEW_LEAVES = 4
 ERROR_AT_MOST = 1.0
@@ -88,6 +87,7 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         time_column: int | None = None,
         half_life_s: float | None = None,
         group_column: int | None = None,
+        history_columns: Sequence[int] = (),
         held_out: float = 0.25,
         recipe: Mapping[str, Any] | None = None,
         seed: int = 0,
@@ -109,6 +109,7 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         self.time_column = time_column
         self.half_life_s = half_life_s
         self.group_column = group_column
+        self.history_columns = history_columns
         self.held_out = held_out
         self.recipe = recipe
         self.seed = seed
@@ -131,7 +132,6 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
             raise ValueError("run times must be positive (Negative or zero y values are not supported)")
         order = self._oldest_first(X)
         X, y = X[order], y[order]
-        self._split_columns()
         sample = self._sample(X, np.log(y))
         settings = self._settings()
         folds = list(self._folds(X))
@@ -145,51 +145,28 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
 
     def predict(self, X: Any) -> Floats:
         """The median run time in s; shape (rows,)."""
-        inputs = self._inputs(self._validated(X))
-        return np.exp(self.central_.predict(inputs))
+        X = self._validated(X)
+        return self.fitted_model.predict(X)
 
     def predict_quantiles(self, X: Any) -> Floats:
-        """p10, p50, p90 of the run time in s; shape (rows, 3), ascending in each row.
-
-        Inputs that were always known in training but are not now widen the
-        interval towards that of the prior.
-        """
-        inputs = self._inputs(self._validated(X))
-        median = self.central_.predict(inputs)
-        size = self.intervals_.size_of(self.central_.completed(inputs.matrix))
-        surprise = self.central_.surprise(inputs.matrix)
-        low, high = self.intervals_.low * size, self.intervals_.high * size
-        wide = Z_HIGH * self.prior_sigma
-        low = low + surprise * (np.minimum(low, -wide) - low)
-        high = high + surprise * (np.maximum(high, wide) - high)
-        return np.exp(np.stack([median + low, median, median + high], axis=1))
+        """p10, p50, p90 of the run time in s; shape (rows, 3), ascending in each row."""
+        X = self._validated(X)
+        return self.fitted_model.predict_quantiles(X)
 
     def contributions(self, X: Any) -> Floats:
         """What each column of X adds to log(p50_s); shape (rows, columns + 1), the last being the base."""
         X = self._validated(X)
-        parts = np.zeros((len(X), X.shape[1] + 1))
-        by_input = self.central_.contributions(X[:, self.inputs_])
-        parts[:, self.inputs_] = by_input[:, :-1]
-        parts[:, -1] = by_input[:, -1]
-        if self.central_.mixture is not None:
-            inputs = self._inputs(X)
-            parts[:, self.seconds_], usual = self.central_.mixture.contributions(inputs.parts)
-            parts[:, -1] += usual
-        else:
-            parts[:, self.terms_] = X[:, self.terms_] * term_weights(self.recipe_, len(self.terms_))
-        return parts
+        return self.fitted_model.contributions(X)
+
+    @property
+    def fitted_model(self) -> Fitted:
+        """What predicts, without anything that fits."""
+        return Fitted(self._columns(), self.central_, self.intervals_, self.prior_sigma)
 
     @property
     def trees_(self) -> int:
         """How many trees the central model has."""
-        return self.central_.trees
-
-    def revive(self, columns: int, central: Central, intervals: Intervals) -> Self:
-        """Become the fitted estimator that these parts were taken from, for X with so many columns."""
-        self.n_features_in_ = columns
-        self._split_columns()
-        self.central_, self.intervals_, self.recipe_ = central, intervals, central.recipe
-        return self
+        return trees_of(self.central_)
 
     def _validated(self, X: Any) -> Floats:
         check_is_fitted(self)
@@ -201,21 +178,16 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
             return np.arange(len(X), dtype=np.intp)
         return np.argsort(X[:, self.time_column], kind="stable")
 
-    def _split_columns(self) -> None:
-        roles = {self.class_column, self.node_column, self.time_column, self.group_column}
-        roles |= {*self.prior_columns, *self.seconds_columns}
-        self.inputs_: Indices = np.array(
-            [c for c in range(self.n_features_in_) if c not in roles], dtype=np.intp
+    def _columns(self) -> Columns:
+        ignored = tuple(c for c in (self.time_column, self.group_column) if c is not None)
+        return Columns(
+            self.n_features_in_,
+            tuple(self.prior_columns),
+            tuple(self.seconds_columns),
+            self.class_column,
+            self.node_column,
+            ignored,
         )
-        self.terms_: Indices = np.array(self.prior_columns, dtype=np.intp)
-        self.seconds_: Indices = np.array(self.seconds_columns, dtype=np.intp)
-
-    def _inputs(self, X: Floats) -> Inputs:
-        classes, nodes = (
-            np.full(len(X), np.nan) if column is None else X[:, column]
-            for column in (self.class_column, self.node_column)
-        )
-        return Inputs(X[:, self.inputs_], X[:, self.terms_], Parts(X[:, self.seconds_], classes, nodes))
 
     def _sample(self, X: Floats, target: Floats) -> Sample:
         classes = X[:, self.class_column] if self.class_column is not None else None
@@ -223,10 +195,11 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         weight = example_weights(
             classes, ended, len(X), temper=self.class_temper, half_life_s=self.half_life_s
         )
-        return Sample(self._inputs(X), target, weight)
+        return Sample(self._columns().split(X), target, weight)
 
     def _settings(self) -> Settings:
-        position = {int(column): i for i, column in enumerate(self.inputs_)}
+        inputs = self._columns().inputs.tolist()
+        position = {column: i for i, column in enumerate(inputs)}
         signs = [0] * self.n_features_in_ if self.monotone is None else list(self.monotone)
         if len(signs) != self.n_features_in_:
             raise ValueError(f"monotone has {len(signs)} signs for {self.n_features_in_} columns")
@@ -240,24 +213,25 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         return Settings(
             trees=self.trees,
             learning_rate=self.learning_rate,
-            monotone=[signs[int(column)] for column in self.inputs_],
+            monotone=[signs[column] for column in inputs],
             categorical=[position[c] for c in self.categorical_columns if c in position],
             expected=self.expected_weights,
             computed=[list(self.seconds_columns).index(c) for c in self.computing_columns],
+            history=[position[c] for c in self.history_columns],
             options=options,
         )
 
     def _folds(self, X: Floats) -> Iterator[Fold]:
-        """Later rows held out, or rows of unseen groups; none with too few rows."""
+        """Later rows held out, or rows of unseen groups where there are several; none with too few rows."""
         rows = len(X)
         if rows < LEAST_FOR_FOLDS:
             return
-        if self.group_column is not None and np.isfinite(X[:, self.group_column]).any():
-            yield from group_folds(X[:, self.group_column], GROUP_FOLDS, self.seed)
+        groups = np.full(rows, np.nan) if self.group_column is None else X[:, self.group_column]
+        if len(np.unique(groups[np.isfinite(groups)])) > 1:
+            yield from group_folds(groups, GROUP_FOLDS, self.seed)
             return
         everything = np.arange(rows)
-        parts = 1 if rows >= ENOUGH_FOR_ONE_FOLD else 2
-        for part in range(parts, 0, -1):
+        for part in range(TIME_FOLDS, 0, -1):
             start = int(rows * (1 - part * self.held_out))
             stop = int(rows * (1 - (part - 1) * self.held_out))
             yield everything[:start], everything[start:stop]
@@ -286,6 +260,8 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
             yield [{"placement_weight": 0.5}, {"placement_weight": 0.0}]
         if sample.inputs.terms.shape[1] > 0:
             yield [{"level_weight": 0.0}]
+        if settings.history:
+            yield [{"history": False}]
         yield [{"min_child": 5}, {"min_child": 5, "leaves": 31}]
         if self.linear and not settings.constrained:  # its coefficients know no signs
             yield [{"linear": True}]
@@ -308,7 +284,7 @@ class _Trial:
         completed = [model.completed(part.inputs.matrix) for model, part in zip(fitted, held, strict=True)]
         self.matrix = np.concatenate(completed) if completed else sample.inputs.matrix[:0]
         self._weight = sample.weight[held_rows]
-        counts = [model.trees for model in fitted]
+        counts = [trees_of(model) for model in fitted]
         self.trees = round(float(np.mean(counts))) if counts else 0
 
     def clearly_better_than(self, other: _Trial, by: float) -> bool:

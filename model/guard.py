@@ -1,4 +1,4 @@
-"""Who may ask the model server: those who know the token of Fairlane's own processes."""
+"""Who may ask the model server: those who know the token of Fairlane's processes, and is understood."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from typing import Any
 
 import grpc
 
+from model import protocol
+
+PREDICT = "/Predict"
+"""What needs one to be understood; which model answers is told to all, to find what is wrong."""
 HEALTH = "/grpc.health.v1.Health/"
 """Asked by kubelets and load balancers, who have no token; it only tells whether a model is served."""
 HEADER = "authorization"
@@ -33,6 +37,29 @@ class TokenGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def _is_known(self, metadata: Any) -> bool:
         given = next((value for key, value in metadata or () if key == HEADER), "")
         return hmac.compare_digest(str(given).encode(), self._expected)
+
+
+class ProtocolGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Refuses calls of our own processes whose protocol version is too far from ours."""
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
+    ) -> Any:
+        """The handler of the call, or one that refuses."""
+        metadata = handler_call_details.invocation_metadata
+        told = next((str(value) for key, value in metadata or () if key == protocol.HEADER), None)
+        why = protocol.refusal("predictor", told)
+        if why and handler_call_details.method.endswith(PREDICT):
+            return _refusing(why)
+        return await continuation(handler_call_details)
+
+
+def _refusing(why: str) -> Any:
+    async def refuse(_messages: Any, context: Any) -> None:
+        context.set_trailing_metadata((protocol.own(),))
+        await context.abort(grpc.StatusCode.FAILED_PRECONDITION, why)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 async def _refuse(_messages: Any, context: Any) -> None:

@@ -41,13 +41,17 @@ def mean_outside(classes: Indices, groups: Indices, run_s: Floats, known: Mask) 
     a class's mean without a group tells the mean of that group.
     """
     logs = np.log(run_s)
-    cell = classes * (int(groups.max(initial=0)) + 1) + groups
+    cell = np.unique(classes * (int(groups.max(initial=0)) + 1) + groups, return_inverse=True)[1]
     count, total = (
-        np.bincount(classes, weights=values)[classes] - np.bincount(cell, weights=values)[cell]
+        _sum_by(classes, values) - _sum_by(cell, values)
         for values in (known.astype(np.float64), np.where(known, logs, 0.0))
     )
     count = np.round(count)
     return count, np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
+
+
+def _sum_by(codes: Indices, values: Floats) -> Floats:
+    return np.asarray(np.bincount(codes, weights=values)[codes], dtype=np.float64)
 
 
 def _nothing_known(rows: int) -> Floats:

@@ -12,14 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.linear_model import RidgeCV
 
 from model.snapshot import Floats
-
-LEVELS_AT_MOST = 50
-"""Categories beyond this many have no coefficient of their own."""
-OUTREACH = 1.0
-"""How far beyond the seen range, in ranges, an input may pull the prediction."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,7 @@ class LogLinear:
         """What each column adds to `intercept`, shape of `matrix`."""
         parts = np.zeros(matrix.shape)
         for term in self.terms:
-            parts[:, term.column] += term.coefficient * _scaled(term, matrix[:, term.column])
+            parts[:, term.column] += term.coefficient * scaled(term, matrix[:, term.column])
         return parts
 
     def to_json(self) -> dict[str, Any]:
@@ -67,48 +61,12 @@ class LogLinear:
         return LogLinear(float(values["intercept"]), tuple(Term(**term) for term in values["terms"]))
 
 
-def fit_log_linear(matrix: Floats, target: Floats, weight: Floats, categorical: set[int]) -> LogLinear:
-    """Fit to `target` in log s; unknown inputs count as the mean of their column."""
-    terms = [
-        term for column in range(matrix.shape[1]) for term in _terms(matrix[:, column], column, categorical)
-    ]
-    level = float(np.average(target, weights=weight))
-    if not terms:
-        return LogLinear(level, ())
-    inputs = np.column_stack([_scaled(term, matrix[:, term.column]) for term in terms])
-    ridge = RidgeCV(alphas=np.logspace(-1, 4, 11)).fit(inputs, target, sample_weight=weight)
-    fitted = (
-        Term(**(asdict(t) | {"coefficient": float(c)})) for t, c in zip(terms, ridge.coef_, strict=True)
-    )
-    return LogLinear(float(ridge.intercept_), tuple(fitted))
-
-
-def _terms(values: Floats, column: int, categorical: set[int]) -> list[Term]:
-    known = values[np.isfinite(values)]
-    levels = np.unique(known)
-    if len(levels) < 2:
-        return []
-    if column in categorical:
-        kept = levels if len(levels) <= LEVELS_AT_MOST else levels[:0]
-        return [Term(column, "level", float(level), 0.0, 1.0, 0.0, 1.0) for level in kept]
-    kind, offset = "plain", 0.0
-    if known.min() >= 0:
-        positive = known[known > 0]
-        kind, offset = "log", 0.0 if known.min() > 0 else float(np.quantile(positive, 0.05))
-    seen = np.log(known + offset) if kind == "log" else known
-    low, high = float(seen.min()), float(seen.max())
-    reach = OUTREACH * (high - low)
-    scale = float(seen.std())
-    if not scale > 0:
-        return []
-    return [Term(column, kind, offset, float(seen.mean()), scale, low - reach, high + reach)]
-
-
-def _scaled(term: Term, values: Floats) -> Floats:
+def scaled(term: Term, values: Floats) -> Floats:
+    """The values of a term's column as its coefficient takes them; unknown ones count as the mean."""
     if term.kind == "level":
         return np.asarray(values == term.offset, dtype=np.float64)
     if term.kind == "log":
         with np.errstate(divide="ignore", invalid="ignore"):
             values = np.log(values + term.offset)
-    scaled = (np.clip(values, term.low, term.high) - term.center) / term.scale
-    return np.asarray(np.where(np.isfinite(scaled), scaled, 0.0), dtype=np.float64)
+    moved = (np.clip(values, term.low, term.high) - term.center) / term.scale
+    return np.asarray(np.where(np.isfinite(moved), moved, 0.0), dtype=np.float64)

@@ -8,19 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
-import lightgbm as lgb
 import numpy as np
-import pandas as pd
 
-from model.boosting import Central, Recipe
-from model.dataset import Examples
-from model.design import Design, estimator_for
-from model.estimator import CompletionTimeEstimator
+from model.central import Central, Recipe
+from model.design import Design
+from model.fitted import Fitted
 from model.intervals import Intervals
 from model.linear import LogLinear
 from model.mixture import Mixture
 from model.schema import FEATURES, NAMES, SCHEMA_VERSION
 from model.snapshot import Floats
+from model.trees import Trees
 
 FORMAT = 5
 INFO, STATE, CENTRAL, SIZE = "info.json", "state.json", "central.txt", "size.txt"
@@ -50,28 +48,27 @@ class PublishedModel:
 
     info: ModelInfo
     design: Design
-    estimator: CompletionTimeEstimator
+    fitted: Fitted
 
     @classmethod
     def of(
         cls,
-        estimator: CompletionTimeEstimator,
+        fitted: Fitted,
         design: Design,
-        examples: Examples,
+        ended_at_s: Floats,
         trained_at_s: float,
         metrics: Mapping[str, Any],
     ) -> Self:
-        """Describe a fitted estimator."""
-        ended = examples.frame["ended_at"]
+        """Describe a model fitted to examples that ended then; shape (examples,)."""
         info = ModelInfo(
             trained_at_s=trained_at_s,
-            examples=len(ended),
-            oldest_example_s=float(ended.min()),
-            newest_example_s=float(ended.max()),
+            examples=len(ended_at_s),
+            oldest_example_s=float(ended_at_s.min()),
+            newest_example_s=float(ended_at_s.max()),
             dropped=design.dropped,
             metrics=metrics,
         )
-        return cls(info, design, estimator)
+        return cls(info, design, fitted)
 
     def predict_quantiles(self, features: Floats, job_class: str = "", nodes: Sequence[str] = ()) -> Floats:
         """p10, p50, p90 in s, shape (rows, 3), for one job, from features of shape (rows, features).
@@ -79,7 +76,7 @@ class PublishedModel:
         `nodes` names the candidate of each row; without names, and for one that
         the model never saw, it is a node like all others.
         """
-        return self.estimator.predict_quantiles(self._matrix(features, [job_class], nodes))
+        return self.predict_rows(features, [job_class], nodes)
 
     def medians(self, features: Floats, job_class: str = "", nodes: Sequence[str] = ()) -> Floats:
         """p50 in s, shape (rows,)."""
@@ -87,17 +84,18 @@ class PublishedModel:
 
     def contributions(self, features: Floats, job_class: str = "", nodes: Sequence[str] = ()) -> Floats:
         """What each feature adds to log(p50_s), shape (rows, number of features + 1), last the base."""
-        parts = self.estimator.contributions(self._matrix(features, [job_class], nodes))
+        parts = self.fitted.contributions(self._matrix(features, [job_class], nodes))
         return self.design.feature_contributions(parts)
 
-    def predict_table(self, frame: pd.DataFrame) -> Floats:
-        """Quantiles for the rows of an example table with the feature columns."""
-        features = frame[list(NAMES)].to_numpy(dtype=np.float64)
-        nodes = frame.get("node", ())
-        return self.estimator.predict_quantiles(self._matrix(features, frame["job_class"], nodes))
+    def predict_rows(self, features: Floats, classes: Iterable[str], nodes: Iterable[str] = ()) -> Floats:
+        """The same for rows of several jobs: `classes` has a name per row, or one for all."""
+        return self.fitted.predict_quantiles(self._matrix(features, classes, nodes))
 
     def _matrix(self, features: Floats, classes: Iterable[str], nodes: Iterable[str]) -> Floats:
-        return self.design.serving_matrix(features, classes, list(nodes) or [""])
+        matrix = self.design.serving_matrix(features, classes, list(nodes) or [""])
+        if np.isinf(matrix).any():
+            raise ValueError("a feature is infinite, or so large that what is computed from it is")
+        return matrix
 
     def named(self, version: str) -> PublishedModel:
         """The same model with its version."""
@@ -105,10 +103,10 @@ class PublishedModel:
 
     def files(self) -> dict[str, bytes]:
         """The model as files by name."""
-        central, intervals = self.estimator.central_, self.estimator.intervals_
+        central, intervals = self.fitted.central, self.fitted.intervals
         files = {
             INFO: _json({"format": FORMAT, "features": _feature_table(), **asdict(self.info)}),
-            STATE: _json(_state(self.estimator) | _names(self.design)),
+            STATE: _json(_state(self.fitted) | _names(self.design)),
         }
         if central.booster is not None:
             files[CENTRAL] = central.booster.model_to_string().encode()
@@ -124,12 +122,11 @@ class PublishedModel:
             state = json.loads(files[STATE])
             classes, nodes = (tuple(state[kind]) for kind in ("classes", "nodes"))
             design = Design(True, tuple(NAMES), dropped=info.dropped, classes=classes, nodes=nodes)
-            estimator = _revived(design, state, files, threads)
-            model = cls(info, design, estimator)
+            model = cls(info, design, _revived(design, state, files, threads))
             _try_out(model)
         except KeyError as error:
             raise BrokenModelError(f"the model lacks {error}") from error
-        except (ValueError, TypeError, AttributeError, lgb.basic.LightGBMError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise BrokenModelError(f"the model is not readable: {error}") from error
         return model
 
@@ -166,10 +163,10 @@ def _info(values: dict[str, Any]) -> ModelInfo:
     return ModelInfo(**(values | {"dropped": tuple(values["dropped"])}))
 
 
-def _state(estimator: CompletionTimeEstimator) -> dict[str, Any]:
-    central, intervals = estimator.central_, estimator.intervals_
+def _state(fitted: Fitted) -> dict[str, Any]:
+    central, intervals = fitted.central, fitted.intervals
     return {
-        "parameters": {name: estimator.get_params()[name] for name in ("prior_sigma",)},
+        "parameters": {"prior_sigma": fitted.prior_sigma},
         "recipe": asdict(central.recipe),
         "shift": central.shift,
         "typical": [None if math.isnan(value) else value for value in central.typical.tolist()],
@@ -181,23 +178,18 @@ def _state(estimator: CompletionTimeEstimator) -> dict[str, Any]:
     }
 
 
-def _revived(
-    design: Design, state: dict[str, Any], files: Mapping[str, bytes], threads: int
-) -> CompletionTimeEstimator:
-    estimator = estimator_for(design, threads=threads, **state["parameters"])
+def _revived(design: Design, state: dict[str, Any], files: Mapping[str, bytes], threads: int) -> Fitted:
     typical = np.array([math.nan if value is None else value for value in state["typical"]], dtype=np.float64)
     linear = None if state["linear"] is None else LogLinear.from_json(state["linear"])
     mixture = None if state["mixture"] is None else Mixture.from_json(state["mixture"])
     recipe = Recipe(**state["recipe"])
-    central = Central(recipe, state["shift"], typical, mixture, linear, _booster(files, CENTRAL), threads)
-    intervals = Intervals(state["low"], state["high"], _booster(files, SIZE), state["typical_size"], threads)
-    return estimator.revive(len(design.columns), central, intervals)
+    central = Central(recipe, state["shift"], typical, mixture, linear, _trees(files, CENTRAL), threads)
+    intervals = Intervals(state["low"], state["high"], _trees(files, SIZE), state["typical_size"], threads)
+    return Fitted(design.roles, central, intervals, **state["parameters"])
 
 
-def _booster(files: Mapping[str, bytes], name: str) -> lgb.Booster | None:
-    if name not in files:
-        return None
-    return lgb.Booster(model_str=files[name].decode())
+def _trees(files: Mapping[str, bytes], name: str) -> Trees | None:
+    return Trees(files[name].decode()) if name in files else None
 
 
 def _try_out(model: PublishedModel) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from model.dataset import Examples
 from model.evaluate import Evaluation, Part
 from model.snapshot import Floats
+from model.splits import folds_of, undecided
 from model.train import Measured, Options
 
 USERS_SHOWN = 15
@@ -23,7 +25,7 @@ def as_json(examples: Examples, options: Options, measured: Measured) -> dict[st
     return {
         "examples": len(frame),
         "excluded": dict(examples.excluded),
-        "notes": list(examples.notes),
+        "notes": _notes(examples, options),
         "features": len(examples.features),
         "oldest_example_s": float(frame["ended_at"].min()),
         "newest_example_s": float(frame["ended_at"].max()),
@@ -35,6 +37,15 @@ def as_json(examples: Examples, options: Options, measured: Measured) -> dict[st
         "random_split": measured.optimistic.to_json(),
         "recipes": list(measured.recipes),
     }
+
+
+def _notes(examples: Examples, options: Options) -> list[str]:
+    told = list(examples.notes)
+    if n := undecided(examples, folds_of(examples, options.split, options.seed)):
+        told.append(
+            f"{n} runs of decisions that had ended in part before the judged ones: left out of both sides"
+        )
+    return told
 
 
 def tables(measured: Measured, options: Options) -> Iterator[Table]:
@@ -50,7 +61,7 @@ def tables(measured: Measured, options: Options) -> Iterator[Table]:
 
 def _overall(measured: Measured, options: Options) -> Table:
     table = Table(
-        title=f"{measured.model.rows} runs held out, split by {options.split}", title_justify="left"
+        title=escape(f"{measured.model.rows} runs held out, split by {options.split}"), title_justify="left"
     )
     table.add_column("")
     for name in ("median error", "p90 error", "mean |log error|", "within p10..p90"):
@@ -76,7 +87,7 @@ def _parts(title: str, parts: tuple[Part, ...]) -> Table:
     for name in ("runs", "median error", "within p10..p90"):
         table.add_column(name, justify="right")
     for part in parts:
-        table.add_row(part.name, str(part.rows), f"{part.median_error:.3f}", f"{part.coverage:.0%}")
+        table.add_row(escape(part.name), str(part.rows), f"{part.median_error:.3f}", f"{part.coverage:.0%}")
     return table
 
 

@@ -2,6 +2,8 @@
 
 One table for serving and training. Any change of meaning, order or number of
 features raises `SCHEMA_VERSION`; a model trained on another version is refused.
+A feature that changes its meaning gets another name: for one version, servers
+and callers of neighbouring versions match their columns by name (`columns`).
 """
 
 from __future__ import annotations

@@ -22,12 +22,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
-from model.guard import TokenGuard
+from model import protocol
+from model.columns import Columns, OtherSchemaError
+from model.guard import ProtocolGuard, TokenGuard
 from model.proto import predictor_pb2 as pb
 from model.proto.predictor_pb2_grpc import PredictorServicer, add_PredictorServicer_to_server
 from model.published import PublishedModel
 from model.registry import Loaded, Registry, RegistryError
-from model.schema import NAMES, SCHEMA_VERSION
 from model.snapshot import Floats
 from model.tls import ServedCertificate
 
@@ -74,8 +75,10 @@ class Answers(PredictorServicer):
 
     async def Predict(self, request: Any, context: Context) -> Any:
         """Quantiles for every node of the request, in its order."""
-        model = await self._usable(request.schema_version, context)
-        features = await _features(request, context)
+        context.set_trailing_metadata((protocol.own(),))
+        columns = await _columns(request, context)
+        model = await self._usable(context)
+        features = columns.taken(await _features(request, columns.count, context))
         if self._under_way >= WAITING_MAX:
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -85,7 +88,7 @@ class Answers(PredictorServicer):
         begun_s = time.monotonic()
         try:
             work = asyncio.get_running_loop().run_in_executor(
-                self._pool, _in_time, _deadline(context), _answer, model, features, request
+                self._pool, _in_time, _deadline(context), _answer, model, features, columns, request
             )
             answer = await work
             self.predictions += 1
@@ -104,7 +107,8 @@ class Answers(PredictorServicer):
 
     async def CurrentModel(self, request: Any, context: Context) -> Any:  # noqa: ARG002
         """Version and training window of the model that answers, and what is wrong with a newer one."""
-        info = (await self._usable(SCHEMA_VERSION, context)).info
+        context.set_trailing_metadata((protocol.own(),))
+        info = (await self._usable(context)).info
         return pb.CurrentModelReply(
             model_version=info.version,
             schema_version=info.schema_version,
@@ -119,13 +123,7 @@ class Answers(PredictorServicer):
             return ""
         return self.problem or "no model was published yet: run `fairlane train --registry`"
 
-    async def _usable(self, schema_version: int, context: Context) -> PublishedModel:
-        if schema_version != SCHEMA_VERSION:
-            await context.abort(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                f"the caller has feature schema {schema_version}, this server {SCHEMA_VERSION}: "
-                "run both from the same release",
-            )
+    async def _usable(self, context: Context) -> PublishedModel:
         if self.model is None:
             await context.abort(grpc.StatusCode.UNAVAILABLE, self.unready())
         assert self.model is not None
@@ -144,8 +142,16 @@ def _in_time(deadline: float | None, work: Callable[..., Any], *arguments: Any) 
     return work(*arguments)
 
 
-async def _features(request: Any, context: Context) -> Floats:
-    rows, columns = len(request.nodes), len(NAMES)
+async def _columns(request: Any, context: Context) -> Columns:
+    try:
+        return Columns.of(request.schema_version, request.feature_names)
+    except OtherSchemaError as error:
+        await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        raise  # `abort` has raised already
+
+
+async def _features(request: Any, columns: int, context: Context) -> Floats:
+    rows = len(request.nodes)
     if rows > NODES_MAX:
         await context.abort(
             grpc.StatusCode.INVALID_ARGUMENT, f"{rows} nodes in one request, at most {NODES_MAX}"
@@ -164,14 +170,15 @@ async def _features(request: Any, context: Context) -> Floats:
     return features
 
 
-def _answer(model: PublishedModel, features: Floats, request: Any) -> Any:
+def _answer(model: PublishedModel, features: Floats, columns: Columns, request: Any) -> Any:
     quantiles, told = np.zeros((0, 3)), b""
     if len(features):
         quantiles = model.predict_quantiles(features, request.job_class, request.nodes)
         if not (np.isfinite(quantiles) & (quantiles > 0.0)).all():
             raise ValueError("a predicted run time is zero or infinite")
     if len(features) and request.contributions:
-        told = model.contributions(features, request.job_class, request.nodes).astype("<f8").tobytes()
+        parts = model.contributions(features, request.job_class, request.nodes)
+        told = columns.told(parts).astype("<f8").tobytes()
     return pb.PredictReply(
         model_version=model.info.version,
         p10_s=quantiles[:, 0],
@@ -206,7 +213,8 @@ class PredictorServer:
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
             ("grpc.so_reuseport", 0),
         ]
-        guards = [TokenGuard(self._settings.token)] if self._settings.token else []
+        guards: list[Any] = [TokenGuard(self._settings.token)] if self._settings.token else []
+        guards.append(ProtocolGuard())
         server = self._server = grpc.aio.server(options=options, interceptors=guards)
         add_PredictorServicer_to_server(self._answers, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

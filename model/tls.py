@@ -37,6 +37,8 @@ class ServedCertificate:
         certificate, key = self._files
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)  # do they belong together
         pair = (key.read_bytes(), certificate.read_bytes())
+        if self._stamps() != known:
+            raise OSError("the files are being changed at this moment")
         self._known = known
         return grpc.ssl_server_certificate_configuration([pair])
 

@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from model.boosting import Recipe
-from model.dataset import Examples, ExamplesError
-from model.design import Known, design_for, estimator_for, matrix_of
+from model.central import Recipe
+from model.dataset import Examples
 from model.estimator import CompletionTimeEstimator
 from model.evaluate import Evaluation, evaluate
+from model.fitting.matrix import Known, design_for, estimator_for, matrix_of
 from model.intervals import Z_HIGH
 from model.prior import PRIOR_SIGMA
 from model.published import PublishedModel
+from model.reading import ExamplesError
+from model.schema import NAMES
 from model.snapshot import Floats, Indices
 from model.splits import LEAST_TO_JUDGE, Split, folds_of
 
@@ -155,7 +157,8 @@ def compare(measured: Measured, champion: PublishedModel | None, examples: Examp
     if len(unseen) < LEAST_TO_JUDGE:
         return f"{len(unseen)} runs are newer than the champion {version}: too few to compare with it"
     frame = examples.frame.iloc[measured.rows[unseen]]
-    theirs = evaluate(frame, champion.predict_table(frame))
+    features = frame[list(NAMES)].to_numpy(dtype=np.float64)
+    theirs = evaluate(frame, champion.predict_rows(features, frame["job_class"], frame.get("node", ())))
     ours = evaluate(frame, measured.quantiles[unseen])
     told = (
         f"on the {len(unseen)} runs newer than the champion {version}: mean log error "
@@ -186,4 +189,5 @@ def final_model(
     everything = np.arange(len(examples.frame), dtype=np.intp)
     estimator, _ = fitted(examples, everything, replace(options, split=Split("time")))
     design = design_for(examples, everything, Split("time"), options.without)
-    return PublishedModel.of(estimator, design, examples, trained_at_s, metrics)
+    ended_at_s = examples.frame["ended_at"].to_numpy()
+    return PublishedModel.of(estimator.fitted_model, design, ended_at_s, trained_at_s, metrics)

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from scheduler.certificate_settings import KeptCertificate
 from scheduler.core.admission.kinds import KNOWN
 from scheduler.settings_section import Port, Section
 
@@ -58,7 +59,7 @@ NamedKind = Annotated[
 ]
 
 
-class AdmissionSettings(Section):
+class AdmissionSettings(KeptCertificate):
     """Who is trusted, what is stamped, and the webhook that does it where there are no admission policies."""
 
     host: str = "0.0.0.0"
@@ -93,14 +94,6 @@ class AdmissionSettings(Section):
     key_file: Path | None = None
     secret: str = "fairlane-admission-certificates"
     """Where the self-managed CA and certificate are kept."""
-    ca_s: PositiveFloat = 2 * 365 * 86400.0
-    """Life of the self-managed CA; it is renewed after two thirds."""
-    certificate_s: PositiveFloat = 90 * 86400.0
-    """Life of the certificate; it is renewed after two thirds."""
-    settle_s: PositiveFloat = 600.0
-    """How long a new CA is only trusted before it signs, and an old one stays trusted: until all know it."""
-    check_s: PositiveFloat = 30.0
-    """How often certificates are looked at."""
     max_body_bytes: PositiveInt = 16 * 2**20
     read_timeout_s: PositiveFloat = 5.0
 
@@ -110,8 +103,6 @@ class AdmissionSettings(Section):
             raise ValueError("certificate_file and key_file go together")
         if self.url and not re.match(r"https://[^/\s]+", self.url):
             raise ValueError(f"the url must start with https://, not {self.url!r}")
-        if 6 * self.settle_s > self.certificate_s or self.certificate_s > self.ca_s:
-            raise ValueError("settle_s must be at most a sixth of certificate_s, and that at most ca_s")
         return self
 
     @property

@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from scheduler.admission_settings import AdmissionSettings
+from scheduler.certificate_settings import PredictorCertificate
 from scheduler.settings_section import Port, Section
 from scheduler.settings_text import ConfigError, overlay, read_secret, read_yaml, sentences
 
@@ -361,6 +362,7 @@ class Settings(Section):
     recorder: RecorderSettings = RecorderSettings()
     controller: ControllerSettings = ControllerSettings()
     predictor: PredictorSettings = PredictorSettings()
+    predictor_certificate: PredictorCertificate = PredictorCertificate()
     probe: ProbeSettings = ProbeSettings()
     admission: AdmissionSettings = AdmissionSettings()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ from scheduler.core.quantities import quantity
 from scheduler.core.queue.slots import SLOT
 from simulator.state import Floats
 from simulator.traces.errors import TraceError
+from simulator.traces.files import csv_rows, opened
 from simulator.workload import Job, Request
 
 Place = Any
 RESOURCES = ("cpu", "memory", "gpu")
+NODE_LIMIT = 1_000_000
 _ROUNDING = 1e-9
 
 
@@ -185,23 +188,41 @@ def read_nodes(path: Path) -> Nodes:
         TraceError: unreadable or a broken line.
     """
     try:
-        with path.open(newline="") as text:
-            rows = list(csv.DictReader(text))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        with opened(path, newline="") as text:
+            columns, rows = csv_rows(path, text)
+            listed = list(rows)
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error) as error:
         raise TraceError(f"{path.name}: cannot be read: {error}") from error
+    missing = [name for name in RESOURCES if name not in columns]
+    if missing:
+        raise TraceError(f"{path.name}: column {missing[0]} is missing; needed are {', '.join(RESOURCES)}")
     nodes: list[Node] = []
-    for line, row in enumerate(rows, 2):
+    for number, (line, row) in enumerate(listed, 1):
         try:
-            count = int(row.get("count") or 1)
-            offered = [quantity(row[name]) for name in ("cpu", "memory", "gpu")]
-        except KeyError as error:
-            raise TraceError(
-                f"{path.name}: column {error} is missing; needed are cpu, memory, gpu"
-            ) from error
-        except (ValueError, AttributeError) as error:
+            nodes += _nodes(number, row)
+        except ValueError as error:
             raise TraceError.at(path, line, str(error)) from error
-        name = row.get("name") or f"node-{line - 1}"
-        nodes += [Node(f"{name}-{at}" if count > 1 else name, *offered) for at in range(1, count + 1)]
     if not nodes:
         raise TraceError(f"{path.name}: no node")
     return Nodes(nodes)
+
+
+def _nodes(number: int, row: Mapping[str, str]) -> Sequence[Node]:
+    """The equal nodes of one row."""
+    count = _count(row.get("count") or "1")
+    offered = [quantity(row[name]) for name in RESOURCES]
+    if min(offered) < 0 or not any(offered):
+        raise ValueError("cpu, memory and gpu must be 0 or more, and one of them above 0")
+    name = row.get("name") or f"node-{number}"
+    return [Node(f"{name}-{at}" if count > 1 else name, *offered) for at in range(1, count + 1)]
+
+
+def _count(text: str) -> int:
+    told = f"count is {text.strip()}, must be a whole number from 1 to {NODE_LIMIT}"
+    try:
+        count = int(text)
+    except ValueError as error:
+        raise ValueError(told) from error
+    if not 1 <= count <= NODE_LIMIT:
+        raise ValueError(told)
+    return count

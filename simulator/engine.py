@@ -24,7 +24,6 @@ class Scheduler(Protocol):
     """Decides what starts; told of everything that happens."""
 
     name: str
-    tick_s: float | None
 
     def submitted(self, submission: Submission, now_s: float) -> None:
         """A job came."""
@@ -35,7 +34,11 @@ class Scheduler(Protocol):
         ...
 
     def tick(self, now_s: float) -> None:
-        """`tick_s` have passed; only called where that is set."""
+        """Time went by; only called where `next_tick_s` asked for it."""
+        ...
+
+    def next_tick_s(self, now_s: float) -> float | None:
+        """When `tick` is due next; None: not before another job comes. Asked after each, and as jobs come."""
         ...
 
     def starts(self, now_s: float) -> Iterable[Run]:
@@ -75,6 +78,7 @@ class Simulation:
         self._until_s = until_s
         self._heap: list[tuple[float, int, Submission | Run | None]] = []
         self._sequence = 0
+        self._tick_due = False
         self._open = 0
         self._ended = 0
         self._submissions: list[Submission] = []
@@ -90,8 +94,6 @@ class Simulation:
         began = time.process_time()
         for job in self._workload.jobs:
             self._submit(job, job.submitted_s)
-        if self._scheduler.tick_s:
-            self._push(self._scheduler.tick_s, None)
         while self._heap and self._heap[0][0] <= self._until_s:
             self._instant(watch)
         if self._open and not self._heap:
@@ -123,6 +125,8 @@ class Simulation:
             self._tell(heapq.heappop(self._heap)[2], now_s)
         for run in self._scheduler.starts(now_s):
             self._start(run, now_s)
+        if self._heap:  # else nothing is left to happen, however long the clock runs
+            self._set_tick(now_s)
         watch(self._ended)
 
     def _tell(self, event: Submission | Run | None, now_s: float) -> None:
@@ -130,14 +134,17 @@ class Simulation:
             self._end(event, now_s)
         elif event is not None:
             self._scheduler.submitted(event, now_s)
+            self._set_tick(now_s)
         else:
-            self._tick(now_s)
+            self._tick_due = False
+            self._scheduler.tick(now_s)
 
-    def _tick(self, now_s: float) -> None:
-        """Told to the scheduler, and set again while anything is left to happen."""
-        self._scheduler.tick(now_s)
-        if self._heap and self._scheduler.tick_s:
-            self._push(now_s + self._scheduler.tick_s, None)
+    def _set_tick(self, now_s: float) -> None:
+        """See that the clock goes on while the scheduler has a use for it: one tick is due at a time."""
+        due_s = None if self._tick_due else self._scheduler.next_tick_s(now_s)
+        if due_s is not None:
+            self._tick_due = True
+            self._push(due_s, None)
 
     def _start(self, run: Run, now_s: float) -> None:
         if run.submission.started_s is None:
@@ -199,8 +206,6 @@ class Policy(Protocol):
 class ListScheduler:
     """Starts the head of a policy as long as it fits; what does not fit holds up the rest (no backfill)."""
 
-    tick_s: float | None = None
-
     def __init__(self, policy: Policy, cluster: Cluster) -> None:
         self.name = policy.name
         self._policy, self._cluster = policy, cluster
@@ -215,6 +220,10 @@ class ListScheduler:
 
     def tick(self, now_s: float) -> None:
         """Nothing to do: the policies know of no clock but the events'."""
+
+    def next_tick_s(self, now_s: float) -> float | None:  # noqa: ARG002
+        """Never, for the same reason."""
+        return None
 
     def notes(self) -> Sequence[str]:
         """A policy says nothing."""

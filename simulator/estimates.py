@@ -18,6 +18,9 @@ from simulator.workload import Job, Workload
 
 Errors = Callable[[Job], float]
 """Estimated over true work of a job."""
+SIGMA_MOST = 10.0
+"""One job in six is then told wrong by more than e^10; far beyond, numbers end and nothing is learned."""
+BIAS_LIMITS = (1e-9, 1e9)
 EXAMPLES = "exact, lognormal:0.5, bias:alice=0.1, constant"
 
 
@@ -38,20 +41,22 @@ def _part(text: str, seed: int, workload: Workload) -> Errors:
     if text == "constant":
         return _constant(workload)
     if kind == "lognormal":
-        return _lognormal(_positive(argument, text), seed)
+        return _lognormal(_positive(argument, text, (0.0, SIGMA_MOST)), seed)
     if kind == "bias" and "=" in argument:
         user, _, factor = argument.rpartition("=")
-        return _bias(user, _positive(factor, text), workload)
+        return _bias(user, _positive(factor, text, BIAS_LIMITS), workload)
     raise ValueError(f"estimates: {text!r} is unknown; use {EXAMPLES}")
 
 
-def _positive(number: str, text: str) -> float:
+def _positive(number: str, text: str, limits: tuple[float, float]) -> float:
     try:
         value = float(number)
     except ValueError as error:
         raise ValueError(f"estimates: {text!r}: {number!r} is not a number") from error
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"estimates: {text!r}: must be above 0")
+    least, most = limits
+    if not (value > 0 and least <= value <= most):
+        least_told = f", at least {least:g}" if least else ""
+        raise ValueError(f"estimates: {text!r}: must be above 0{least_told} and at most {most:g}")
     return value
 
 

@@ -111,7 +111,7 @@ class Photographer(FairlaneScheduler):
     def __init__(self, setting: Setting, cluster: Cluster, plan: Plan) -> None:
         last_s = setting.workload.jobs[-1].submitted_s
         self._every_s = PART * last_s / max(plan.photographs, 1)
-        self.tick_s = min(TICK_S, self._every_s) or TICK_S
+        self._tick_s = min(TICK_S, self._every_s) or TICK_S
         self._plan, self._until_s, self._next_s = plan, PART * last_s, self._every_s
         self._arrivals = RecentArrivals(0.0)
         self.photographs: list[tuple[Photograph, Past]] = []
@@ -126,6 +126,10 @@ class Photographer(FairlaneScheduler):
             photo = self.gatekeeper.photograph(self._plan.gangs)
             if photo.waiting:
                 self.photographs.append((photo, self._arrivals.past(now_s)))
+
+    def next_tick_s(self, now_s: float) -> float | None:
+        """At even steps, whether or not anything waits: photographs are due by the clock."""
+        return now_s + self._tick_s
 
     def starts(self, now_s: float) -> Iterable[Run]:
         """What starts, remembered."""

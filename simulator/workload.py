@@ -11,6 +11,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+TIME_LIMIT_S = 1e9
+"""Longest duration and longest time between submissions, 32 years: beyond, time is in another unit."""
+_TOO_LONG = f"is more than {TIME_LIMIT_S:g}; times are in seconds: divide milliseconds by 1000"
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -55,6 +59,8 @@ class Job:
             raise ValueError("a job needs at least one pod")
         if not (min(self.durations_s) > 0 and math.isfinite(sum(self.durations_s))):
             raise ValueError("every duration must be above 0 seconds and finite")
+        if max(self.durations_s) > TIME_LIMIT_S:
+            raise ValueError(f"a duration of {max(self.durations_s):g} s {_TOO_LONG}")
         if self.gang and min(self.durations_s) != max(self.durations_s):
             raise ValueError("the pods of a gang end together: give one duration, or a task list instead")
 
@@ -87,12 +93,15 @@ def workload_of(jobs: Sequence[Job], name: str, notes: Sequence[str] = ()) -> Wo
     """The jobs by time of submission (equal times keep their order), shifted so that the first is at 0 s.
 
     Raises:
-        ValueError: there is no job.
+        ValueError: there is no job, or they are spread over more time than `TIME_LIMIT_S`.
     """
     if not jobs:
         raise ValueError(f"{name}: no job to run")
     ordered = sorted(jobs, key=lambda job: job.submitted_s)
     first_s = ordered[0].submitted_s
+    if ordered[-1].submitted_s - first_s > TIME_LIMIT_S:
+        last_s = ordered[-1].submitted_s - first_s
+        raise ValueError(f"{name}: from the first submission to the last, {last_s:g} s {_TOO_LONG}")
     if first_s > 0:
         ordered = [
             Job(job.name, job.user, job.submitted_s - first_s, job.durations_s, job.request, job.gang)

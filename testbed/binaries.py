@@ -27,7 +27,7 @@ from testbed.building import BinaryError, Debian, GoInstall, GoMain, Source
 from testbed.layout import cache_folder
 from testbed.progress import Progress
 
-__all__ = ["PROGRAMS", "BinaryError", "Program", "ensure", "locate"]
+__all__ = ["ON_DEMAND", "PROGRAMS", "BinaryError", "Program", "ensure", "locate"]
 
 KUBERNETES_VERSION = "1.37.0"
 ETCD_VERSION = "3.7.0"
@@ -75,6 +75,9 @@ def _kubernetes(name: str, *version_args: str) -> Program:
     return Program(name, source, KUBERNETES_VERSION, "1.36", version_args=version_args or ("--version",))
 
 
+_PROMETHEUS = "github.com/prometheus/prometheus/cmd/prometheus"
+_PROMETHEUS_FLAGS = f"-s -w -X github.com/prometheus/common/version.Version={PROMETHEUS_VERSION}"
+
 _ALL = (
     # etcd 3.4, which Debian has, stalls under an API server this new
     Program("etcd", GoMain("etcd", "."), ETCD_VERSION, "3.6"),
@@ -102,18 +105,28 @@ _ALL = (
             "usr/bin/prometheus",
             otherwise=GoMain(
                 "prometheus",
-                "github.com/prometheus/prometheus/cmd/prometheus",
-                f"-s -w -X github.com/prometheus/common/version.Version={PROMETHEUS_VERSION}",
+                _PROMETHEUS,
+                _PROMETHEUS_FLAGS,
                 tags="remove_all_sd",  # of the discoveries only file and HTTP, which are always in
             ),
         ),
         "debian",
         "2.40",
     ),
+    # Debian's has no discovery of Kubernetes, which the chart's own Prometheus lives by
+    Program(
+        "prometheus-kubernetes",
+        GoMain("prometheus", _PROMETHEUS, _PROMETHEUS_FLAGS, tags="remove_all_sd,enable_kubernetes_sd"),
+        PROMETHEUS_VERSION,
+        "3.0",
+    ),
 )
 
 PROGRAMS: dict[str, Program] = {program.name: program for program in _ALL}
 """All programs the testbed knows, by name."""
+
+ON_DEMAND = ("kubectl", "helm", "prometheus-kubernetes")
+"""Those that no testbed runs: had where they are asked for by name."""
 
 
 def ensure(

@@ -208,7 +208,7 @@ def programs(
       fairlane testbed programs kubectl helm
     """
     with _explained():
-        wanted = names or [name for name in binaries.PROGRAMS if name not in ("kubectl", "helm")]
+        wanted = names or [name for name in binaries.PROGRAMS if name not in binaries.ON_DEMAND]
         unknown = sorted(set(wanted) - set(binaries.PROGRAMS))
         if unknown:
             raise TestbedError(f"unknown: {', '.join(unknown)}; known: {', '.join(binaries.PROGRAMS)}")

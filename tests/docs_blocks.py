@@ -2,6 +2,7 @@
 
     <!-- run -->                  commands that are run on a testbed, in the order of the page
     <!-- run: long -->            the same, in the long tests only
+    <!-- run: installed -->       the same, where the chart is installed on a testbed; in the long tests only
     <!-- parse-only: REASON -->   not run here; commands, options and manifests are checked all the same
     <!-- save: FILE -->           the block is what the reader is told to save as FILE; `run` blocks find it
     <!-- settings -->             a part of fairlane.yaml
@@ -24,12 +25,14 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
-ELSEWHERE = ("docs/runbooks/*", "docs/cli.md", "docs/events.md")
-"""Pages with tests of their own, or made from the code."""
+ELSEWHERE = ("docs/cli.md", "docs/events.md")
+"""Pages made from the code; the examples of the first are tried too (tests/cli_examples.py)."""
 LANGUAGES = ("sh", "yaml", "json", "text")
 MARKS = ("run", "parse-only", "save", "settings", "values", "fragment")
+WHERE = ("", "long", "installed")
+"""What `run` may say besides."""
 _FENCE = re.compile(
-    r"^(?:<!-- (?P<mark>[a-z-]+)(?:: (?P<more>[^>]*?))? -->\n+)?(?P<indent> *)```(?P<language>\w*)\n"
+    r"^(?: *<!-- (?P<mark>[a-z-]+)(?:: (?P<more>[^>]*?))? -->\n+)?(?P<indent> *)```(?P<language>\w*)\n"
     r"(?P<text>.*?)^(?P=indent)```$",
     re.M | re.S,
 )
@@ -74,6 +77,18 @@ def blocks(page: Path) -> list[Block]:
     text = page.read_text()
     name = str(page.relative_to(ROOT))
     return [_block(name, text, match) for match in _FENCE.finditer(text)]
+
+
+def in_sentences(page: Path) -> list[Block]:
+    """Commands that stand in a sentence, in backquotes; they are checked, not run."""
+    text = re.sub(
+        r"^ *```.*?^ *```$", lambda found: "\n" * found[0].count("\n"), page.read_text(), flags=re.M | re.S
+    )
+    name = str(page.relative_to(ROOT))
+    return [
+        Block(name, text[: match.start()].count("\n") + 1, "sh", "parse-only", "in a sentence", match[1])
+        for match in re.finditer(r"`((?:kubectl|helm|fairlane) [^`]+)`", text)
+    ]
 
 
 def all_blocks() -> list[Block]:

@@ -24,21 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmodel/proto/predictor.proto\x12\x15\x66\x61irlane.predictor.v1\"s\n\x0ePredictRequest\x12\x16\n\x0eschema_version\x18\x01 \x01(\x05\x12\r\n\x05nodes\x18\x02 \x03(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x01(\x0c\x12\x15\n\rcontributions\x18\x04 \x01(\x08\x12\x11\n\tjob_class\x18\x05 \x01(\t\"i\n\x0cPredictReply\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\r\n\x05p10_s\x18\x02 \x03(\x01\x12\r\n\x05p50_s\x18\x03 \x03(\x01\x12\r\n\x05p90_s\x18\x04 \x03(\x01\x12\x15\n\rcontributions\x18\x05 \x01(\x0c\"\x15\n\x13\x43urrentModelRequest\"{\n\x11\x43urrentModelReply\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x16\n\x0eschema_version\x18\x02 \x01(\x05\x12\x14\n\x0ctrained_at_s\x18\x03 \x01(\x01\x12\x10\n\x08\x65xamples\x18\x04 \x01(\x03\x12\x0f\n\x07problem\x18\x05 \x01(\t2\xc8\x01\n\tPredictor\x12U\n\x07Predict\x12%.fairlane.predictor.v1.PredictRequest\x1a#.fairlane.predictor.v1.PredictReply\x12\x64\n\x0c\x43urrentModel\x12*.fairlane.predictor.v1.CurrentModelRequest\x1a(.fairlane.predictor.v1.CurrentModelReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmodel/proto/predictor.proto\x12\x15\x66\x61irlane.predictor.v1\"\x8a\x01\n\x0ePredictRequest\x12\x16\n\x0eschema_version\x18\x01 \x01(\x05\x12\r\n\x05nodes\x18\x02 \x03(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x01(\x0c\x12\x15\n\rcontributions\x18\x04 \x01(\x08\x12\x11\n\tjob_class\x18\x05 \x01(\t\x12\x15\n\rfeature_names\x18\x06 \x03(\t\"i\n\x0cPredictReply\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\r\n\x05p10_s\x18\x02 \x03(\x01\x12\r\n\x05p50_s\x18\x03 \x03(\x01\x12\r\n\x05p90_s\x18\x04 \x03(\x01\x12\x15\n\rcontributions\x18\x05 \x01(\x0c\"\x15\n\x13\x43urrentModelRequest\"{\n\x11\x43urrentModelReply\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x16\n\x0eschema_version\x18\x02 \x01(\x05\x12\x14\n\x0ctrained_at_s\x18\x03 \x01(\x01\x12\x10\n\x08\x65xamples\x18\x04 \x01(\x03\x12\x0f\n\x07problem\x18\x05 \x01(\t2\xc8\x01\n\tPredictor\x12U\n\x07Predict\x12%.fairlane.predictor.v1.PredictRequest\x1a#.fairlane.predictor.v1.PredictReply\x12\x64\n\x0c\x43urrentModel\x12*.fairlane.predictor.v1.CurrentModelRequest\x1a(.fairlane.predictor.v1.CurrentModelReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'model.proto.predictor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PREDICTREQUEST']._serialized_start=54
-  _globals['_PREDICTREQUEST']._serialized_end=169
-  _globals['_PREDICTREPLY']._serialized_start=171
-  _globals['_PREDICTREPLY']._serialized_end=276
-  _globals['_CURRENTMODELREQUEST']._serialized_start=278
-  _globals['_CURRENTMODELREQUEST']._serialized_end=299
-  _globals['_CURRENTMODELREPLY']._serialized_start=301
-  _globals['_CURRENTMODELREPLY']._serialized_end=424
-  _globals['_PREDICTOR']._serialized_start=427
-  _globals['_PREDICTOR']._serialized_end=627
+  _globals['_PREDICTREQUEST']._serialized_start=55
+  _globals['_PREDICTREQUEST']._serialized_end=193
+  _globals['_PREDICTREPLY']._serialized_start=195
+  _globals['_PREDICTREPLY']._serialized_end=300
+  _globals['_CURRENTMODELREQUEST']._serialized_start=302
+  _globals['_CURRENTMODELREQUEST']._serialized_end=323
+  _globals['_CURRENTMODELREPLY']._serialized_start=325
+  _globals['_CURRENTMODELREPLY']._serialized_end=448
+  _globals['_PREDICTOR']._serialized_start=451
+  _globals['_PREDICTOR']._serialized_end=651
 # @@protoc_insertion_point(module_scope)

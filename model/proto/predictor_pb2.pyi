@@ -7,18 +7,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class PredictRequest(_message.Message):
-    __slots__ = ("schema_version", "nodes", "features", "contributions", "job_class")
+    __slots__ = ("schema_version", "nodes", "features", "contributions", "job_class", "feature_names")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
     JOB_CLASS_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_NAMES_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     nodes: _containers.RepeatedScalarFieldContainer[str]
     features: bytes
     contributions: bool
     job_class: str
-    def __init__(self, schema_version: _Optional[int] = ..., nodes: _Optional[_Iterable[str]] = ..., features: _Optional[bytes] = ..., contributions: _Optional[bool] = ..., job_class: _Optional[str] = ...) -> None: ...
+    feature_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, schema_version: _Optional[int] = ..., nodes: _Optional[_Iterable[str]] = ..., features: _Optional[bytes] = ..., contributions: _Optional[bool] = ..., job_class: _Optional[str] = ..., feature_names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PredictReply(_message.Message):
     __slots__ = ("model_version", "p10_s", "p50_s", "p90_s", "contributions")

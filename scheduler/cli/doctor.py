@@ -12,17 +12,19 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from scheduler.cli.serving import load_settings, with_options
 from scheduler.config import ConfigError
-from scheduler.edge import diagnosis, diagnosis_queue, diagnosis_telemetry
+from scheduler.edge import diagnosis, diagnosis_queue, diagnosis_telemetry, diagnosis_versions
 from scheduler.edge.diagnosis import Check, Finding, Level, diagnose
 from scheduler.edge.diagnosis_telemetry import Coverage, coverage
 from scheduler.edge.facts import Facts, gather
 
 CHECKS: tuple[Check, ...] = (
     diagnosis.api_server,
+    diagnosis_versions.versions,
     diagnosis_telemetry.prometheus,
     diagnosis_telemetry.clocks,
     diagnosis_telemetry.readings,
@@ -35,6 +37,7 @@ CHECKS: tuple[Check, ...] = (
     diagnosis.extender_predictions,
     diagnosis.recorder,
     diagnosis.decisions,
+    diagnosis.predictor_certificate,
     diagnosis_queue.controller,
     diagnosis_queue.queue_faults,
     diagnosis_queue.queue_moves,
@@ -139,7 +142,7 @@ def _readings_table(rows: list[Coverage]) -> Table:
             known,
             _s(row.age_s),
             _s(row.interval_s),
-            ", ".join(row.sources),
+            escape(", ".join(row.sources)),
             style=style,
         )
     return table

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from model.schema import FEATURES, NAMES, SCHEMA_VERSION
@@ -222,14 +223,15 @@ def _candidates(receipt: Receipt, pod: str, limit: int) -> Table:
     decision = receipt.decision
     total = decision.candidates if decision is not None else len(receipt.candidates)
     shown = min(limit, len(receipt.candidates))
-    table = Table(title=f"Candidates of {pod} ({shown} of {total})", title_justify="left")
+    title = escape(f"Candidates of {pod} ({shown} of {total})")
+    table = Table(title=title, title_justify="left")
     table.add_column("node")
     for name in ("predicted", "p10", "p90", "score"):
         table.add_column(name, justify="right")
     table.add_column("")
     for one in receipt.candidates:
         times = (seconds(value) for value in (one.p50_s, one.p10_s, one.p90_s))
-        table.add_row(one.node, *times, str(one.score), _mark(receipt, one.node))
+        table.add_row(escape(one.node), *times, str(one.score), _mark(receipt, one.node))
     return table
 
 
@@ -257,7 +259,7 @@ def _facts(receipt: Receipt) -> list[str]:
 def _readings(receipt: Receipt) -> Table:
     chosen = receipt.chosen
     node = chosen.node if chosen is not None else ""
-    table = Table(title=f"Readings of {node} that mattered", title_justify="left")
+    table = Table(title=escape(f"Readings of {node} that mattered"), title_justify="left")
     table.add_column("reading")
     table.add_column("value", justify="right")
     table.add_column("unit")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 POLICIES = "fairlane,ujf,cfq,uwfq"
 WIDTH_AT_MOST = 1000
+WEIGHTS = (1e-6, 1e6)
+"""Beyond, rounding takes the place of what the lighter user would get."""
 EXIT_INPUT, EXIT_DEFECT = 2, 3
 NAMES = (
     "fairlane, fairlane-slack, fifo, fair, ujf, srpt, cfq, uwfq, uwfq-floor, drf, "
@@ -115,11 +117,11 @@ def run(
     from simulator.traces import read_trace
 
     with _explained():
-        make = _cluster(slots, nodes)
+        names, make = _names(policy), _cluster(slots, nodes)
         workload = _first(read_trace(trace), first)
         setting = Setting(workload, make, estimates, seed, _weights(weight or [], workload))
         with _progress(len(workload.jobs)) as announce:
-            comparison = compare(setting, _names(policy), announce)
+            comparison = compare(setting, names, announce)
         _show(comparison, shares, out, report)
 
 
@@ -128,9 +130,9 @@ Examples:
 
   fairlane simulate generate mixed --seed 1 --out mixed.csv
 
-  fairlane simulate generate my-users.yaml --out jobs.csv
-
   fairlane simulate generate --print flood > my-users.yaml
+
+  fairlane simulate generate my-users.yaml --out jobs.csv
 """
 
 
@@ -157,7 +159,7 @@ def generate(
         write_csv(path, workload)
         last_s = workload.jobs[-1].submitted_s
         busy = sum(job.pod_seconds for job in workload.jobs) / last_s if last_s > 0 else float("nan")
-        Console(stderr=True, highlight=False).print(
+        Console(stderr=True, highlight=False, markup=False, emoji=False).print(
             f"{path}: {len(workload.jobs):,} jobs of {len(workload.users)} users over {last_s:,.0f} s, "
             f"{busy:.1f} pods busy in the mean if none had to wait"
         )
@@ -190,14 +192,13 @@ def closed(
     from simulator.closed_loop import ClosedLoop, Received, run_closed_loop
 
     with _explained():
-        of_user = {f"user-{at}": each for at, each in enumerate(_numbers(weights), 1)}
+        names = _names(policy)
+        of_user = {f"user-{at}": each for at, each in enumerate(map(_weight, weights.split(",")), 1)}
         setting = ClosedLoop(
             of_user, slots, horizon_s, outstanding, pods=pods, estimates=estimates, seed=seed
         )
         with _progress(None) as announce:
-            results: list[Received] = [
-                run_closed_loop(setting, name, announce(name)) for name in _names(policy)
-            ]
+            results: list[Received] = [run_closed_loop(setting, name, announce(name)) for name in names]
         from simulator.report import closed_json, closed_table
 
         _print_whole(closed_table(results))
@@ -213,14 +214,14 @@ def _explained() -> Iterator[None]:
     from simulator.policies.fairlane import CoreDefectError
     from simulator.traces import TraceError
 
-    complain = Console(stderr=True, highlight=False, soft_wrap=True).print
+    complain = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False).print
     try:
         yield
     except (TraceError, ScenarioError, ValueError, OSError) as error:
-        complain(f"simulate: {error}", markup=False)
+        complain(f"simulate: {error}")
         raise typer.Exit(EXIT_INPUT) from error
     except (StuckError, CoreDefectError) as error:
-        complain(f"simulate: {error}", markup=False)
+        complain(f"simulate: {error}")
         raise typer.Exit(EXIT_DEFECT) from error
 
 
@@ -238,8 +239,10 @@ def _first(workload: Workload, jobs: int) -> Workload:
     return workload_of_first(workload, jobs) if jobs else workload
 
 
-def _names(policies: str) -> list[str]:
-    return list(dict.fromkeys(name.strip() for name in policies.split(",") if name.strip()))
+def _names(policies: str) -> Sequence[str]:
+    from simulator.policies.registry import known
+
+    return known(list(dict.fromkeys(name.strip() for name in policies.split(",") if name.strip())))
 
 
 def _weights(given: list[str], workload: Workload) -> dict[str, float]:
@@ -248,18 +251,19 @@ def _weights(given: list[str], workload: Workload) -> dict[str, float]:
         user, separator, number = text.rpartition("=")
         if not separator or user not in workload.users:
             raise ValueError(f"weight {text!r}: expected USER=W with a user of the trace")
-        weights[user] = _numbers(number)[0]
+        weights[user] = _weight(number)
     return weights
 
 
-def _numbers(text: str) -> list[float]:
+def _weight(text: str) -> float:
     try:
-        numbers = [float(part) for part in text.split(",")]
+        weight = float(text)
     except ValueError as error:
-        raise ValueError(f"weights {text!r}: {error}") from error
-    if not all(0 < number < float("inf") for number in numbers):
-        raise ValueError(f"weights {text!r}: must be above 0")
-    return numbers
+        raise ValueError(f"weight {text!r} is not a number") from error
+    least, most = WEIGHTS
+    if not least <= weight <= most:
+        raise ValueError(f"weight {text!r}: must be above 0, from {least:f} to {most:.0f}")
+    return weight
 
 
 @contextmanager
@@ -281,7 +285,7 @@ def _progress(jobs: int | None) -> Iterator[Callable[[str], Watch]]:
 
 def _print_whole(table: Table, file: IO[str] | None = None) -> None:
     """Print a table as wide as it is: a number of which half is cut off says nothing."""
-    console = Console(file=file)
+    console = Console(file=file, markup=False, emoji=False)
     needed = console.measure(table, options=console.options.update(max_width=WIDTH_AT_MOST)).maximum
     console.width = max(console.width, needed)
     console.print(table)
@@ -291,14 +295,14 @@ def _show(comparison: Comparison, shares: bool, out: Path | None, report: Path |
     from simulator.plots import draw
     from simulator.report import notes, share_table, tables, write_json
 
-    console = Console()
+    console = Console(markup=False, emoji=False)
     shown = [*tables(comparison)]
     if shares:
         shown += [share_table(each.measures) for each in comparison.results]
     for table in shown:
         _print_whole(table)
     for note in notes(comparison):
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}")
     if out:
         write_json(comparison, out)
     if report:
@@ -307,4 +311,4 @@ def _show(comparison: Comparison, shares: bool, out: Path | None, report: Path |
         with (report / "report.txt").open("w") as text:
             for table in shown:
                 _print_whole(table, text)
-        console.print(f"report: {report}", markup=False)
+        console.print(f"report: {report}")

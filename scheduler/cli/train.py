@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 EXIT_FAILED, EXIT_TABLE, EXIT_TOO_FEW, EXIT_SCHEMA, EXIT_NOT_BETTER = 1, 2, 3, 4, 5
 RECORDER_TIMEOUT_S = 120.0
+NOTES_SHOWN = 20
+MANY_FEATURES = 500
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -63,7 +65,8 @@ def train(
     the registry, and a random split, which is too optimistic and shows by how much. What is no better is
     not published. --examples takes any table as described in docs/examples-table.md.
     """
-    from model.dataset import ExamplesError, SchemaMismatchError
+    from model.dataset import SchemaMismatchError
+    from model.reading import ExamplesError
     from model.registry import RegistryError
     from model.train import NotBetterError, TooFewExamplesError
 
@@ -77,9 +80,13 @@ def train(
         (OSError, EXIT_FAILED),
     ]
     try:
-        table = _table(store, recorder, examples)
+        if out is not None:
+            _require_folder(out)
+        notes: list[str] = []
+        options = _options(split, without, least, _threads(threads, notes))
+        table, read = _table(store, recorder, examples)
         publish_to = None if evaluate_only else registry
-        _run(table, _options(split, without, least, threads), publish_to, keep, out, as_json)
+        _run(table, [*read, *notes], options, publish_to, keep, out, as_json)
     except tuple(kind for kind, _ in codes) as error:
         typer.echo(f"fairlane train: {error}", err=True)
         raise typer.Exit(next(code for kind, code in codes if isinstance(error, kind))) from error
@@ -89,16 +96,37 @@ class SourceError(Exception):
     """The examples can't be had from where they are."""
 
 
-def _table(store: str | None, recorder: str | None, examples: Path | None) -> pd.DataFrame:
-    from model.dataset import read_table
+def _require_folder(out: Path) -> None:
+    """Known before training, not after it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(f"no folder can be made there: {error}", param_hint="--out") from error
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise typer.BadParameter(f"{out} can't be written to", param_hint="--out")
+
+
+def _threads(wanted: int, notes: list[str]) -> int:
+    """As many as there are cores at most: more only get in each other's way."""
+    cores = len(os.sched_getaffinity(0))
+    if wanted > cores:
+        notes.append(f"{cores} threads are used, not {wanted}: there are no more cores")
+    return min(wanted, cores)
+
+
+def _table(
+    store: str | None, recorder: str | None, examples: Path | None
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The table, and notes about how it was read."""
+    from model.reading import read_table
 
     given = [source for source in (store, recorder, examples) if source is not None]
     if len(given) != 1:
         raise typer.BadParameter("give one of --store, --recorder and --examples")
     if store is not None:
-        return _from_store(store)
+        return _from_store(store), ()
     if recorder is not None:
-        return asyncio.run(_from_recorder(recorder))
+        return asyncio.run(_from_recorder(recorder)), ()
     assert examples is not None
     return read_table(examples)
 
@@ -138,14 +166,21 @@ def _options(split: str, without: list[str] | None, least: int, threads: int) ->
 
 
 def _run(
-    table: pd.DataFrame, options: Options, registry: str | None, keep: int, out: Path | None, as_json: bool
+    table: pd.DataFrame,
+    notes: list[str],
+    options: Options,
+    registry: str | None,
+    keep: int,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     from model.dataset import examples_from
     from model.registry import Registry
     from model.report import as_json as report_of
     from model.train import measure, require_publishable
 
-    examples = examples_from(table)
+    examples = examples_from(table, notes)
+    _warn_of_width(len(examples.features))
     store = None if registry is None else Registry(registry, keep)
     if store is not None:
         require_publishable(examples)
@@ -164,6 +199,17 @@ def _run(
         raise
     finally:
         _tell(examples, options, measured, report, out, as_json)
+
+
+def _warn_of_width(features: int) -> None:
+    """Said before the wait, and where no terminal shows a bar too."""
+    if features >= MANY_FEATURES:
+        typer.echo(
+            f"fairlane train: {features} features: nearly all time goes into growing trees, in proportion to "
+            "them (3,000 features of 400 runs took a core two minutes); columns that can't matter are better "
+            "left out",
+            err=True,
+        )
 
 
 def _published(
@@ -194,7 +240,6 @@ def _tell(
         _print(Console(), examples, options, measured, report)
     if out is None:
         return
-    out.mkdir(parents=True, exist_ok=True)
     (out / "report.json").write_text(json.dumps(report, indent=1))
     with (out / "report.txt").open("w") as file:
         _print(Console(file=file, width=110), examples, options, measured, report)
@@ -207,18 +252,21 @@ def _print(
     from model.report import tables
 
     left_out = ", ".join(f"{n} {why}" for why, n in examples.excluded.items())
-    console.print(
+    lines = [
         f"{report['examples']} completed runs of {report['job_classes']} job classes"
-        + (f"; left out as cut short: {left_out}" if left_out else "")
-    )
-    for note in examples.notes:
-        console.print(f"note: {note}")
+        + (f"; left out as cut short: {left_out}" if left_out else ""),
+        *(f"note: {note}" for note in report["notes"][:NOTES_SHOWN]),
+    ]
+    if (more := len(report["notes"]) - NOTES_SHOWN) > 0:
+        lines.append(f"{more} more notes are in the JSON report (--json, --out)")
+    for line in lines:  # names from the data may look like markup
+        console.print(line, markup=False)
     for table in tables(measured, options):
         console.print(table)
     if report["refused"]:
-        console.print(f"not published: {report['refused']}")
+        console.print(f"not published: {report['refused']}", markup=False)
     elif report["published"]:
-        console.print(f"published {report['published']} ({report['gate']})")
+        console.print(f"published {report['published']} ({report['gate']})", markup=False)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from scheduler.cli.serving import load_settings
 from scheduler.config import Settings
 from scheduler.edge.kube import KubeClient, KubeError
 from scheduler.edge.recorder_client import RecorderClient
-from scheduler.edge.trial import Plan, Tell, TrialFailed, try_gang
+from scheduler.edge.trial import Part, Plan, Tell, TrialFailed, try_gang
 
 EXAMPLES = """
 Examples:
@@ -22,6 +22,8 @@ Examples:
   fairlane trial --namespace default
 
   fairlane trial --namespace team-a --size 4 --config fairlane.yaml
+
+  fairlane trial --without scheduler
 
 `helm test` runs it in the cluster. Exit code: 0 when all went well, 1 when a part did not do its share.
 """
@@ -37,6 +39,12 @@ def trial(
     size: Annotated[int, typer.Option(help="Pods of the gang.", min=1, max=100)] = 2,
     image: Annotated[str, typer.Option(help="Of the pods; need not be there.")] = "fairlane:latest",
     within: Annotated[float, typer.Option(help="Seconds that each step may take.", min=1.0)] = 60.0,
+    without: Annotated[
+        list[Part] | None,
+        typer.Option(
+            help="What is not installed: the queue, or our scheduler (then the default one places)."
+        ),
+    ] = None,
     config: Annotated[Path | None, typer.Option(envvar="FAIRLANE_CONFIG", help="Settings file.")] = None,
     kubeconfig: Annotated[
         Path | None, typer.Option(help="Default: in-cluster, else KUBECONFIG or ~/.kube/config.")
@@ -46,6 +54,11 @@ def trial(
 
     What the pods would run does not matter. Without recorder_url in the settings the recorder is left out.
     """
+    parts = frozenset(without or ())
+    if parts == frozenset(Part):
+        raise typer.BadParameter(
+            "without the queue and the scheduler nothing is left to try", param_hint="--without"
+        )
     settings = load_settings("trial", config)
     if kubeconfig is not None:
         settings = settings.model_copy(update={"kubeconfig": kubeconfig})
@@ -55,7 +68,8 @@ def trial(
         typer.echo(f"{time.monotonic() - begun_s:6.1f} s  {sentence}")
 
     try:
-        asyncio.run(_run(settings, Plan(namespace, size, image, within), tell))
+        plan = Plan(namespace, size, image, within, parts, settings.controller.queue)
+        asyncio.run(_run(settings, plan, tell))
     except (TrialFailed, KubeError) as error:
         typer.echo(f"fairlane trial: {error}", err=True)
         raise typer.Exit(1) from error

@@ -100,11 +100,14 @@ class OutcomeTracker:
     """Follows the pods of our scheduler, and all that are marked as jobs of ours.
 
     Each method returns the outcomes that changed and have to be written.
+    `bindings` counts pods of our scheduler that were known before they were on
+    a node: of others nobody knows when, and whom kube-scheduler asked then.
     """
 
     def __init__(self, scheduler_name: str = SCHEDULER_NAME) -> None:
         self._scheduler_name = scheduler_name
         self._outcomes: dict[str, Outcome] = {}
+        self.bindings = 0
 
     def __len__(self) -> int:
         return len(self._outcomes)
@@ -116,6 +119,8 @@ class OutcomeTracker:
         before = self._outcomes.get(pod.metadata.uid) or _new(pod)
         after = _advance(before, pod, now_s)
         known = pod.metadata.uid in self._outcomes
+        if known and before.node is None and after.node and after.scheduler == self._scheduler_name:
+            self.bindings += 1
         self._outcomes[pod.metadata.uid] = after
         return [after] if after != before or not known else []
 

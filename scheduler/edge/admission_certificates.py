@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import datetime
 import logging
 import os
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,13 +25,13 @@ import msgspec
 
 from scheduler.admission_settings import AdmissionSettings
 from scheduler.core.admission.policies import API, NAME
-from scheduler.edge.certificates import CertificateError, Certificates, Lives, Pair, load, renewed
+from scheduler.edge.certificate_secret import CONFLICT, CertificateSecret
+from scheduler.edge.certificates import CertificateError, Certificates, Pair, load
 from scheduler.edge.kube import JSON_PATCH, KubeClient, KubeError
 from scheduler.edge.waking import woken_within
 
 CONFIGURATIONS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
-CONFLICT, NOT_FOUND = 409, 404
-RENEWALS_MAX = 5
+NOT_FOUND = 404
 
 log = logging.getLogger(__name__)
 
@@ -118,19 +117,11 @@ class FileKeeper(_Keeper):
 class SecretKeeper(_Keeper):
     """A certificate that we renew ourselves."""
 
-    def __init__(
-        self,
-        context: ssl.SSLContext,
-        kube: KubeClient,
-        settings: AdmissionSettings,
-        clock: Callable[[], datetime.datetime],
-    ) -> None:
+    def __init__(self, context: ssl.SSLContext, kube: KubeClient, settings: AdmissionSettings) -> None:
         super().__init__(context, settings.check_s)
         self._kube = kube
         self._settings = settings
-        self._clock = clock
-        self._lives = Lives(settings.ca_s, settings.certificate_s, settings.settle_s)
-        self._secrets = f"/api/v1/namespaces/{settings.namespace}/secrets"
+        self._secret = CertificateSecret(kube, settings, names(settings))
 
     async def look(self) -> None:
         """Renew what is due, serve it, and see that both configurations trust it."""
@@ -154,48 +145,23 @@ class SecretKeeper(_Keeper):
 
     async def _renew(self) -> Certificates:
         """One step for us or for another replica; who is late takes what the other wrote."""
-        for _attempt in range(RENEWALS_MAX):
-            secret = await self._secret()
-            current = _stored(secret) if secret else None
-            wanted = renewed(current, names(self._settings), self._clock(), self._lives)
-            if wanted == current:
-                return wanted
-            if await self._write(secret, wanted):
-                return wanted
-        raise CertificateError(f"others kept changing the Secret {self._settings.secret}")
-
-    async def _secret(self) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = msgspec.json.decode(
-                await self._kube.get(f"{self._secrets}/{self._settings.secret}")
-            )
+            return await self._secret.renew()
         except KubeError as error:
-            if error.status == NOT_FOUND:
-                return None
-            raise
-        return found
+            if error.status != NOT_FOUND:
+                raise
+        await self._make()
+        return await self._secret.renew()
 
-    async def _write(self, secret: dict[str, Any] | None, wanted: Certificates) -> bool:
-        """Whether nobody else wrote in between."""
-        data = {
-            "ca.crt": wanted.bundle,
-            "ca.key": wanted.authority_key,
-            "tls.crt": wanted.serving.certificate,
-            "tls.key": wanted.serving.key,
-        }
-        encoded = {name: base64.b64encode(text).decode() for name, text in data.items()}
-        made = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": self._settings.secret}}
+    async def _make(self) -> None:
+        """The Secret, empty; another replica may have been faster."""
+        settings = self._settings
+        made = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": settings.secret}}
         try:
-            if secret is None:
-                await self._kube.post(self._secrets, {**made, "data": encoded})
-            else:
-                path = f"{self._secrets}/{self._settings.secret}"
-                await self._kube.put(path, {**secret, "data": encoded})
+            await self._kube.post(f"/api/v1/namespaces/{settings.namespace}/secrets", made)
         except KubeError as error:
-            if error.status == CONFLICT:
-                return False
-            raise
-        return True
+            if error.status != CONFLICT:
+                raise
 
     async def _tell(self, bundle: bytes) -> None:
         for plural in CONFIGURATIONS:
@@ -231,23 +197,4 @@ def keeper(
     """The keeper that the settings ask for."""
     if settings.certificate_file is not None and settings.key_file is not None:
         return FileKeeper(context, settings.certificate_file, settings.key_file, settings.check_s)
-    return SecretKeeper(context, kube, settings, lambda: datetime.datetime.now(datetime.UTC))
-
-
-def _stored(secret: dict[str, Any]) -> Certificates | None:
-    """What the Secret holds; None when it was made empty for us to fill.
-
-    Raises:
-        CertificateError: it holds something else.
-    """
-    data = secret.get("data") or {}
-    if not data:
-        return None
-    try:
-        ca, ca_key, certificate, key = (
-            base64.b64decode(data[name]) for name in ("ca.crt", "ca.key", "tls.crt", "tls.key")
-        )
-    except (KeyError, ValueError) as error:
-        name = secret["metadata"]["name"]
-        raise CertificateError(f"the Secret {name} is not one of ours ({error}): delete it") from error
-    return Certificates(ca, ca_key, Pair(certificate, key))
+    return SecretKeeper(context, kube, settings)

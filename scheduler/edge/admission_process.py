@@ -18,6 +18,7 @@ from scheduler.edge.certificates import CertificateError
 from scheduler.edge.http_server import listen, new_server
 from scheduler.edge.kube import KubeClient, KubeError
 from scheduler.edge.metrics import Scrape, counter, counters, gauge
+from scheduler.edge.versioned import VersionedApp
 
 CONNECTIONS_MAX = 4096
 """API servers call in parallel as much as they create; a refused connection would be a refused pod."""
@@ -113,6 +114,9 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
         await parts.prepare()
         listening = listen(settings.admission.host, settings.admission.port)
         server = new_server(
-            parts.app, port_file=port_file, tls=parts.context, connections_max=CONNECTIONS_MAX
+            VersionedApp(parts.app, "webhook"),
+            port_file=port_file,
+            tls=parts.context,
+            connections_max=CONNECTIONS_MAX,
         )
         await server.serve_beside(listening, parts.run())

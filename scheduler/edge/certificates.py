@@ -158,7 +158,7 @@ def _with_new_authority(
 def _authority(now: datetime.datetime, lives: Lives) -> tuple[bytes, x509.Certificate]:
     key = ec.generate_private_key(ec.SECP256R1())
     serial = x509.random_serial_number()
-    name = _name(f"fairlane-admission-ca-{serial % 16**8:08x}")
+    name = _name(f"fairlane-ca-{serial % 16**8:08x}")
     builder = _builder(name, name, key.public_key(), now, lives.ca_s).serial_number(serial)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_usage(signs=True), critical=True)

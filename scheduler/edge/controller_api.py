@@ -30,6 +30,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from model import protocol
 from scheduler.edge.controller import Refused, Term
 from scheduler.edge.json_api import Handler, body_of, guarded, json_answer, of_process, refused, whole_number
 from scheduler.edge.queue_view import gang_view, queue_view, usage_view
@@ -217,7 +218,9 @@ class ControllerApi:
 async def _passed_on(request: Request, url: str) -> Response:
     """The leader's answer to this request."""
     kept = {
-        name: request.headers[name] for name in ("authorization", "content-type") if name in request.headers
+        name: request.headers[name]
+        for name in ("authorization", "content-type", protocol.HEADER)
+        if name in request.headers
     }
     client = request.client.host if request.client else "unknown"
     headers = {**kept, PASSED_ON: "1", "x-forwarded-for": client}

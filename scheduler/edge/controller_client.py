@@ -8,6 +8,8 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
+from model import protocol
+
 TIMEOUT_S = 10.0
 
 
@@ -46,7 +48,9 @@ class ControllerClient:
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         if not self._url:
             raise ControllerError("set controller_url (or FAIRLANE_CONTROLLER_URL), or pass --controller")
-        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        headers = dict([protocol.own()])
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
         data = None if body is None else json.dumps(body).encode()
         try:
             request = urllib.request.Request(self._url + path, data, headers, method=method)

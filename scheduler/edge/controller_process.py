@@ -30,6 +30,7 @@ from scheduler.edge.metrics import Scrape
 from scheduler.edge.recorder_client import RecorderClient
 from scheduler.edge.release import NotLeading
 from scheduler.edge.share_history import EVERY_S, ShareHistory
+from scheduler.edge.versioned import VersionedApp
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 PAUSE_S_MAX = 30.0
@@ -252,7 +253,7 @@ async def serve(settings: Settings, port_file: Path | None = None, more: Sequenc
     host = own.host if is_loopback(own.host) else socket.gethostbyname(socket.gethostname())
     url = own.url or f"http://{host}:{port}"
     async with controller(settings, lambda: url, more) as parts:
-        server = new_server(parts.app, port_file=port_file)
+        server = new_server(VersionedApp(parts.app, "controller"), port_file=port_file)
         await server.serve_beside(listening, parts.run())
 
 

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from scheduler.core.queue.checkpoint_versions import check
 from scheduler.core.queue.events import QueueConfigured
 from scheduler.core.queue.gatekeeper import Gatekeeper
 from scheduler.core.queue.settings import QueueSettings
 from scheduler.core.queue.usage import UsageBook
 
-VERSION = 1
+VERSION, READABLE_BY, OLDEST = 1, 1, 1
+"""Of what is written around the core's export, which has versions of its own (`checkpoint_versions`)."""
 ENDED_KEPT_S = 300.0
 """Gangs that ended so long before a checkpoint are known to be settled by their pods' times alone."""
 
@@ -50,10 +52,9 @@ class ControllerState:
         """From what `told` gave.
 
         Raises:
-            ValueError: it is of another version.
+            ValueError: it is of a version that we cannot read.
         """
-        if plain.get("version") != VERSION:
-            raise ValueError(f"the checkpoint has version {plain.get('version')!r}, not {VERSION}")
+        check(plain, OLDEST, VERSION)
         core = plain["core"]
         state = cls(
             plain["at_s"], plain["paused"], dict(plain["weights"]), core, plain.get("by_namespace", False)
@@ -74,6 +75,7 @@ class ControllerState:
         kept = [gang for gang in core["ended"] if gang[0] in self._settled_s]
         return {
             "version": VERSION,
+            "readable_by": READABLE_BY,
             "at_s": now_s,
             "paused": self.paused,
             "weights": self.weights,

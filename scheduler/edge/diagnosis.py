@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from model.columns import VERSIONS_APART
 from model.schema import SCHEMA_VERSION
 from scheduler.edge.facts import Asked, Facts
 
@@ -187,11 +188,12 @@ def _model_findings(facts: Facts) -> Findings:
     model = facts.model
     assert model is not None
     if model.schema_version != SCHEMA_VERSION:
-        yield problem(
+        told = problem if abs(model.schema_version - SCHEMA_VERSION) > VERSIONS_APART else note
+        yield told(
             "predictor",
             f"Model {model.version} was trained on features of schema {model.schema_version};"
             f" this version builds schema {SCHEMA_VERSION}.",
-            "Train again with `fairlane train`.",
+            "Bring predictor and extender to one release, and train again with `fairlane train`.",
         )
     elif not facts.predictor_serving:
         yield problem(
@@ -273,6 +275,19 @@ def recorder(facts: Facts) -> Findings:
             "recorder",
             f"{dropped} outcomes of pods were given up.",
             "The store was locked or full for too long; see above and its log.",
+        )
+
+
+def predictor_certificate(facts: Facts) -> Findings:
+    """Whether the certificate of the predictor, where the recorder keeps it, is looked after in time."""
+    kept = facts.recorder.answer.get("predictor_certificate") or {}
+    left_s = kept.get("ends_s", 0.0) - facts.now_s
+    if failure := kept.get("failure"):
+        ends = f"ends in {left_s / 86400.0:.0f} days" if left_s > 0 else "is not there, or has ended"
+        yield problem(
+            "predictor",
+            f"The recorder cannot look after the predictor's certificate, which {ends}: {failure}.",
+            "It needs get and update on the Secret in predictor_certificate.secret, as the chart gives them.",
         )
 
 

@@ -55,7 +55,8 @@ def prometheus(facts: Facts) -> Findings:
             "Prometheus",
             Level.PROBLEM,
             "No Prometheus is configured, so every reading is unknown.",
-            "Set prometheus.url in the settings (or give --prometheus-url).",
+            "Set prometheus.url in the settings (in the chart settings.prometheus.url, or"
+            " bundledPrometheus.enabled=true for a small one of our own), or give --prometheus-url.",
         )
     elif facts.poll.failure:
         yield Finding("Prometheus", Level.PROBLEM, facts.poll.failure, _advice_for(facts.poll.failure))
@@ -73,6 +74,8 @@ def _advice_for(failure: str) -> str:
         )
     if "401" in failure or "403" in failure:
         return "Give prometheus.bearer_token_file, or username and password_file."
+    if "certificate" in failure.lower():
+        return "Give prometheus.ca_file: the PEM bundle of the authority that signed its certificate."
     return "Check that Prometheus runs and that prometheus.url is its address as seen from here."
 
 

@@ -40,6 +40,7 @@ from scheduler.edge.short_way import ShortWayProtocol
 from scheduler.edge.table_maker import TableMaker
 from scheduler.edge.telemetry_process import IsolatedPoller
 from scheduler.edge.told_beside import told_beside
+from scheduler.edge.versioned import VersionedApp
 from scheduler.edge.yielding import take_short_turns
 
 SWITCH_INTERVAL_S = 0.0005
@@ -190,7 +191,8 @@ class Extender(Collector):
         planned = {
             _reason(reason): float(count) for reason, count in self.prioritizer.advised.reasons.items()
         }
-        yield counters(f"{name}_plans", "Pods planned at release, by fallback reason.", "reason", planned)
+        about = "Pods planned at release, by fallback reason."
+        yield counters(f"{name}_plans", about, "reason", planned, map(_reason, Fallback))
         yield counter(f"{name}_misses", "Calls that found no table.", stats.reasons[Fallback.MISS])
         yield counter(f"{name}_explored", "Answers that put another node first to learn.", stats.explored)
         refused = {str(status): float(count) for status, count in self.app.refused.items()}
@@ -280,5 +282,7 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
         told_beside(own.metrics_host, own.metrics_port, parts.status, parts.metrics, parts.unready),
     ):
         protocol = partial(ShortWayProtocol, parts.app.short_way)
-        server = new_server(parts.app, own.keep_alive_s, port_file, protocol=protocol)
+        server = new_server(
+            VersionedApp(parts.app, "extender"), own.keep_alive_s, port_file, protocol=protocol
+        )
         await server.serve_beside(listening, parts.run())

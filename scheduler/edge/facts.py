@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import aiohttp
 import msgspec
 
+from model import protocol
 from model.snapshot import EMPTY, TelemetrySnapshot
 from scheduler.config import Settings
 from scheduler.core.wire import Node
@@ -34,6 +35,8 @@ class Asked:
 
     answer: dict[str, Any] = field(default_factory=dict)
     failure: str = ""
+    protocol_version: int | None = None
+    """Its protocol version, as it names it; None where nothing answered."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ async def _asked(url: str, path: str, token: str = "") -> Asked:
     if not url:
         return Asked()
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers = dict([protocol.own()]) | ({"Authorization": f"Bearer {token}"} if token else {})
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
@@ -167,7 +170,8 @@ async def _asked(url: str, path: str, token: str = "") -> Asked:
             body = await response.read()
             if response.status != 200:
                 return Asked(failure=_refusal(response.status, path, body))
-            return Asked(answer=msgspec.json.decode(body, type=dict[str, Any]))
+            theirs = protocol.spoken(response.headers.get(protocol.HEADER))
+            return Asked(msgspec.json.decode(body, type=dict[str, Any]), protocol_version=theirs)
     except TimeoutError:
         return Asked(failure=f"no answer within {_TIMEOUT_S:g} s")
     except (aiohttp.ClientError, OSError, ValueError, msgspec.MsgspecError) as error:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import aiohttp
 import msgspec
 
+from model import protocol
 from scheduler.core.plans import PATH, PODS_AT_ONCE, PlanReply, PlanRequest, PodPlan
 from scheduler.core.queue.actions import ReleaseGang
 from scheduler.core.queue.events import Event, Planned
@@ -107,7 +108,7 @@ class Hints:
         if not self.wanted:
             return
         timeout = aiohttp.ClientTimeout(total=self._timeout_s)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        async with aiohttp.ClientSession(timeout=timeout, headers=[protocol.own()]) as session:
             while True:
                 await self._wake.wait()
                 self._wake.clear()

@@ -13,6 +13,7 @@ import grpc
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from model import protocol
 from model.proto import predictor_pb2 as pb
 from model.proto.predictor_pb2_grpc import PredictorStub
 from model.schema import NAMES, SCHEMA_VERSION
@@ -65,6 +66,8 @@ class CurrentModel:
     trained_at_s: float
     examples: int
     problem: str = ""
+    protocol_version: int | None = None
+    """The predictor's; None where it is not known."""
 
 
 class PredictionClient:
@@ -81,7 +84,8 @@ class PredictionClient:
         self._address, self._deadline_s = address, deadline_s
         self._ca_file, self._trusted = ca_file, b""
         self._closing: set[asyncio.Task[None]] = set()
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._metadata = (protocol.own(), *((("authorization", f"Bearer {token}"),) if token else ()))
+        self._answered_by: int | None = None
         self._channel: grpc.aio.Channel | None = None
 
     @classmethod
@@ -108,6 +112,7 @@ class PredictionClient:
             )
         request = pb.PredictRequest(
             schema_version=SCHEMA_VERSION,
+            feature_names=NAMES,
             nodes=names,
             features=features.astype("<f8").tobytes(),
             contributions=contributions,
@@ -119,7 +124,7 @@ class PredictionClient:
         """Which model answers at present."""
         reply = await self._call(PredictorStub, "CurrentModel", pb.CurrentModelRequest())
         about = (reply.schema_version, reply.trained_at_s, reply.examples, reply.problem)
-        return CurrentModel(reply.model_version, *about)
+        return CurrentModel(reply.model_version, *about, self._answered_by)
 
     async def is_serving(self) -> bool:
         """What its health service says."""
@@ -136,7 +141,11 @@ class PredictionClient:
     async def _call(self, stub: Any, method: str, request: Any) -> Any:
         try:
             call = getattr(stub(self._open()), method)
-            return await call(request, timeout=self._deadline_s, metadata=self._metadata)
+            calling = call(request, timeout=self._deadline_s, metadata=self._metadata)
+            reply = await calling
+            told = dict(await calling.trailing_metadata() or ()).get(protocol.HEADER)
+            self._answered_by = protocol.spoken(told)
+            return reply
         except grpc.aio.AioRpcError as error:
             code = error.code().name
             raise PredictionError(f"predictor {self._address}: {code}: {error.details()}", code) from error
@@ -146,6 +155,8 @@ class PredictionClient:
     def _open(self) -> grpc.aio.Channel:
         """The channel; another one once other CAs are trusted: calls under way end on the one before."""
         trusted = self._ca_file.read_bytes() if self._ca_file else b""
+        if self._ca_file and not trusted.strip():
+            raise OSError(f"{self._ca_file} is empty")  # without TLS the token would be read on the way
         if self._channel is not None and trusted == self._trusted:
             return self._channel
         if self._channel is not None:

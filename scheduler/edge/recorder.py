@@ -15,10 +15,9 @@ import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import pandas as pd
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -41,6 +40,9 @@ from scheduler.edge.json_api import (
 )
 from scheduler.edge.store import ExperienceStore, StoreError
 from scheduler.edge.store_writer import StoreWriter
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ASKED_AT_ONCE = 200
 CANDIDATES_MAX = 10_000

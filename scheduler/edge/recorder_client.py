@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import aiohttp
 import msgspec
 
+from model import protocol
 from model.placement import RunHistory
 from scheduler.core.receipts import Receipt
 from scheduler.core.records import Batch, BatchReply
@@ -62,7 +63,7 @@ class RecorderClient:
         cls, url: str, token: str, timeout_s: float = TIMEOUT_S
     ) -> AsyncIterator[RecorderClient]:
         """Connect lazily; `token` may be empty where the recorder asks for none."""
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers = dict([protocol.own()]) | ({"Authorization": f"Bearer {token}"} if token else {})
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
             yield cls(session, url)

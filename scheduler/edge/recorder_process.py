@@ -1,4 +1,7 @@
-"""The recorder as a process: follows pods, takes decisions, keeps the store, and tells how that goes."""
+"""The recorder as a process: follows pods, takes decisions, keeps the store, and tells how that goes.
+
+It also looks after the predictor's certificate, where Fairlane keeps that itself.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,11 @@ from scheduler.edge.http_server import is_loopback, listen, new_server
 from scheduler.edge.judgement import ERROR_EDGES, Judgement, ModelRecord
 from scheduler.edge.kube import Changed, KubeClient, Listed
 from scheduler.edge.metrics import Scrape, counter, counters, cumulated, gauge
+from scheduler.edge.predictor_certificate import PredictorCertificateKeeper
 from scheduler.edge.recorder import RecorderApi
 from scheduler.edge.store import ExperienceStore, StoreError
 from scheduler.edge.store_writer import StoreWriter
+from scheduler.edge.versioned import VersionedApp
 from scheduler.edge.yielding import yield_processor
 
 COUNT_S = 5.0
@@ -45,6 +50,8 @@ class Recorder(Collector):
         self._store = store
         self._listed = False
         self._rows: dict[str, int] = {}
+        kept = settings.predictor_certificate
+        self._certificate = PredictorCertificateKeeper(kube, kept) if kept.secret else None
         self.tracker = OutcomeTracker()
         self.judgement = Judgement()
         self.writer = StoreWriter(
@@ -67,6 +74,8 @@ class Recorder(Collector):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.writer.run())
             tasks.create_task(self._count_rows())
+            if self._certificate is not None:
+                tasks.create_task(self._certificate.run())
             await self._follow_pods()
 
     async def _follow_pods(self) -> None:
@@ -111,6 +120,7 @@ class Recorder(Collector):
             "store_failure": stats.failure,
             "ended": {state: count for state, count in stats.ended.items() if state},
             "predictions": {name: _told(record) for name, record in self.judgement.models.items()},
+            "predictor_certificate": self._certificate.status() if self._certificate else None,
         }
 
     def collect(self) -> Iterable[Metric]:
@@ -118,6 +128,8 @@ class Recorder(Collector):
         stats, name = self.writer.stats, "fairlane_recorder"
         yield counter(f"{name}_decisions", "Decisions stored.", stats.decisions)
         yield counter(f"{name}_outcomes", "Changes of pods stored.", stats.outcomes)
+        about = "Pods of our scheduler that were seen being bound."
+        yield counter(f"{name}_bindings", about, self.tracker.bindings)
         yield gauge(f"{name}_outcomes_waiting", "Changes of pods not stored yet.", self.writer.owed)
         yield counter(f"{name}_outcomes_dropped", "Changes of pods given up.", stats.dropped)
         yield counter(f"{name}_store_failures", "Writes that failed and were tried again.", stats.failures)
@@ -128,6 +140,8 @@ class Recorder(Collector):
         ended = {state: float(count) for state, count in stats.ended.items() if state}
         yield counters(f"{name}_pods_ended", "Pods of ours that ended, by end state.", "state", ended)
         yield from self._prediction_metrics()
+        if self._certificate is not None:
+            yield from self._certificate.collect()
 
     def _prediction_metrics(self) -> Iterable[Metric]:
         errors = HistogramMetricFamily(
@@ -187,5 +201,5 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
     yield_processor(settings.recorder.niceness)
     listening = listen(settings.recorder.host, settings.recorder.port)
     async with recorder(settings) as parts:
-        server = new_server(parts.app, port_file=port_file)
+        server = new_server(VersionedApp(parts.app, "recorder"), port_file=port_file)
         await server.serve_beside(listening, parts.run())

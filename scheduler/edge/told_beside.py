@@ -15,6 +15,7 @@ from typing import Any
 
 from scheduler.edge.exchange import Receive, Refused, Scope, Send, refuse, tell_process
 from scheduler.edge.http_server import listen, new_server
+from scheduler.edge.versioned import VersionedApp
 
 CONNECTIONS_MAX = 32
 """Prometheus, kubelets and the odd person."""
@@ -56,7 +57,7 @@ async def told_beside(
         return
     listening = listen(host, port)
     app = TellingApp(status, metrics, unready)
-    server = new_server(app, connections_max=CONNECTIONS_MAX, signals=False)
+    server = new_server(VersionedApp(app, "process"), connections_max=CONNECTIONS_MAX, signals=False)
     serving = asyncio.create_task(server.serve([listening]))
     try:
         yield

@@ -4,6 +4,10 @@ Admission gates and stamps the pods, the gang waits while it is not complete,
 the controller releases it with a receipt, kube-scheduler binds the pods, and
 the recorder knows where they are. What they would run does not matter, so
 nothing is waited for that depends on images or kubelets.
+
+Where the queue is not installed, pods must not be gated, because nobody would
+open their gates. Where our scheduler is not, they join the queue by annotation
+and are placed by the cluster's default one.
 """
 
 from __future__ import annotations
@@ -14,12 +18,13 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 
-from scheduler.core.admission.rules import STAMP
+from scheduler.core.admission.rules import QUEUE, STAMP
 from scheduler.core.receipts import Receipt
 from scheduler.core.turns import QUEUED
 from scheduler.core.types import PREFIX, SCHEDULER_NAME
@@ -32,6 +37,7 @@ HELD_S = 2.0
 POLL_S = 0.5
 DECIDED_WITHIN_S = 20.0
 """Decisions wait in the extender while pods are placed (extender.hold_s), and are sent some seconds later."""
+ADMISSION = "kubectl get mutatingadmissionpolicies,mutatingwebhookconfigurations"
 
 Found = TypeVar("Found")
 Tell = Callable[[str], None]
@@ -41,14 +47,23 @@ class TrialFailed(Exception):
     """A part did not do its share; the message says which, and where to look."""
 
 
+class Part(StrEnum):
+    """What an installation may be without."""
+
+    QUEUE = "queue"
+    SCHEDULER = "scheduler"
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is submitted, and how long each step may take."""
+    """What is submitted, and how long each step may take; `queue` is named where no scheduler of ours is."""
 
     namespace: str
     size: int
     image: str
     within_s: float
+    without: frozenset[Part] = frozenset()
+    queue: str = "default"
 
 
 class _Meta(msgspec.Struct, frozen=True):
@@ -99,31 +114,53 @@ async def try_gang(kube: KubeClient, recorder: RecorderClient | None, plan: Plan
     gang = f"fairlane-trial-{uuid.uuid4().hex[:6]}"
     async with _removed_at_last(kube, plan.namespace, [f"{gang}-{n}" for n in range(plan.size)]) as names:
         begun_s = time.monotonic()
-        for name in names[:-1]:
-            await _submit(kube, plan, gang, name)
-        if len(names) > 1:
-            await _is_held(kube, plan, names[:-1], tell)
-        user = await _submit(kube, plan, gang, names[-1])
-        tell(f"admission gated {plan.size} pods and stamped them as {user}")
-        await _is_released(kube, plan, names, tell)
+        if Part.QUEUE in plan.without:
+            await _is_let_past(kube, plan, gang, names, tell)
+        else:
+            await _is_queued(kube, plan, gang, names, tell)
         nodes = await _is_bound(kube, plan, names)
-        tell(f"kube-scheduler placed them on {', '.join(sorted(set(nodes.values())))}")
+        whose = "the default scheduler" if Part.SCHEDULER in plan.without else "kube-scheduler"
+        tell(f"{whose} placed them on {', '.join(sorted(set(nodes.values())))}")
         if recorder is not None:
             await _is_recorded(recorder, plan, nodes, tell)
         tell(f"all of it took {time.monotonic() - begun_s:.1f} s")
 
 
-async def _submit(kube: KubeClient, plan: Plan, gang: str, name: str) -> str:
-    """Create a pod; the user that it was stamped with."""
+async def _is_let_past(kube: KubeClient, plan: Plan, gang: str, names: list[str], tell: Tell) -> None:
+    for name in names:
+        if (await _submit(kube, plan, gang, name)).gated:
+            raise TrialFailed(
+                f"the pod {plan.namespace}/{name} got a gate, but the queue is not installed, so nobody "
+                f"opens it: remove the admission ({ADMISSION})"
+            )
+    tell(f"{plan.size} pods were taken without a gate, as there is no queue")
+
+
+async def _is_queued(kube: KubeClient, plan: Plan, gang: str, names: list[str], tell: Tell) -> None:
+    for name in names[:-1]:
+        _stamp(plan, await _submit(kube, plan, gang, name))
+    if len(names) > 1:
+        await _is_held(kube, plan, names[:-1], tell)
+    user = _stamp(plan, await _submit(kube, plan, gang, names[-1]))
+    tell(f"admission gated {plan.size} pods and stamped them as {user}")
+    await _is_released(kube, plan, names, tell)
+
+
+async def _submit(kube: KubeClient, plan: Plan, gang: str, name: str) -> _Pod:
+    """Create a pod; as admission made it."""
     try:
         body = await kube.post(_pods(plan.namespace), _manifest(plan, gang, name))
     except KubeError as error:
         raise TrialFailed(f"the API server did not take the pod {plan.namespace}/{name}: {error}") from error
-    pod = msgspec.json.decode(body, type=_Pod)
+    return msgspec.json.decode(body, type=_Pod)
+
+
+def _stamp(plan: Plan, pod: _Pod) -> str:
+    """The user that the pod was stamped with."""
     if not pod.gated or STAMP not in pod.metadata.annotations:
         raise TrialFailed(
-            f"the pod {plan.namespace}/{name} got no gate and no stamp: admission is not installed, or "
-            "leaves it alone (kubectl get mutatingadmissionpolicies,mutatingwebhookconfigurations)"
+            f"the pod {plan.namespace}/{pod.metadata.name} got no gate and no stamp: admission is not "
+            f"installed, or leaves it alone ({ADMISSION})"
         )
     return pod.metadata.annotations[STAMP]
 
@@ -182,11 +219,16 @@ async def _is_bound(kube: KubeClient, plan: Plan, names: list[str]) -> dict[str,
         found = await _within(plan.within_s, partial(node, name))
         if found is None:
             raise TrialFailed(
-                f"{name} was released but not placed within {plan.within_s:.0f} s: "
-                + (why or "kube-scheduler says nothing about it; does deploy/fairlane-scheduler run?")
+                f"{name} was released but not placed within {plan.within_s:.0f} s: " + (why or _silent(plan))
             )
         nodes[name] = found
     return nodes
+
+
+def _silent(plan: Plan) -> str:
+    if Part.SCHEDULER in plan.without:
+        return "no scheduler says anything about it; does the cluster's default one run?"
+    return "kube-scheduler says nothing about it; does deploy/fairlane-scheduler run?"
 
 
 async def _is_recorded(recorder: RecorderClient, plan: Plan, nodes: dict[str, str], tell: Tell) -> None:
@@ -209,6 +251,8 @@ async def _is_recorded(recorder: RecorderClient, plan: Plan, nodes: dict[str, st
         if known.chosen_node != node:
             raise TrialFailed(f"the recorder says that {name} is on {known.chosen_node}, but it is on {node}")
     tell("the recorder knows the placement of every pod")
+    if Part.SCHEDULER in plan.without:
+        return
     decided = await asyncio.gather(
         *(_within(DECIDED_WITHIN_S, partial(receipt, True, name)) for name in nodes)
     )
@@ -256,7 +300,11 @@ def _pods(namespace: str) -> str:
 
 
 def _manifest(plan: Plan, gang: str, name: str) -> dict[str, Any]:
-    annotations = {"gang": gang, "gang-size": str(plan.size), "job-class": "fairlane-trial"}
+    told = {"gang": gang, "gang-size": str(plan.size), "job-class": "fairlane-trial"}
+    annotations = {PREFIX + key: value for key, value in told.items()}
+    scheduler = {"schedulerName": SCHEDULER_NAME}
+    if Part.SCHEDULER in plan.without:
+        annotations, scheduler = {**annotations, QUEUE: plan.queue}, {}
     hardened = {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
@@ -273,9 +321,9 @@ def _manifest(plan: Plan, gang: str, name: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "annotations": {PREFIX + key: told for key, told in annotations.items()}},
+        "metadata": {"name": name, "annotations": annotations},
         "spec": {
-            "schedulerName": SCHEDULER_NAME,
+            **scheduler,
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 0,
             "automountServiceAccountToken": False,

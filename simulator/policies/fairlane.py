@@ -8,6 +8,7 @@ simulated cluster is a defect and ends the simulation.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -33,6 +34,9 @@ from simulator.cluster import Cluster
 from simulator.state import Run, Submission
 
 TICK_S = 30.0
+TICK_PART = 1e-3
+"""Of the time in which nothing has happened: where that is more than `TICK_S` it is the step, as in
+`scheduler.core.queue.futures`, so that a job of years takes no million steps."""
 INVARIANTS_EVERY = 1000
 """Full checks of the core's invariants after every so many events."""
 
@@ -43,8 +47,6 @@ class CoreDefectError(Exception):
 
 class FairlaneScheduler:
     """Translates between the simulation and the gatekeeper; decides nothing."""
-
-    tick_s: float | None = TICK_S
 
     def __init__(
         self,
@@ -59,6 +61,9 @@ class FairlaneScheduler:
         self._cluster = cluster
         self._waiting: dict[str, tuple[Submission, int, int]] = {}
         self._released: list[ReleaseGang] = []
+        self._present = 0
+        """Gangs that wait or run."""
+        self._heard_s = self._ticked_s = 0.0
         self._reports: list[Report] = []
         reference: dict[str, float] = {}
         for offered in cluster.offers().values():
@@ -79,6 +84,8 @@ class FairlaneScheduler:
         """Its gang, or its pods one by one, arrive."""
         pods = submission.job.pods
         width = pods if submission.job.gang else 1
+        self._present += pods // width
+        self._heard_s = now_s
         shape = Shape(self._cluster.requests(submission.job.request))
         for pod in range(0, pods, width):
             uid = f"{submission.index:07d}/{pod:06d}"
@@ -99,11 +106,21 @@ class FairlaneScheduler:
 
     def ended(self, run: Run, now_s: float) -> None:
         """The gang ended."""
+        self._present -= 1
+        self._heard_s = now_s
         self._handle(GangEnded(run.key), now_s)
 
     def tick(self, now_s: float) -> None:
         """Time went by."""
+        self._ticked_s = now_s
         self._handle(Tick(), now_s)
+
+    def next_tick_s(self, now_s: float) -> float | None:
+        """On the grid of `TICK_S`; none while nothing waits and nothing runs: time then changes nothing."""
+        if not self._present:
+            return None
+        step_s = max(TICK_S, TICK_PART * (now_s - self._heard_s))
+        return math.ceil(max(now_s, self._ticked_s + step_s) / TICK_S) * TICK_S
 
     def starts(self, now_s: float) -> Iterable[Run]:
         """What was released; that it started may release more."""

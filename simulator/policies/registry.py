@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from simulator.cluster import Cluster
@@ -39,16 +39,29 @@ OURS: dict[str, Mapping[str, Any]] = {"fairlane": {}, "fairlane-slack": {"shorte
 NAMES = (*OURS, *ON_A_LIST)
 
 
+def known(names: Sequence[str]) -> Sequence[str]:
+    """These names, of which each is a policy's.
+
+    Raises:
+        ValueError: one is not, or there is none.
+    """
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        raise ValueError(f"policy {unknown[0]!r} is unknown; there are {', '.join(NAMES)}")
+    if not names:
+        raise ValueError(f"policy: name at least one of {', '.join(NAMES)}")
+    return names
+
+
 def scheduler_of(name: str, cluster: Cluster, weights: Weights) -> Scheduler:
     """A fresh scheduler of that name on that cluster.
 
     Raises:
         ValueError: no policy of that name.
     """
+    known([name])
     if name in ON_A_LIST:
         return ListScheduler(ON_A_LIST[name](), cluster)
-    if name in OURS:
-        from simulator.policies.fairlane import FairlaneScheduler
+    from simulator.policies.fairlane import FairlaneScheduler
 
-        return FairlaneScheduler(cluster, weights, name=name, **OURS[name])
-    raise ValueError(f"policy {name!r} is unknown; there are {', '.join(NAMES)}")
+    return FairlaneScheduler(cluster, weights, name=name, **OURS[name])

@@ -8,13 +8,14 @@ processors, 12 user). A job is rigid: a gang with one pod a processor.
 
 from __future__ import annotations
 
-import gzip
+import math
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from simulator.traces.errors import TraceError
+from simulator.traces.files import opened
 from simulator.workload import Job, Request, Workload, workload_of
 
 FIELDS = 18
@@ -35,9 +36,10 @@ def read_swf(path: Path) -> Workload:
         TraceError: unreadable, no job, or a broken line.
     """
     try:
-        with gzip.open(path, "rt") if path.name.endswith(".gz") else path.open() as lines:
+        # Headers of the archive name places in whatever encoding; the numbers are ASCII in all of them.
+        with opened(path, errors="replace") as lines:
             return _workload(path, enumerate(lines, 1))
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise TraceError(f"{path.name}: cannot be read: {error}") from error
 
 
@@ -58,18 +60,20 @@ def _workload(path: Path, lines: Iterable[tuple[int, str]]) -> Workload:
 def _job(path: Path, line: _Line) -> Job | None:
     """The job of one line; None where it never ran (cancelled before its start)."""
     numbers = _numbers(path, line)
-    processors = int(numbers[ALLOCATED] if numbers[ALLOCATED] > 0 else numbers[WANTED])
+    processors = numbers[ALLOCATED] if numbers[ALLOCATED] > 0 else numbers[WANTED]
     if numbers[RUN] <= 0 or processors <= 0:
         return None
     if processors > POD_LIMIT:
-        raise TraceError.at(path, line.number, f"{processors} processors is more than {POD_LIMIT}")
+        raise TraceError.at(path, line.number, f"{processors:g} processors is more than {POD_LIMIT}")
+    if not processors.is_integer():
+        raise TraceError.at(path, line.number, f"{processors:g} processors is not a whole number")
     memory_kb = max(0.0, numbers[WANTED_KB] if numbers[WANTED_KB] > 0 else numbers[USED_KB])
     try:
         return Job(
             name=f"{numbers[NUMBER]:.0f}",
             user=f"user_{numbers[USER]:.0f}",
             submitted_s=numbers[SUBMIT],
-            durations_s=(numbers[RUN],) * processors,
+            durations_s=(numbers[RUN],) * int(processors),
             request=Request(cpu=1.0, memory=memory_kb * 1024),
             gang=True,
         )
@@ -82,6 +86,10 @@ def _numbers(path: Path, line: _Line) -> Sequence[float]:
     if len(parts) != FIELDS:
         raise TraceError.at(path, line.number, f"expected {FIELDS} numbers, found {len(parts)}")
     try:
-        return [float(part) for part in parts]
+        numbers = [float(part) for part in parts]
     except ValueError as error:
         raise TraceError.at(path, line.number, f"expected {FIELDS} numbers: {error}") from error
+    for part, number in zip(parts, numbers, strict=True):
+        if not math.isfinite(number):
+            raise TraceError.at(path, line.number, f"expected {FIELDS} numbers: {part} is not finite")
+    return numbers

@@ -10,7 +10,6 @@ lists durations of elastic pods, `0.5x12 3` being twelve of 0.5 s and one of
 from __future__ import annotations
 
 import csv
-import gzip
 import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 from scheduler.core.quantities import quantity
 from simulator.traces.errors import TraceError
+from simulator.traces.files import csv_rows, opened, refuse_doubled
 from simulator.workload import Job, Request, Workload, workload_of
 
 REQUIRED = ("user", "submitted_s", "pods", "cpu", "memory", "gpu", "duration_s")
@@ -34,11 +34,8 @@ def read_csv(path: Path) -> Workload:
         TraceError: unreadable, a column missing or unknown, or a broken line.
     """
     try:
-        with (
-            gzip.open(path, "rt", newline="") if path.name.endswith(".gz") else path.open(newline="") as text
-        ):
-            reader = csv.DictReader(text, strict=True)
-            return _workload(path, reader.fieldnames or [], ((reader.line_num, row) for row in reader))
+        with opened(path, newline="") as text:
+            return _workload(path, *csv_rows(path, text))
     except (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error) as error:
         raise TraceError(f"{path.name}: cannot be read: {error}") from error
 
@@ -55,6 +52,7 @@ def read_parquet(path: Path) -> Workload:
         table = parquet.read_table(path)
     except (OSError, ArrowException) as error:
         raise TraceError(f"{path.name}: cannot be read: {error}") from error
+    refuse_doubled(path, table.column_names)
     return _workload(path, table.column_names, enumerate(table.to_pylist(), 1))
 
 
@@ -100,8 +98,6 @@ def _workload(path: Path, columns: Iterable[str], rows: Iterable[tuple[int, Mapp
 
 def _text(value: Any) -> str:
     """A cell as text; what is absent, None or NaN, is empty."""
-    if isinstance(value, list):
-        raise ValueError("more cells than columns")
     absent = value is None or (isinstance(value, float) and math.isnan(value))
     return "" if absent else str(value).strip()
 
@@ -129,7 +125,7 @@ def _asked(row: Mapping[str, str], name: str) -> float:
 
 def _equal(row: Mapping[str, str]) -> tuple[float, ...]:
     pods = _number(row, "pods")
-    if pods != int(pods) or not 1 <= pods <= POD_LIMIT:
+    if not (1 <= pods <= POD_LIMIT and pods.is_integer()):
         raise ValueError(f"pods is {row['pods']}, must be a whole number from 1 to {POD_LIMIT}")
     return (_number(row, "duration_s"),) * int(pods)
 

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from simulator.traces.errors import TraceError
+from simulator.traces.files import is_packed
 from simulator.workload import Job, Workload, workload_of
 
 TASK_S = 0.5
 """Run time that a task is cut to."""
+POD_LIMIT = 1_000_000
 
 
 def read_macro(path: Path) -> Workload:
@@ -30,9 +32,9 @@ def read_macro(path: Path) -> Workload:
         TraceError: unreadable, not of this form, or without any job.
     """
     try:
-        text = gzip.decompress(path.read_bytes()) if path.name.endswith(".gz") else path.read_bytes()
+        text = gzip.decompress(path.read_bytes()) if is_packed(path) else path.read_bytes()
         users = json.loads(text)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise TraceError(f"{path.name}: cannot be read as JSON: {error}") from error
     if not isinstance(users, list):
         raise TraceError(f"{path.name}: expected a list of users, each with user and workloads")
@@ -50,7 +52,7 @@ def _jobs(path: Path, users: Iterable[Any]) -> Iterable[Job]:
         try:
             for entry in user["workloads"]:
                 yield _job(str(user["user"]), entry)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             what = (
                 f"{type(error).__name__} {error}" if isinstance(error, KeyError | TypeError) else str(error)
             )
@@ -62,6 +64,9 @@ def _jobs(path: Path, users: Iterable[Any]) -> Iterable[Job]:
 
 def _job(user: str, entry: Any) -> Job:
     work_s = float(entry["params"]["job_runtime_s"])
+    if not 0 < work_s <= POD_LIMIT * TASK_S:
+        most = f"{POD_LIMIT} tasks of {TASK_S:g} s"
+        raise ValueError(f"job_runtime_s is {work_s:g}, must be above 0 s and at most {most}")
     tasks = max(1, int(work_s // TASK_S))
     submitted_s = float(entry["startTimeMs"]) / 1000
     return Job(str(entry["workloadName"]), user, submitted_s, (work_s / tasks,) * tasks)

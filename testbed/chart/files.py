@@ -12,6 +12,7 @@ from testbed import binaries
 from testbed.chart.admission import policies_template, webhooks_template
 from testbed.chart.commands import commands_text
 from testbed.chart.dashboards import dashboard_texts
+from testbed.chart.forms import forms_text
 from testbed.chart.helm import CHART, NAMESPACE, Helm
 from testbed.chart.log_events import events_text
 from testbed.chart.reference import reference_text
@@ -54,6 +55,7 @@ def without_helm() -> Iterator[tuple[Path, str]]:
     yield CHART / "templates" / "admission-policies.yaml", policies_template()
     yield CHART / "templates" / "admission-webhooks.yaml", webhooks_template()
     yield CHART / "values.schema.json", schema_text()
+    yield CHART / "files" / "forms.json", forms_text()
     yield ROOT / "docs" / "values.md", reference_text()
     yield ROOT / "docs" / "cli.md", commands_text()
     yield ROOT / "docs" / "events.md", events_text()

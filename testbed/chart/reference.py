@@ -27,7 +27,7 @@ _WORDS = {
     "minimum": "at least {}",
     "exclusiveMinimum": "above {}",
     "maximum": "at most {}",
-    "pattern": "`{}`",
+    "must": "{}",
 }
 
 

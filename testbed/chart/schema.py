@@ -34,9 +34,19 @@ CHARTS_OWN = {
         "certificate_file",
         "key_file",
     ),
+    "PredictorCertificate": ("secret", "namespace", "names"),
     "ProbeSettings": ("host", "port", "metrics_port", "ca_file", "certificate_file", "key_file"),
 }
 """Settings, by section, that the chart sets or has other values for."""
+IN_WORDS = ("pattern", "must", "exclusiveMinimum")
+"""Keywords whose refusals by Helm nobody would understand."""
+PORT = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
+URL = rf"^(https?://([^/\s@]*@)?([^/\s:@?#\[\]]+|\[[0-9A-Fa-f:.]+\])(:{PORT})?([/?#]\S*)?)?$"
+"""Its port is let out of our pods."""
+URLS = {
+    "url": "an http or https URL, such as http://prometheus.monitoring:9090, or empty",
+    "proxy": "an http or https URL, such as http://proxy:3128, or empty",
+}
 
 
 def values_schema() -> Schema:
@@ -50,8 +60,21 @@ def values_schema() -> Schema:
 
 
 def schema_text() -> str:
-    """values.schema.json."""
-    return json.dumps(values_schema(), indent=1) + "\n"
+    """values.schema.json: without what the chart checks in words (forms.py)."""
+    return json.dumps(_without_forms(values_schema()), indent=1) + "\n"
+
+
+def _without_forms(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without_forms(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    # a property may have the name of a keyword
+    return {
+        key: _without_forms(one)
+        for key, one in schema.items()
+        if key not in IN_WORDS or isinstance(one, dict)
+    }
 
 
 def _settings() -> tuple[Schema, Schema]:
@@ -63,7 +86,8 @@ def _settings() -> tuple[Schema, Schema]:
         for name in names:
             del properties[name]  # a KeyError: the setting is gone, and its name here too late
     # what the processes check by code, said so that Helm can check it too
-    parts["PrometheusSettings"]["properties"]["url"]["pattern"] = r"^(https?://[^/\s]+.*)?$"
+    for name, must in URLS.items():
+        parts["PrometheusSettings"]["properties"][name] |= {"pattern": URL, "must": must}
     preset, _inline = made["properties"]["sources"]["items"]["oneOf"]
     preset["enum"] = list(preset_names())
     made["description"] = (

@@ -110,7 +110,10 @@ class KindCluster:
 
         Every node is Ready afterwards.
         """
-        self._start_engine()
+        self.start_engine()
+        if not self.images.registry:
+            programs.build(self.binaries, "node", self.progress)
+            programs.kubernetes(self._kubernetes, self.progress)
         found = self.is_up
         if found:
             self.progress.say(f"cluster {self.name} is up already")
@@ -156,14 +159,12 @@ class KindCluster:
                 missing[node] = absent
         self._archives.load(missing)
 
-    def _start_engine(self) -> None:
+    def start_engine(self) -> None:
+        """Make sure a container engine answers: whichever does, else our own."""
         self.docker.install()
         programs.build(self.binaries, "kind", self.progress)
         self.docker.start()
         self.docker.weigh()
-        if not self.images.registry:
-            programs.build(self.binaries, "node", self.progress)
-            programs.kubernetes(self._kubernetes, self.progress)
 
     def _create(self) -> None:
         self._kind("delete", "cluster", "--name", self.name)

@@ -7,6 +7,7 @@ Every tag of ours ends in a digest of the files the image is made from, so
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -16,10 +17,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from testbed.kind import programs
 from testbed.kind.docker import Docker
-from testbed.kind.shell import run, succeeds
+from testbed.kind.fetched import hashes_of
+from testbed.kind.inspection import Inspection, inspect
+from testbed.kind.shell import CommandError, run, succeeds
 from testbed.progress import Progress
 
 HERE = Path(__file__).parent
@@ -50,11 +54,15 @@ UNUSED_FILES = (
         "**/*.h",
         "**/*.hpp",
     ),
+    # the client is lazy: of its 1,600 models and groups of calls we use none
+    *(f"kubernetes/{part}/[!_]*.py" for part in ("client/models", "client/api")),
+    *(f"kubernetes/aio/{part}/[!_]*.py" for part in ("client/models", "client/api")),
     *("pyarrow/include", "pyarrow/*flight*", "pyarrow/*_s3*", "pyarrow/*_gcsfs*", "pyarrow/*_azurefs*"),
     *("pyarrow/libarrow_python.so", "pyarrow/libarrow_python.so.*.*", "matplotlib/mpl-data/sample_data"),
 )
 """What no process of ours reads of the installed dependencies: sources, tests, Arrow's clients of stores."""
 JOBS = ROOT / "testbed" / "jobs"
+LOCK = ROOT / "requirements.lock"
 
 
 def versions() -> dict[str, str]:
@@ -95,6 +103,8 @@ class Images:
         self._docker = docker
         self._folders = folders
         self._progress = progress
+        self.inspection: Inspection | None = None
+        """Of the image of Fairlane, where it was built now."""
 
     @cached_property
     def registry(self) -> bool:
@@ -108,6 +118,8 @@ class Images:
     def base(self) -> str:
         """Debian, from the registry or from Debian's own archive."""
         suite = versions()["SUITE"]
+        if chosen := os.environ.get("FAIRLANE_BASE"):
+            return chosen
         if self.registry:
             return f"debian:{suite}-slim"
         return self._ensure("debian", [HERE / "versions.env"], lambda tag: self._script("base", tag))
@@ -136,10 +148,24 @@ class Images:
         def build(tag: str) -> None:
             context = self._fresh("fairlane")
             for source in sources:
-                _copy(source, context / source.name)
+                _copy(source, context / "source" / source.name)
+            about = context / "about"
+            about.mkdir()
+            _copy(HERE / "sbom.py", about)
+            (about / "version").write_text(_version())
             self._build(tag, HERE / "fairlane" / "Dockerfile", context, dependencies)
+            self._inspect(tag)
 
-        return self._ensure("fairlane", [*sources, HERE / "fairlane"], build, salt=dependencies)
+        inputs = [*sources, HERE / "fairlane", HERE / "sbom.py"]
+        return self._ensure("fairlane", inputs, build, salt=dependencies + _version())
+
+    def _inspect(self, tag: str) -> None:
+        try:
+            self.inspection = inspect(self._docker, tag)
+        except CommandError:
+            self._docker.run("image", "rm", tag)  # or the next run would take it for good
+            raise
+        self._progress.say(self.inspection.told())
 
     @cached_property
     def prometheus(self) -> str:
@@ -196,11 +222,13 @@ class Images:
 
         def build(tag: str) -> None:
             context = self._fresh("fairlane-dependencies")
-            _pip(context / "site", requirements, locked, any_python=False)
+            report = _pip(context / "site", requirements, locked, any_python=False)
+            hashes = hashes_of(report, LOCK.read_text())
+            (context / "hashes.json").write_text(json.dumps(hashes, indent=1, sort_keys=True))
             _prune(context / "site")
             self._build(tag, inputs[0], context, self.base)
 
-        salt = "\n".join([*requirements, *locked, *UNUSED_FILES])
+        salt = "\n".join([*requirements, LOCK.read_text(), *UNUSED_FILES, self.base])
         return self._ensure("fairlane-dependencies", inputs, build, salt=salt)
 
     def _from_folder(self, name: str, folder: Path) -> str:
@@ -256,16 +284,25 @@ class Images:
         return context
 
 
-def _pip(site: Path, requirements: Sequence[str], constraints: Sequence[str], any_python: bool) -> None:
-    """Install for the base image's Python into `site`, which need not be this Python's version."""
-    listing = site.with_suffix(".constraints")
+def _pip(
+    site: Path, requirements: Sequence[str], constraints: Sequence[str], any_python: bool
+) -> dict[str, Any]:
+    """Install for the base image's Python into `site`, which need not be this version; pip's report."""
+    listing, report = site.with_suffix(".constraints"), site.with_suffix(".report")
     listing.parent.mkdir(parents=True, exist_ok=True)
     listing.write_text("\n".join(constraints) + "\n")
     words = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     words += ["--root-user-action=ignore", "--target", str(site), "--constraint", str(listing)]
+    words += ["--report", str(report)]
     if not any_python and f"{sys.version_info.major}.{sys.version_info.minor}" != PYTHON:
         words += ["--python-version", PYTHON, "--only-binary", ":all:"]
     run(["nice", "-n", "10", *words, *requirements], timeout_s=BUILD_S_MAX)
+    installed: dict[str, Any] = json.loads(report.read_text())
+    return installed
+
+
+def _version() -> str:
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
 
 
 def _requirements() -> list[str]:
@@ -280,7 +317,7 @@ def _name(requirement: str) -> str:
 
 def _locked_versions() -> list[str]:
     """`name==version ; marker` of every line of the lock file, without the hashes."""
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    lines = LOCK.read_text().splitlines()
     return [line.removesuffix("\\").strip() for line in lines if re.match(r"[A-Za-z0-9]", line)]
 
 

@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -21,7 +22,7 @@ from testbed.kind.shell import CommandError
 RELEASE = "fairlane"
 SECRET = "fairlane-shared"
 CLAIM = "fairlane-data-here"
-INSTALL = ["upgrade", "--install", RELEASE, str(CHART), "--wait", "--timeout", "280s"]
+PATIENCE = ["--wait", "--timeout", "280s"]
 TRAIN_S_MAX = 300.0
 LEAST_EXAMPLES = 50
 NEVER = "0 0 30 2 *"
@@ -58,9 +59,16 @@ print(urlopen("http://127.0.0.1:8888/v1/status", timeout=5).read().decode())
 """
 
 
-def install(cluster: KindCluster, explore: bool = False, least_examples: int = LEAST_EXAMPLES) -> None:
+def install(
+    cluster: KindCluster,
+    explore: bool = False,
+    least_examples: int = LEAST_EXAMPLES,
+    chart: Path = CHART,
+    other: Mapping[str, Any] | None = None,
+) -> None:
     """Install the release, or upgrade it to these values; every pod of it is ready afterwards.
 
+    `chart` is another version of the chart, `other` are values that replace these.
     `explore`: our scheduler chooses at random. Raises `CommandError` with what Helm said.
     """
     images = cluster.images
@@ -70,8 +78,15 @@ def install(cluster: KindCluster, explore: bool = False, least_examples: int = L
     deploy.apply(cluster, "release", {"claim": CLAIM, "namespace": NAMESPACE})
     cluster.kubectl("apply", "-f", "-", stdin=_secret(token(cluster)))
     with cluster.progress.task("installing the chart") as task:
-        _helm(cluster, *INSTALL, values=values(cluster, explore, least_examples))
+        words = ["upgrade", "--install", RELEASE, str(chart), *PATIENCE]
+        _helm(cluster, *words, values={**values(cluster, explore, least_examples), **(other or {})})
     cluster.progress.say(f"the chart is installed, and every pod ready ({task.elapsed_s:.0f} s)")
+
+
+def roll_back(cluster: KindCluster) -> None:
+    """Back to the revision before; every pod of it is ready afterwards. Raises `CommandError`."""
+    with cluster.progress.task("rolling the chart back"):
+        _helm(cluster, "rollback", RELEASE, *PATIENCE)
 
 
 def remove(cluster: KindCluster) -> None:

@@ -49,10 +49,11 @@ def healthy() -> World:
         'fairlane_queue_patch_failures_total{reason="gone"}': per_minute(0.5),
         "fairlane_queue_checkpoint_failures_total": at(2),
         "fairlane_recorder_store_writable": at(1),
-        "fairlane_recorder_outcomes_total": per_minute(6),
+        "fairlane_recorder_bindings_total": per_minute(2),
         "fairlane_extender_epoch": per_minute(4),
         "fairlane_extender_epoch_age_seconds": lambda s: s % 20,
         'fairlane_extender_calls_total{reason="none"}': per_minute(2),
+        'fairlane_extender_plans_total{reason="none"}': at(0),
         'fairlane_extender_decisions_lost_total{cause="buffer_full"}': at(0),
         "fairlane_extender_predictor_failures_total": per_minute(0.5),
         'fairlane_extender_score_tables_made_total{by="model"}': per_minute(4),
@@ -64,6 +65,24 @@ def healthy() -> World:
         "fairlane_admission_certificate_ends_seconds": now_plus(40 * DAY_S),
         'fairlane_admission_failures_total{status="503"}': at(3),
         'fairlane_admission_failures_total{status="404"}': per_minute(0.2),
+    }
+
+
+def planned() -> World:
+    """Placement is written at release: the controller asks for plans, and kube-scheduler asks nobody."""
+    return {
+        **healthy(),
+        'fairlane_extender_calls_total{reason="none"}': at(0),
+        'fairlane_extender_plans_total{reason="none"}': per_minute(2),
+    }
+
+
+def foreign() -> World:
+    """The queue alone is used: others' schedulers bind all that it releases, so nobody asks the extender."""
+    return {
+        **healthy(),
+        "fairlane_recorder_bindings_total": at(30),
+        'fairlane_extender_calls_total{reason="none"}': at(70),
     }
 
 

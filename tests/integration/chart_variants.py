@@ -45,6 +45,7 @@ EVERYTHING["scheduler"] = {
     "affinity": {"nodeAffinity": {}},
 }
 EVERYTHING["predictor"] = {"replicas": 2, "certificateSecret": "predictor-certificate"}
+BUNDLED: Object = {"bundledPrometheus": {"enabled": True}, "probe": {"enabled": True}}
 VARIANTS: dict[str, tuple[Object, Any, tuple[str, ...]]] = {
     "defaults": ({}, NEWEST, MONITORING),
     "no Prometheus operator": ({}, NEWEST, ()),
@@ -55,13 +56,40 @@ VARIANTS: dict[str, tuple[Object, Any, tuple[str, ...]]] = {
         OLDER,
         (),
     ),
+    "predictor with cert-manager": (
+        {"predictor": {"certManager": {"issuerName": "ca", "issuerKind": "ClusterIssuer"}}},
+        NEWEST,
+        (),
+    ),
+    "predictor without TLS": ({"predictor": {"tls": "none"}}, NEWEST, ()),
     "PostgreSQL": ({"storage": {"postgresql": {"existingSecret": "store"}}}, NEWEST, ()),
     "no volume": (
         {"storage": {"postgresql": {"existingSecret": "store"}, "registryUrl": "s3://models/fairlane"}},
         NEWEST,
         (),
     ),
-    "air-gapped": ({"image": {"registry": "registry.internal:5000/mirror"}}, NEWEST, ()),
+    "queue only": (
+        {"scheduler": {"enabled": False}, "predictor": {"enabled": False}, "train": {"enabled": False}},
+        NEWEST,
+        MONITORING,
+    ),
+    "placing only": ({"controller": {"enabled": False}, "admission": {"by": "none"}}, NEWEST, MONITORING),
+    "air-gapped": (
+        {"image": {"registry": "registry.internal:5000/mirror"}, "bundledPrometheus": {"enabled": True}},
+        NEWEST,
+        (),
+    ),
+    "bundled Prometheus": (BUNDLED, NEWEST, MONITORING),
+    "bundled Prometheus, webhook, placement at release": (
+        {
+            **BUNDLED,
+            "admission": {"by": "webhook"},
+            "settings": {"controller": {"placement": "hint"}},
+            "bundledPrometheus": {"enabled": True, "storage": {"persistent": True, "storageClass": "fast"}},
+        },
+        NEWEST,
+        MONITORING,
+    ),
     "everything": (EVERYTHING, NEWEST, MONITORING),
     "placement at release": (
         {**EVERYTHING, "settings": {**EVERYTHING["settings"], "controller": {"placement": "hint"}}},
@@ -70,7 +98,17 @@ VARIANTS: dict[str, tuple[Object, Any, tuple[str, ...]]] = {
     ),
 }
 """By name: values, the cluster, and what that serves besides."""
-PARTS = ("scheduler", "controller", "recorder", "predictor", "train", "probe", "admission", "test")
+PARTS = (
+    "scheduler",
+    "controller",
+    "recorder",
+    "predictor",
+    "train",
+    "probe",
+    "prometheus",
+    "admission",
+    "test",
+)
 
 
 def helm_or_skip(kubeconfig: Path | None = None) -> Helm:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -71,11 +72,11 @@ def queried(url: str, expression: str) -> list[Any]:
 
 
 def browser_or_skip() -> str:
-    """A browser of the Chromium family; the test is skipped where there is none."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
+    """A browser of the Chromium family: FAIRLANE_BROWSER, or from PATH; without one the test is skipped."""
+    for name in (os.environ.get("FAIRLANE_BROWSER", ""), "chromium", "chromium-browser", "google-chrome"):
         if found := shutil.which(name):
             return found
-    pytest.skip("there is no browser: install chromium, then this test runs")
+    pytest.skip("there is no browser: apt-get install chromium, or name one in FAIRLANE_BROWSER")
 
 
 def page(browser: str, folder: Path, url: str, picture: Path | None = None) -> str:

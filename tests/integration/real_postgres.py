@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -44,7 +45,7 @@ def postgres() -> Iterator[str]:
             _await(folder, port, user)
             yield f"postgresql://fairlane@127.0.0.1:{port}/postgres"
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # SIGTERM would wait for clients that are still connected
             server.wait(timeout=20)
     finally:
         ports.close()

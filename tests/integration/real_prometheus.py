@@ -69,7 +69,7 @@ class Exporter:
 class RealPrometheus:
     """A Prometheus process that scrapes `targets` (address -> labels), and those of `jobs`, every second.
 
-    `more` is added to its configuration, `flags` to its command line.
+    `more` is added to its configuration, `flags` to its command line; `program` is one of testbed.binaries.
     """
 
     def __init__(
@@ -79,8 +79,9 @@ class RealPrometheus:
         jobs: Sequence[Mapping[str, object]] = (),
         more: Mapping[str, Any] | None = None,
         flags: Sequence[str] = (),
+        program: str = "prometheus",
     ) -> None:
-        self._folder, self._flags = folder, flags
+        self._folder, self._flags, self._name = folder, flags, program
         self._ports = Reservation()  # also while it is down: nobody else may answer in its place
         self.port = self._ports.take(1)[0]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -98,7 +99,7 @@ class RealPrometheus:
         """Start it, and wait until it answers unless told not to."""
         config = self._folder / "prometheus.yml"
         config.write_text(yaml.safe_dump(self._config))
-        program = binary("prometheus")
+        program = binary(self._name)
         assert program is not None
         arguments = [f"--config.file={config}", f"--storage.tsdb.path={self._folder}/data"]
         arguments += [f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=error"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from alert_worlds import STEP_S, World, broken, healthy, idle, push
+from alert_worlds import STEP_S, World, broken, foreign, healthy, idle, planned, push
 from real_prometheus import RealPrometheus, binary, eventually
 
 from testbed.layout import duration_s
@@ -63,7 +63,7 @@ def _asked(prometheus: RealPrometheus, what: str, words: dict[str, Any] | None =
         return json.load(answer)["data"]
 
 
-@pytest.mark.parametrize("world", [healthy, idle], ids=lambda world: world.__name__)
+@pytest.mark.parametrize("world", [healthy, idle, planned, foreign], ids=lambda world: world.__name__)
 def test_nobody_is_woken_for_nothing(prometheus: RealPrometheus, world: Any) -> None:
     assert fired(prometheus, world()) == set()
 
@@ -78,6 +78,13 @@ def test_every_fault_of_a_part_that_answers_is_told(prometheus: RealPrometheus) 
     assert eventually(raised), "the rules themselves do not say what their expressions do"
     [group] = _asked(prometheus, "rules")["groups"]
     assert [(rule["name"], rule["lastError"]) for rule in group["rules"] if rule.get("lastError")] == []
+
+
+def test_an_extender_that_nobody_asks_is_told_also_where_placement_is_written_at_release(
+    prometheus: RealPrometheus,
+) -> None:
+    silent = {**planned(), 'fairlane_extender_plans_total{reason="none"}': lambda _s: 20.0}
+    assert fired(prometheus, silent) == {"FairlaneNotCalled"}
 
 
 def test_a_part_that_is_away_is_told(prometheus: RealPrometheus) -> None:

@@ -204,17 +204,25 @@ def _metrics_of_alerts_are_served(cluster: Cluster) -> None:
 
 
 async def _through_changes(release: Release, kube: KubeClient, before: list[str]) -> None:
-    token = await _read(kube, f"/api/v1/namespaces/{NAMESPACE}/secrets/fairlane-token")
+    before_it = await _secrets(kube)
+    assert before_it["fairlane-predictor-certificates"].keys() == {"ca.crt", "ca.key", "tls.crt", "tls.key"}
     changed = {**VALUES, "controller": {"replicas": 2}, "admission": {"kinds": ["jobsets"]}}
     release.act("upgrade", "fairlane", str(CHART), values=changed)
     policies = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies"
     assert await _read(kube, f"{policies}/fairlane-stamp-jobsets")
-    again = await _read(kube, f"/api/v1/namespaces/{NAMESPACE}/secrets/fairlane-token")
-    assert again["data"] == token["data"]
+    assert await _secrets(kube) == before_it
     release.act("rollback", "fairlane")
+    assert await _secrets(kube) == before_it
     with pytest.raises(KubeError, match="404"):
         await _read(kube, f"{policies}/fairlane-stamp-jobsets")
     await _are_there(kube, before)
+
+
+async def _secrets(kube: KubeClient) -> dict[str, Object]:
+    """What the chart and the recorder wrote into Secrets: neither an upgrade nor a rollback may change it."""
+    base = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+    names = ("fairlane-token", "fairlane-predictor-certificates")
+    return {name: (await _read(kube, f"{base}/{name}")).get("data", {}) for name in names}
 
 
 async def _uninstalled(release: Release, kube: KubeClient, before: list[str]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from living import EVE, at_work, browser_or_skip, fairlane, page, queried
 from metric_names import exported
-from queueing import token_of
+from queueing import ask, token_of
 
 from testbed.chart.dashboards import dashboards
 from testbed.cluster import Cluster
@@ -95,9 +95,18 @@ def test_what_is_really_exported_is_what_the_source_says(living: Cluster) -> Non
     assert names - exported() == set()
 
 
+def _noted_for_a_while(cluster: Cluster) -> None:
+    """Until there is something to draw: shares are noted every five seconds."""
+    deadline_s = time.monotonic() + 90
+    while len((ask(cluster, "/v1/shares") or {"at_s": []})["at_s"]) < 8:
+        assert time.monotonic() < deadline_s
+        time.sleep(1)
+
+
 def test_the_page_shows_the_queue_in_a_real_browser(living: Cluster, tmp_path: Path) -> None:
     browser = browser_or_skip()
     address = living.layout.url("controller").replace("://", f"://me:{token_of(living)}@") + "/"
+    _noted_for_a_while(living)
     document = page(browser, tmp_path, address)
     assert 'data-told="' in document, "the script did not come to its end"
     for text in ("Queue default: ", "alice", "bob", "running on", "<polygon", "Gangs that wait"):

@@ -5,13 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +15,9 @@ from typing import Any
 import pytest
 import yaml
 from admission_setup import DRY, PODS, Installed, Object, _crd, installed, pod, with_admin
-from docs_blocks import ROOT, Block, blocks, pages
+from cli_examples import examples
+from docs_blocks import ROOT, Block, blocks, in_sentences, pages
+from docs_reader import Reader, reader_in
 from test_admission import gates
 
 from scheduler.core.admission.kinds import KNOWN, templates_of
@@ -33,58 +31,14 @@ CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 KINDS = ("jobsets", "sparkapplications", "pytorchjobs", "rayclusters")
 PLURALS = {"Pod": "", "Job": "jobs", "SparkApplication": "sparkapplications"}
 PLURALS |= {"PyTorchJob": "pytorchjobs", "RayCluster": "rayclusters"}
-PATIENCE_S = 900
+TYPED = re.compile(
+    r"fairlane (status|doctor|queue|usage|support-bundle|train --examples"
+    r"|testbed programs|admission manifests|simulate (?!jobs.parquet|homo_macro))"
+)
+"""Examples that are typed on the testbed; jobs.parquet and the published slice are not here."""
 PROCESSES = ("recorder", "controller")
 
 pytestmark = pytest.mark.timeout(1800)
-
-
-@dataclass
-class Reader:
-    """A shell in a folder like the project's, in which what a block exports stays for the next one."""
-
-    folder: Path
-    environment: dict[str, str] = field(default_factory=dict)
-
-    def run(self, text: str) -> str:
-        """Run commands as bash does; all they print.
-
-        Fails where one of them ends with an error.
-        """
-        script = f"set -euo pipefail\n{text}\nenv -0 > .environment\n"
-        ended = subprocess.run(
-            ["bash", "-c", script],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-        assert ended.returncode == 0, f"{text}\n{ended.stdout}"
-        kept = (self.folder / ".environment").read_bytes().split(b"\0")
-        self.environment = dict(one.decode().split("=", 1) for one in kept if one)
-        return ended.stdout
-
-    def save(self, block: Block) -> None:
-        """What the reader is told to save."""
-        (self.folder / block.more).write_text(block.text)
-
-
-def reader_in(folder: Path, **environment: str) -> Reader:
-    """A folder that has all of the project's, and a PATH with `fairlane` and kubectl."""
-    for one in ROOT.iterdir():
-        if one.name not in ("reports", ".venv", ".git"):
-            (folder / one.name).symlink_to(one)
-    (folder / ".venv").symlink_to(sys.prefix)
-    kubectl = binaries.ensure(["kubectl"], Progress(quiet=True))["kubectl"]
-    programs = folder / "programs"
-    programs.mkdir()
-    (programs / "kubectl").symlink_to(kubectl)
-    path = os.pathsep.join([str(Path(sys.prefix) / "bin"), str(programs), os.environ["PATH"]])
-    given = {**os.environ, "PATH": path, "COLUMNS": "200", "PYTHONPATH": str(ROOT), **environment}
-    return Reader(folder, given)
 
 
 @pytest.fixture(scope="module")
@@ -163,11 +117,23 @@ def test_the_readme_from_its_beginning_to_its_end(tmp_path: Path) -> None:
         reader.run("fairlane testbed down")
 
 
+@pytest.mark.long
+def test_examples_of_commands_that_ask_and_simulate(reader: Reader) -> None:
+    """In the order of docs/cli.md, with the testbed's settings under the name that the page gives them."""
+    settings = Path(reader.environment["FAIRLANE_CONFIG"]).read_text()
+    (reader.folder / "fairlane.yaml").write_text(settings)
+    reader.instead = {"http://fairlane-controller:8891": yaml.safe_load(settings)["controller_url"]}
+    typed = [one.text for one in examples() if TYPED.match(one.text)]
+    assert len(typed) > 20
+    for text in typed:
+        reader.follow(text)
+
+
 def _run_page(page: Path, reader: Reader, *, long: bool) -> None:
     for block in blocks(page):
         if block.mark == "save":
             reader.save(block)
-        elif block.mark == "run" and (long or not block.more):
+        elif block.mark == "run" and (not block.more or (long and block.more == "long")):
             said = reader.run(block.text)
             print(f"--- {block}\n{said}")
 
@@ -185,7 +151,7 @@ def test_the_api_server_takes_every_manifest_of(page: Path, reader: Reader) -> N
 def test_kubectl_knows_every_command_and_option(reader: Reader) -> None:
     helps: dict[str, str] = {"": reader.run("kubectl options")}
     unknown = []
-    for block in [one for page in pages() for one in blocks(page)]:
+    for block in [one for page in pages() for one in (*blocks(page), *in_sentences(page))]:
         for words in [one[1:] for one in block.commands if one[0] == "kubectl"]:
             verb, given = _verb(words)
             if verb not in helps:

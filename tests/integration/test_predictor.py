@@ -140,6 +140,31 @@ async def test_the_class_of_the_job_counts(address: str) -> None:
     assert (far.p50_s > 5.0 * near.p50_s).all()
 
 
+async def test_a_caller_with_the_next_feature_table_is_answered_by_the_names_of_its_columns(
+    channel: grpc.aio.Channel, model: PublishedModel
+) -> None:
+    features = feature_rows(3)
+    theirs = np.concatenate([np.full((3, 1), 7.0), features[:, :0:-1]], axis=1)  # it lacks our first column
+    request = pb.PredictRequest(
+        schema_version=SCHEMA_VERSION + 1,
+        nodes=names(3),
+        features=theirs.astype("<f8").tobytes(),
+        contributions=True,
+        job_class=JOB_CLASS,
+        feature_names=["brand_new", *NAMES[:0:-1]],
+    )
+    told = await PredictorStub(channel).Predict(request, timeout=10)
+    features[:, 0] = np.nan
+    expected = model.predict_quantiles(features, JOB_CLASS)
+    assert np.stack([told.p10_s, told.p50_s, told.p90_s], axis=1) == pytest.approx(expected)
+    parts = np.frombuffer(told.contributions, dtype="<f8").reshape(3, -1)
+    assert parts.shape == (3, len(NAMES) + 1)
+    assert parts.sum(axis=1) == pytest.approx(np.log(expected[:, 1]))
+    request.schema_version = SCHEMA_VERSION + 2
+    with pytest.raises(grpc.aio.AioRpcError, match="run both from the same release"):
+        await PredictorStub(channel).Predict(request, timeout=10)
+
+
 async def test_no_nodes_are_no_error(address: str) -> None:
     async with PredictionClient(address, 10) as client:
         assert len((await client.predict([], np.zeros((0, len(NAMES))), JOB_CLASS)).p50_s) == 0

@@ -1,13 +1,12 @@
-"""The model server over TLS: who is trusted, and certificates and CAs that change while calls are made."""
+"""The model server over TLS: who is trusted, and certificates that change while it serves."""
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import signal
+import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ import pytest
 import yaml
 
 from scheduler.config import ConfigError, Settings
-from scheduler.edge.certificates import Certificates, Lives, Pair, load, renewed
+from scheduler.edge.certificates import Certificates, Lives, renewed
 from scheduler.edge.predictions import PredictionClient, PredictionError
 
 NAMES = ("localhost", "127.0.0.1")
@@ -133,66 +132,16 @@ def test_a_certificate_without_its_key_is_refused(tmp_path: Path) -> None:
         Settings.load(file, {})
 
 
-class Keeper:
-    """Renews what the Secret holds on a thread of its own, however long a call takes.
-
-    `held_up_s`: the longest time between two looks.
-    """
-
-    def __init__(self, secret: Secret, lives: Lives) -> None:
-        self.secret, self.lives = secret, lives
-        self.current = renewed(None, NAMES, now(), lives)
-        self.served: list[Pair] = [self.current.serving]
-        self.held_up_s = 0.0
-        self._over = threading.Event()
-        secret.hold(self.current)
-
-    def run(self) -> None:
-        looked_s = time.monotonic()
-        while not self._over.wait(0.2):
-            found = renewed(self.current, NAMES, now(), self.lives)
-            if found != self.current:
-                self.secret.hold(found)
-                self.served += [found.serving] if found.serving != self.served[-1] else []
-                self.current = found
-            self.held_up_s = max(self.held_up_s, time.monotonic() - looked_s)
-            looked_s = time.monotonic()
-
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        thread = threading.Thread(target=self.run)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._over.set()
-            thread.join()
-
-
-@pytest.mark.long
-async def test_no_call_fails_while_a_ca_that_lives_one_minute_is_renewed_until_it_has_ended(
+async def test_while_a_ca_file_is_empty_nothing_is_said_in_plain_text(
     tmp_path: Path,
 ) -> None:
-    lives = Lives(ca_s=60.0, certificate_s=20.0, settle_s=3.0)
-    keeper = Keeper(Secret(tmp_path), lives)
-    calls = 0
-    failed: list[str] = []
-    with keeper.at_work(), serving(tmp_path, keeper.secret) as address:
-        # its start may take longer than a minute: the CA whose end is waited for is the one of now
-        last_ca = load(keeper.current.bundle)[0]
-        ends = last_ca.not_valid_after_utc + datetime.timedelta(seconds=5)
-        async with PredictionClient(address, 20.0, TOKEN, keeper.secret.ca) as old:
-            while now() < ends:
-                try:
-                    assert not await old.is_serving()
-                    assert await trusts(address, keeper.secret.ca)
-                except (AssertionError, PredictionError) as error:
-                    failed.append(f"{now()}: {error}")
-                calls += 2
-                await asyncio.sleep(0.2)
-    if failed and keeper.held_up_s > lives.settle_s:
-        pytest.skip(f"the machine held up for {keeper.held_up_s:.0f} s whoever renews: nothing follows")
-    assert failed == []
-    assert last_ca not in load(keeper.current.bundle)
-    assert len(keeper.served) >= 4
-    assert calls > 2
+    empty = tmp_path / "ca.crt"
+    empty.touch()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        async with PredictionClient(address, 1.0, TOKEN, empty) as client:
+            with pytest.raises(PredictionError, match=r"its CA: .*ca\.crt is empty"):
+                await client.current_model()
+        listening.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            listening.accept()

@@ -7,6 +7,7 @@ from placing_builders import an_outcome
 from real_postgres import binaries, postgres
 from sqlalchemy import text
 from store_contract import *  # noqa: F403 - the tests of the contract
+from store_migrations import *  # noqa: F403 - the tests of versions
 
 from scheduler.edge.store import ExperienceStore, StoreError
 from scheduler.edge.store.engine import connect
@@ -30,6 +31,14 @@ def store(url: str) -> Iterator[ExperienceStore]:
     opened.open()
     yield opened
     opened.close()
+    engine = connect(url)
+    metadata.drop_all(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def empty_url(url: str) -> Iterator[str]:
+    yield url
     engine = connect(url)
     metadata.drop_all(engine)
     engine.dispose()

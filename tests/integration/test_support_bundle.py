@@ -67,6 +67,9 @@ def installation(answers: Answers, tmp_path: Path) -> tuple[Path, dict[str, str]
         f"/api/v1/namespaces/{NAMESPACE}/pods": {"items": [pod]},
         f"/api/v1/namespaces/{NAMESPACE}/pods/fairlane-0/log": f"login password={PLANTED['log']} by alice",
         "/v1/queue": QUEUE,
+        "/apis/fairlane.dev/v1alpha1/fairqueues": {
+            "items": [{"spec": {"weights": [{"user": "zoe", "weight": 2}]}}]
+        },
         "/v1/status": {**answers.json["/v1/status"], "store_failure": failure},
     }
     answers.token = PLANTED["token"]
@@ -106,6 +109,7 @@ def test_no_planted_secret_is_in_the_bundle_and_what_is_left_out_is_said(
     everything = "\n".join([*texts, *texts.values(), told.stdout, told.stderr])
     assert [where for where, secret in PLANTED.items() if secret in everything] == []
     assert "alice" not in everything
+    assert "zoe" not in everything
     names = {name.removeprefix("fairlane-support/") for name in texts}
     assert names >= {
         *("settings.json", "doctor.json", "status.json", "queue.json", "versions.json", "left-out.txt"),

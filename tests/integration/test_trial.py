@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -11,7 +13,7 @@ from admission_setup import installed
 from scheduler.config import Settings
 from scheduler.edge.kube import KubeClient
 from scheduler.edge.recorder_client import RecorderClient
-from scheduler.edge.trial import Plan, TrialFailed, try_gang
+from scheduler.edge.trial import Part, Plan, TrialFailed, try_gang
 from testbed.cluster import Cluster
 
 NAMESPACE = "default"
@@ -36,6 +38,45 @@ async def test_without_admission_it_says_that_nothing_gates(kube: KubeClient) ->
     assert await _left(kube) == 0
 
 
+async def test_where_there_is_no_queue_pods_go_straight_to_our_scheduler(
+    cluster: Cluster, kube: KubeClient
+) -> None:
+    told: list[str] = []
+    async with _recorder(cluster) as recorder:
+        await try_gang(kube, recorder, replace(PATIENT, without=frozenset({Part.QUEUE})), told.append)
+    said = "\n".join(told)
+    for step in ("2 pods were taken without a gate", "kube-scheduler placed", "recorder knows"):
+        assert step in said
+    assert "released" not in said
+    assert await _left(kube) == 0
+
+
+@pytest.mark.usefixtures("admitted")
+async def test_a_gate_that_nobody_opens_is_told_where_there_is_no_queue(kube: KubeClient) -> None:
+    with pytest.raises(TrialFailed, match=r"got a gate, but the queue is not installed"):
+        await try_gang(kube, None, replace(HASTY, without=frozenset({Part.QUEUE})), print)
+    assert await _left(kube) == 0
+
+
+async def test_where_our_scheduler_is_not_the_gang_is_queued_and_the_default_one_places_it(
+    admitted: Cluster, kube: KubeClient
+) -> None:
+    told: list[str] = []
+    admitted.process("controller").restart()
+    admitted.process("fairlane-scheduler").stop()
+    try:
+        async with _recorder(admitted) as recorder:
+            await try_gang(kube, recorder, replace(PATIENT, without=frozenset({Part.SCHEDULER})), told.append)
+    finally:
+        admitted.process("controller").stop()
+        admitted.process("fairlane-scheduler").restart()
+    said = "\n".join(told)
+    for step in ("gang waits while", "gated 2 pods", "whole gang", "the default scheduler placed", "knows"):
+        assert step in said
+    assert "note: the extender" not in said
+    assert await _left(kube) == 0
+
+
 async def test_without_a_controller_it_says_that_nothing_is_released(
     admitted: Cluster, kube: KubeClient
 ) -> None:
@@ -46,17 +87,13 @@ async def test_without_a_controller_it_says_that_nothing_is_released(
 
 
 async def test_a_gang_goes_all_the_way_and_leaves_nothing_behind(admitted: Cluster, kube: KubeClient) -> None:
-    for name in ("recorder", "controller"):
-        admitted.process(name).restart()
+    admitted.process("controller").restart()
     told: list[str] = []
-    settings = Settings.load(admitted.settings_file, {})
     try:
-        token = settings.token.get_secret_value()
-        async with RecorderClient.connect(settings.recorder_url, token) as recorder:
+        async with _recorder(admitted) as recorder:
             await try_gang(kube, recorder, PATIENT, told.append)
     finally:
-        for name in ("controller", "recorder"):
-            admitted.process(name).stop()
+        admitted.process("controller").stop()
     said = "\n".join(told)
     for step in (
         "gang waits while",
@@ -67,6 +104,19 @@ async def test_a_gang_goes_all_the_way_and_leaves_nothing_behind(admitted: Clust
     ):
         assert step in said
     assert await _left(kube) == 0
+
+
+@asynccontextmanager
+async def _recorder(cluster: Cluster) -> AsyncIterator[RecorderClient]:
+    """The testbed's recorder, running for as long as this."""
+    settings = Settings.load(cluster.settings_file, {})
+    cluster.process("recorder").restart()
+    try:
+        token = settings.token.get_secret_value()
+        async with RecorderClient.connect(settings.recorder_url, token) as recorder:
+            yield recorder
+    finally:
+        cluster.process("recorder").stop()
 
 
 async def _left(kube: KubeClient) -> int:

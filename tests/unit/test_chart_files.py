@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import yaml
 
 from scheduler.config import Settings
 from testbed.chart.files import ROOT, differing, without_helm
+from testbed.chart.forms import EACH, forms
 from testbed.chart.helm import CHART
 from testbed.chart.schema import CHARTS_OWN, values_schema
 
@@ -42,6 +44,34 @@ def test_every_value_says_what_it_is() -> None:
         path for path, one in _properties(SCHEMA, "") if not one.get("description") and "$ref" not in one
     ]
     assert [path for path in silent if not re.search(r"Settings|Source|ReadingQuery", path)] == []
+
+
+def test_what_helm_would_tell_in_signs_is_told_in_words() -> None:
+    told = (CHART / "values.schema.json").read_text()
+    assert [word for word in ('"pattern"', '"exclusiveMinimum"', '"must"') if word in told] == []
+    asked = json.dumps(SCHEMA)
+    known = forms()
+    assert {one.pattern for one in known if one.pattern} == set(_each(SCHEMA, "pattern"))
+    assert asked.count('"pattern"') == asked.count('"must"')
+    assert all(re.search(r"[a-z]{2}", one.must) and "^" not in one.must for one in known)
+
+
+def test_the_words_are_about_values_wherever_they_are() -> None:
+    paths = {one.path: one for one in forms()}
+    assert paths["image", "digest"].pattern == paths["scheduler", "kubeScheduler", "image", "digest"].pattern
+    assert paths["admission", "submitters", EACH].must.startswith("a user as the API server names him")
+    assert paths["controller", "resources", "limits", EACH].pattern
+    assert (paths["settings", "epoch_s"].must, paths["settings", "epoch_s"].above) == ("above 0", "0")
+    assert paths["settings", "sources", EACH, "readings", EACH, "interval"].above == "0"
+
+
+def _each(schema: Any, key: str) -> list[str]:
+    if isinstance(schema, list):
+        return [found for one in schema for found in _each(one, key)]
+    if not isinstance(schema, dict):
+        return []
+    own = [schema[key]] if isinstance(schema.get(key), str) else []
+    return own + [found for one in schema.values() for found in _each(one, key)]
 
 
 def test_settings_are_those_of_the_processes_but_for_the_charts_own() -> None:

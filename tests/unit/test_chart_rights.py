@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from scheduler.core.workloads.membership import TRAINING
+
 EDGE = Path(__file__).parents[2] / "scheduler" / "edge"
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 VERBS = {
@@ -41,7 +43,8 @@ class Right(NamedTuple):
 
 
 GANG_OBJECTS = (
-    *("batch/jobs", "jobset.x-k8s.io/jobsets", "kubeflow.org/*", "ray.io/rayclusters"),
+    *("batch/jobs", "jobset.x-k8s.io/jobsets", "ray.io/rayclusters"),
+    *(f"kubeflow.org/{kind.lower()}s" for kind in TRAINING),
     *("sparkoperator.k8s.io/sparkapplications", "scheduling.x-k8s.io/podgroups"),
     *("scheduling.volcano.sh/podgroups", "scheduling.k8s.io/podgroups"),
 )
@@ -56,12 +59,13 @@ CALLS: dict[tuple[str, str], list[tuple[str, ...]]] = {
     ("admission", "mirror"): [("/namespaces",)],
     ("admission", "get"): [("/namespaces",)],
     ("admission_certificates", "mirror"): [WEBHOOKS],
-    ("admission_certificates", "get"): [("/secrets",), WEBHOOKS],
+    ("admission_certificates", "get"): [WEBHOOKS],
     ("admission_certificates", "post"): [("/secrets",)],
-    ("admission_certificates", "put"): [("/secrets",)],
     ("admission_certificates", "patch"): [WEBHOOKS],
     ("announcements", "post"): [("/events",)],
     ("announcements", "patch"): [("/pods/status",)],
+    ("certificate_secret", "get"): [("/secrets",)],
+    ("certificate_secret", "put"): [("/secrets",)],
     ("checkpoints", "get"): [("/configmaps",)],
     ("checkpoints", "put"): [("/configmaps",), ("/configmaps",)],
     ("checkpoints", "post"): [("/configmaps",), ("/configmaps",)],
@@ -91,7 +95,6 @@ OWN_NAMESPACE = {"/secrets", "coordination.k8s.io/leases"}
 """Asked for in the namespace of the release only; ConfigMaps there too but for reading."""
 PIECES = tuple(f"fairlane-controller-{slot}-{number}" for slot in "ab" for number in range(1, 16))
 NAMES: dict[str, tuple[str, ...]] = {
-    "/secrets": ("fairlane-admission-certificates",),
     "coordination.k8s.io/leases": ("fairlane-controller",),
     "/configmaps": ("fairlane-controller", *PIECES),
     **dict.fromkeys(WEBHOOKS, ("fairlane",)),
@@ -112,12 +115,14 @@ def test_the_controller_may_do_what_it_does_and_nothing_more() -> None:
 
 
 def test_the_recorder_may_do_what_it_does_and_nothing_more() -> None:
-    assert _granted("fairlane.yaml", "fairlane-recorder") == _asked("recorder_process")
+    asked = _asked("recorder_process", "certificate_secret", secret="fairlane-predictor-certificates")
+    assert _granted("fairlane.yaml", "fairlane-recorder") == asked
 
 
 def test_the_webhook_may_do_what_it_does_and_nothing_more() -> None:
     granted = _granted("admission-webhook.yaml", "fairlane-admission")
-    assert granted == _asked("admission", "admission_certificates")
+    modules = ("admission", "admission_certificates", "certificate_secret")
+    assert granted == _asked(*modules, secret="fairlane-admission-certificates")
 
 
 @pytest.mark.parametrize("part", ["predictor", "train"])
@@ -182,7 +187,8 @@ def _is_kube(value: ast.expr) -> bool:
     return name.lstrip("_") == "kube"
 
 
-def _asked(*modules: str) -> set[Right]:
+def _asked(*modules: str, secret: str = "") -> set[Right]:
+    """The rights that the modules need; `secret`: the one Secret that they look after."""
     return {
         right
         for (module, method), calls in CALLS.items()
@@ -190,16 +196,16 @@ def _asked(*modules: str) -> set[Right]:
         for about in calls
         for resource in about
         for verb in VERBS[method]
-        for right in _rights(resource, verb)
+        for right in _rights(resource, verb, {**NAMES, "/secrets": (secret,)})
     }
 
 
-def _rights(resource: str, verb: str) -> list[Right]:
+def _rights(resource: str, verb: str, named: dict[str, tuple[str, ...]]) -> list[Right]:
     group, _, plural = resource.partition("/")
     mine = resource in OWN_NAMESPACE or (resource == "/configmaps" and verb != "get")
     reading_anywhere = resource == "/configmaps" and verb == "get"
     scope = "namespace" if mine else "cluster"
-    names = ("",) if verb == "create" or reading_anywhere else NAMES.get(resource, ("",))
+    names = ("",) if verb == "create" or reading_anywhere else named.get(resource, ("",))
     return [Right(scope, group, plural, verb, name) for name in names]
 
 

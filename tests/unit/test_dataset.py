@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from model.dataset import ExamplesError, SchemaMismatchError, examples_from, read_table
-from model.design import Known, design_for, estimator_for, matrix_of
+from model.dataset import SchemaMismatchError, examples_from
 from model.features import NAMES
+from model.fitting.matrix import Known, design_for, estimator_for, matrix_of
 from model.history import history_before, mean_outside
+from model.reading import ExamplesError, read_table
 from model.splits import Split, folds_of
 
 
@@ -38,7 +39,7 @@ def test_a_missing_column_is_named() -> None:
         ("run_s", 0.0, "run_s is not positive in 1 of 12 rows"),
         ("run_s", -5, "run_s is not positive"),
         ("run_s", np.inf, "run_s is longer than"),
-        ("ended_at", None, "ended_at is not a time in unix seconds in 1 of 12"),
+        ("ended_at", None, r"ended_at is not a time in unix seconds \(nor one of ISO 8601\) in 1 of 12"),
         ("job_class", " ", "job_class is empty"),
     ],
 )
@@ -117,7 +118,7 @@ def test_another_schema_version_is_refused() -> None:
 def test_tables_are_read_from_files(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     table().to_parquet(path) if name.endswith("parquet") else table().to_csv(path, index=False)
-    assert len(examples_from(read_table(path)).frame) == 12
+    assert len(examples_from(*read_table(path)).frame) == 12
 
 
 @pytest.mark.parametrize(
@@ -188,6 +189,21 @@ def test_across_groups_a_class_is_known_from_the_other_groups_only() -> None:
     assert mean.tolist() == pytest.approx([5.0, 5.0, 2.0, 3.0])
 
 
+def test_with_one_other_group_a_class_is_as_fast_for_the_runs_fitted_on_as_for_those_judged() -> None:
+    gpu, classes = ["a"] * 150 + ["b"] * 150, ["slow", "fast"] * 150
+    rng = np.random.default_rng(0)
+    examples = examples_from(
+        table(300, gpu=gpu, job_class=classes, run_s=rng.lognormal(0, 0.1, 300) * ([100.0, 1.0] * 150))
+    )
+    split, fitted = Split("group", "gpu"), np.arange(150)
+    design = design_for(examples, fitted, split)
+    levels = matrix_of(design, examples, Known(fitted, split))[:, design.columns.index("prior_level")]
+    assert (
+        np.abs(levels[:150].reshape(-1, 2).mean(axis=0) - levels[150:].reshape(-1, 2).mean(axis=0)).max()
+        < 0.1
+    )
+
+
 def test_a_name_keeps_its_code_and_a_new_name_is_unknown() -> None:
     examples = examples_from(table(size=["s", "m"] * 5 + ["new", "new"]))
     design = design_for(examples, np.arange(10), Split("time"))
@@ -211,5 +227,6 @@ def test_the_answer_is_not_among_the_inputs() -> None:
         design = design_for(examples, rows, split)
         matrix = matrix_of(design, examples, Known(rows, split))
         estimator = estimator_for(design, trees=30).fit(matrix, examples.frame["run_s"])
-        inputs = [design.columns[i] for i in [*estimator.inputs_, *estimator.terms_]]
+        columns = estimator.fitted_model.columns
+        inputs = [design.columns[i] for i in [*columns.inputs, *columns.terms]]
         assert not {"run_s", "example_ended_at", "example_class", "example_group"} & set(inputs)

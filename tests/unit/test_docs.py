@@ -7,19 +7,24 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
+import typer
 import yaml
-from docs_blocks import LANGUAGES, MARKS, ROOT, Block, all_blocks, pages
+from cli_examples import PAGE as CLI
+from cli_examples import Example, examples
+from docs_blocks import LANGUAGES, MARKS, ROOT, WHERE, Block, all_blocks, in_sentences, pages
 from typer.main import get_command
 
-from scheduler.cli.main import app
+from scheduler.cli.main import COMMANDS, app
 from scheduler.config import Settings
 from testbed.chart.schema import values_schema
 
 BLOCKS = all_blocks()
+SAID = [*BLOCKS, *(one for page in pages() for one in in_sentences(page))]
 SCHEMA = values_schema()
 NEEDS_A_REASON = ("parse-only", "fragment")
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+"""Typer has a Click of its own."""
 HELM_VERBS = ("install", "upgrade", "rollback", "uninstall", "test", "template", "lint", "status")
 
 
@@ -33,7 +38,7 @@ def test_every_block_says_what_it_is_and_how_it_is_tried(block: Block) -> None:
     assert block.mark in ("", *MARKS), f"unknown mark {block.mark!r}"
     if block.language == "sh":
         assert block.mark in ("run", "parse-only"), "put <!-- run --> or <!-- parse-only: REASON --> above"
-        assert block.more in ("", "long") or block.mark != "run"
+        assert block.more in WHERE or block.mark != "run"
     if block.language == "yaml" and not block.objects:
         assert block.mark in ("settings", "values", "fragment", "save"), "say whose YAML it is"
     if block.mark in NEEDS_A_REASON:
@@ -49,12 +54,51 @@ def fairlane_commands() -> list[Any]:
 
 @pytest.mark.parametrize("words", fairlane_commands())
 def test_every_command_and_option_exists(words: list[str]) -> None:
+    _parse(words, whole=True)
+
+
+def said_commands() -> list[Any]:
+    found = [one for page in pages() for one in in_sentences(page)]
+    return [
+        pytest.param(words, id=f"{block} {' '.join(words[:3])}")
+        for block in found
+        for words in block.commands
+        if words[0] == "fairlane" and "..." not in words
+    ]
+
+
+@pytest.mark.parametrize("words", said_commands())
+def test_every_command_and_option_in_a_sentence_exists(words: list[str]) -> None:
+    _parse(words, whole=False)
+
+
+@pytest.mark.parametrize("example", examples(), ids=str)
+def test_every_example_of_a_command_can_be_typed(example: Example) -> None:
+    ours = [words for words in example.commands if words[0] == "fairlane"]
+    assert ours, "an example of Fairlane calls it"
+    for words in ours:
+        _parse(words, whole=True)
+
+
+def test_the_examples_are_those_of_every_command() -> None:
+    """None is lost in putting lines together: every line that begins with the command is one."""
+    told = " ".join(one.text for one in examples())
+    lines = re.findall(r"^ {2,}((?:watch |[A-Z_]+=\S+ )*fairlane .*)$", CLI.read_text(), re.M)
+    assert [line for line in lines if line.rstrip("-") not in told and " ... " not in line] == []
+    with_examples = {one.command.split()[1] for one in examples()}
+    assert with_examples == set(COMMANDS)
+
+
+def _parse(words: list[str], *, whole: bool) -> None:
+    """Parse as the command line does; a sentence may leave out what is required."""
     try:
         _enter(get_command(app), "fairlane", words[1:], None)
-    except click.exceptions.Exit:
+    except typer.Exit:
         return  # --help
-    except click.BadParameter as error:
-        if "does not exist" not in str(error):  # a file of the reader
+    except USAGE_ERROR as error:
+        left_out = type(error).__name__ in ("MissingParameter", "NoArgsIsHelpError") and not whole
+        a_file_of_the_reader = "does not exist" in str(error)
+        if not (left_out or a_file_of_the_reader):
             raise
 
 
@@ -69,7 +113,7 @@ def _enter(command: Any, name: str, words: list[str], parent: Any) -> None:
 
 
 def helm_commands() -> list[Any]:
-    found = [(block, words) for block in BLOCKS for words in block.commands if words[0] == "helm"]
+    found = [(block, words) for block in SAID for words in block.commands if words[0] == "helm"]
     return [pytest.param(words, id=f"{block} {' '.join(words[:3])}") for block, words in found]
 
 

@@ -76,6 +76,11 @@ GOOD = Facts(
 )
 
 
+def with_certificate(left_s: float, failure: str = "forbidden") -> Facts:
+    kept = {"ends_s": NOW_S + left_s, "failure": failure}
+    return replace(GOOD, recorder=Asked({"rows": {"decisions": 7}, "predictor_certificate": kept}))
+
+
 def problems(facts: Facts) -> str:
     found = [f for f in diagnose(facts, CHECKS) if f.level is Level.PROBLEM]
     assert all(finding.advice for finding in found)
@@ -121,7 +126,12 @@ def test_all_is_well() -> None:
         (
             with_settings(prometheus=SETTINGS.prometheus.model_copy(update={"url": ""})),
             "No Prometheus",
-            "--prometheus-url",
+            "bundledPrometheus.enabled=true for a small one of our own), or give --prometheus-url",
+        ),
+        (
+            replace(GOOD, poll=PollerStats(1, 1, failure="Prometheus at x: certificate verify failed.")),
+            "certificate verify failed",
+            "prometheus.ca_file",
         ),
         (with_settings(extender_url=""), "where the extender is", "--extender-url"),
         (
@@ -147,7 +157,7 @@ def test_all_is_well() -> None:
         (with_extender(recorder_failure="401"), "cannot deliver its decisions", "FAIRLANE_TOKEN"),
         (with_extender(decisions={"dropped": 3, "refused": 1}), "4 decisions were lost", "decision_buffer"),
         (replace(GOOD, model=None, predictor_failure="UNAVAILABLE"), "No model answers", "fairlane train"),
-        (replace(GOOD, model=replace(GOOD.model, schema_version=-1)), "features of schema -1", "Train again"),
+        (replace(GOOD, model=replace(GOOD.model, schema_version=-1)), "features of schema -1", "train again"),
         (replace(GOOD, predictor_serving=False), "not serving", "restart"),
         (
             replace(GOOD, model=replace(GOOD.model, problem="central.txt is truncated")),
@@ -160,6 +170,8 @@ def test_all_is_well() -> None:
             "fairlane recorder",
         ),
         (replace(GOOD, recorder=Asked({"store_failure": "locked"})), "cannot be written: locked", "lock"),
+        (with_certificate(30 * 86400.0), "certificate, which ends in 30 days: forbidden", "update"),
+        (with_certificate(-1.0), "certificate, which is not there, or has ended: forbidden", "get"),
         (replace(GOOD, recorder=Asked({"outcomes_dropped": 2})), "2 outcomes of pods were given up", "full"),
     ],
 )

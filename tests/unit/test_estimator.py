@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from model.boosting import Central, Recipe
+from model.central import Central, Recipe
 from model.estimator import CompletionTimeEstimator, group_folds
-from model.intervals import fit_intervals
-from model.linear import LogLinear, fit_log_linear
+from model.fitting.intervals import fit_intervals
+from model.fitting.linear import fit_log_linear
+from model.linear import LogLinear
 from model.snapshot import Floats
 from model.weights import example_weights
 
@@ -98,6 +99,18 @@ def test_intervals_cover_four_fifths_of_later_runs() -> None:
     assert covered == pytest.approx(0.8, abs=0.05)
 
 
+def test_intervals_cover_most_runs_of_groups_never_seen() -> None:
+    X, y = jobs(2400)
+    group = np.repeat(np.arange(60.0), 40)
+    offset = np.random.default_rng(2).normal(0, 0.5, (2, 60))
+    X = np.column_stack([X, np.repeat(offset[0], 40), group])  # one column names the group, as many do
+    y = y * np.exp(np.repeat(offset[1], 40))
+    seen, new = group < 40, group >= 40
+    estimator = CompletionTimeEstimator(prior_columns=(3,), group_column=5, **SMALL).fit(X[seen], y[seen])
+    low, _, high = estimator.predict_quantiles(X[new]).T
+    assert 0.7 <= np.mean((low <= y[new]) & (y[new] <= high)) <= 0.95
+
+
 def test_intervals_are_wider_where_times_scatter_more() -> None:
     X, _ = jobs(2000)
     rng = np.random.default_rng(3)
@@ -162,6 +175,33 @@ def test_power_laws_carry_beyond_what_was_seen() -> None:
     estimator = CompletionTimeEstimator(**SMALL).fit(X, y)
     assert estimator.recipe_.linear
     assert estimator.predict([[size.max() * 4, 150.0]])[0] == pytest.approx(size.max() * 4 / 150, rel=0.25)
+
+
+def test_a_history_that_misleads_for_a_while_is_left_out() -> None:
+    X, y = jobs(800)
+    told = np.random.default_rng(1).permutation(np.log(y))
+    told[:300] = np.log(y[:300])  # of the older runs it told all, of the newer ones it tells nothing
+    X = np.column_stack([X, told])
+    left_out, kept = (
+        CompletionTimeEstimator(prior_columns=(3,), history_columns=columns, **SMALL).fit(X[:600], y[:600])
+        for columns in ((4,), ())
+    )
+    assert not np.any(left_out.contributions(X)[:, 4])
+    assert error(left_out, X[600:], y[600:]) < error(kept, X[600:], y[600:])
+
+
+def test_a_history_that_tells_something_is_kept() -> None:
+    X, y = jobs(800)
+    X = np.column_stack([X, np.log(y) + np.random.default_rng(1).normal(size=800) / 10])
+    estimator = CompletionTimeEstimator(prior_columns=(3,), history_columns=(4,), **SMALL).fit(X, y)
+    assert np.any(estimator.contributions(X)[:, 4])
+
+
+def test_where_all_runs_are_of_one_group_the_newest_are_held_out() -> None:
+    X, y = jobs(400)
+    X = np.column_stack([X, np.full(400, 7.0)])
+    estimator = CompletionTimeEstimator(prior_columns=(3,), group_column=4, **SMALL).fit(X, y)
+    assert estimator.trees_ > 0
 
 
 def test_run_times_must_be_positive() -> None:

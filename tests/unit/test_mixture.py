@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from model.estimator import CompletionTimeEstimator
+from model.fitting.mixture import fit_mixture
 from model.mechanism import SECONDS, STALE_AT_MOST, seconds_of
-from model.mixture import Mixture, Parts, fit_mixture
+from model.mixture import Mixture, Parts
 from model.schema import FEATURES, POSITION
 from model.snapshot import Floats
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from placing_builders import pod_of
 
@@ -47,6 +48,20 @@ def test_a_pod_is_followed_from_creation_to_its_end() -> None:
     assert started.startup_s == pytest.approx(1.8)
     [done] = tracker.observe(pod_of(ended(), "a"), T + 13.7)
     assert (done.end_state, done.run_s) == (EndState.SUCCEEDED, pytest.approx(10.5))
+
+
+def test_bindings_by_our_scheduler_are_counted_where_they_were_seen() -> None:
+    tracker = OutcomeTracker()
+    tracker.observe_all([pod_of(running(), "a", uid="bound-before")], T)
+    assert tracker.bindings == 0
+    for uid, scheduler in (("ours", "fairlane"), ("another's", "default-scheduler")):
+        for node, status in ((None, {}), ("a", bound()), ("a", running())):
+            pod = pod_of(status, node, uid=uid, annotations={"fairlane.dev/job-class": "etl"})
+            pod = msgspec.structs.replace(
+                pod, spec=msgspec.structs.replace(pod.spec, schedulerName=scheduler)
+            )
+            assert tracker.observe(pod, T)
+    assert tracker.bindings == 1
 
 
 def test_an_unchanged_pod_is_not_told_again() -> None:

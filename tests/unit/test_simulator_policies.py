@@ -219,3 +219,30 @@ def test_what_the_core_reports_comes_out_as_a_note() -> None:
     assert list(scheduler.starts(0.0)) == []
     (note,) = scheduler.notes()
     assert note.startswith("1 x infeasible, e.g. the 3 pods together do not fit")
+
+
+@pytest.mark.parametrize(
+    "jobs",
+    [
+        pytest.param([job("a1", 0, 1), job("b1", 1e9, 1)], id="nothing for 32 years"),
+        pytest.param([job("a1", 0, 1, 1e9)], id="one job of 32 years"),
+        pytest.param([job("a1", 0, 1, 1e9), job("b1", 5, 1)], id="another waits behind it"),
+        pytest.param([job(f"a{at}", at * 864_000, 1) for at in range(36)], id="a job every ten days"),
+    ],
+)
+def test_time_in_which_nothing_happens_costs_next_to_nothing(jobs: Sequence[Job]) -> None:
+    assert schedule("fairlane", jobs, 1).events < 20_000
+
+
+def test_the_clock_goes_on_where_it_stood_while_the_cluster_was_empty() -> None:
+    told: list[float] = []
+
+    class Told(FairlaneScheduler):
+        def tick(self, now_s: float) -> None:
+            told.append(now_s)
+            super().tick(now_s)
+
+    jobs = workload(job("a1", 0, 1, 40.0), job("b1", 150.0, 1, 35.0))
+    cluster = Slots(1)
+    Simulation(jobs, cluster, Told(cluster, {}), lambda _: 1.0).run()
+    assert told == [30.0, 60.0, 150.0, 180.0, 210.0]

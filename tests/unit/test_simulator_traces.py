@@ -48,7 +48,7 @@ def test_swf_jobs_that_never_ran_are_counted_not_hidden(tmp_path: Path) -> None:
         ("2 10 5 oops 4 -1 -1 4 -1 -1 1 7 1 -1 -1 -1 -1 -1", "could not convert string to float: 'oops'"),
         ("2 -10 5 100 4 -1 -1 4 -1 -1 1 7 1 -1 -1 -1 -1 -1", "submitted_s is -10.0"),
         ("2 10 5 100 99999999 -1 -1 4 -1 -1 1 7 1 -1 -1 -1 -1 -1", "more than 1000000"),
-        ("2 10 5 nan 4 -1 -1 4 -1 -1 1 7 1 -1 -1 -1 -1 -1", "duration"),
+        ("2 10 5 nan 4 -1 -1 4 -1 -1 1 7 1 -1 -1 -1 -1 -1", "nan is not finite"),
     ],
 )
 def test_a_broken_swf_line_is_named(tmp_path: Path, line: str, complaint: str) -> None:
@@ -77,7 +77,7 @@ def test_a_table_row_is_a_gang_and_a_task_list_elastic(tmp_path: Path) -> None:
         ("ann,1,1,0,0,0,3,,,", "must be 0 or more, and one of them above 0"),
         (",1,1,1,0,0,3,,,", "user is empty"),
         ("ann,1,1,1,0,0,3,,,,,", "more cells than columns"),
-        ("ann,1", "cpu"),
+        ("ann,1", "pods is missing"),
     ],
 )
 def test_a_broken_table_line_is_named(tmp_path: Path, row: str, complaint: str) -> None:

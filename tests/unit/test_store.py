@@ -1,13 +1,21 @@
 """The experience store on SQLite: the contract of all stores, and what only a file can do wrong."""
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from placing_builders import a_batch, a_decision, an_outcome
 from store_contract import *  # noqa: F403 - the tests of the contract
+from store_migrations import *  # noqa: F403 - the tests of versions
+from store_migrations import fill
+from store_version_1 import make_version_1, rows, shape
+from typer.main import get_command
 
+from scheduler.cli.recorder import app as recorder_app
 from scheduler.edge.store import ExperienceStore, StoreError
 from scheduler.edge.store import engine as store_engine
 
@@ -72,3 +80,43 @@ def test_readers_see_what_another_connection_wrote(store: ExperienceStore, tmp_p
     store.write_outcomes([an_outcome()], 1.0)
     assert len(reader.outcomes()) == 1
     reader.close()
+
+
+@pytest.fixture
+def empty_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/versions.db"
+
+
+def test_a_recorder_killed_in_a_migration_leaves_the_old_version(empty_url: str) -> None:
+    engine = store_engine.connect(empty_url)
+    make_version_1(engine)
+    fill(empty_url)
+    before = shape(engine), rows(engine)
+    # the last statement counts to a billion: the process is killed in the midst of it
+    script = (
+        "from sqlalchemy import Engine, event\n"
+        "from scheduler.edge.store import ExperienceStore\n"
+        "from scheduler.edge.store.versions import MIGRATIONS, Migration\n"
+        "endless = 'INSERT INTO outcomes (pod_uid) WITH RECURSIVE n(i) AS"
+        " (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000000) SELECT max(i) FROM n'\n"
+        "steps = {1: Migration((*MIGRATIONS[1].up, endless), ())}\n"
+        "event.listen(Engine, 'before_cursor_execute', lambda *told: print(told[2], flush=True))\n"
+        f"ExperienceStore({empty_url!r}, migrations=steps).open()\n"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any(line.startswith("INSERT INTO outcomes") for line in process.stdout)
+        process.kill()
+    assert (shape(engine), rows(engine)) == before
+    engine.dispose()
+    ExperienceStore(empty_url).open()
+
+
+def test_the_command_takes_a_store_back_and_says_so(empty_url: str) -> None:
+    ExperienceStore(empty_url).open()
+    back = CliRunner().invoke(get_command(recorder_app), ["migrate", "--to", "1", "--store", empty_url])
+    assert (back.exit_code, back.output) == (0, "the experience store had version 2, and has version 1 now\n")
+    unknown = CliRunner().invoke(get_command(recorder_app), ["migrate", "--to", "7", "--store", empty_url])
+    assert unknown.exit_code == 1
+    assert "knows versions 1 to 2" in unknown.output

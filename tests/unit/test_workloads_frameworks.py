@@ -325,6 +325,15 @@ class TestOthers:
         assert (gang.size, gang.recreates) == (4, True)
         assert gang.pods[0].shape.requests == (("nvidia.com/gpu", 8.0),)
 
+    @pytest.mark.parametrize("kind", ["Job", "MXJob"])
+    def test_a_pod_of_a_kind_that_may_not_be_read_waits_for_nobody(
+        self, kind: str, assembly: Assembly
+    ) -> None:
+        """MPIJob's launcher is made by a Job; an MXJob is of a kind that the controller has no right to."""
+        (gang,) = arrivals(assembly.set_pod(training_pod("m", kind), T0))
+        assert [pod.uid for pod in gang.pods] == ["uid-m"]
+        assert assembly.needs == frozenset()
+
     def test_a_scheduling_policy_may_be_content_with_fewer(self, assembly: Assembly) -> None:
         assembly.set_pod(training_pod("m", "PyTorchJob"), T0)
         policy = {"runPolicy": {"schedulingPolicy": {"minAvailable": 2}}}

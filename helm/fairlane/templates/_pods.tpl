@@ -143,7 +143,7 @@ it hangs, who asks goes on without it until it is started anew.
   {{- if .Values.scheduler.prometheusSecret }}
   - {name: prometheus, mountPath: /etc/fairlane/prometheus, readOnly: true}
   {{- end }}
-  {{- if .Values.predictor.certificateSecret }}
+  {{- if include "fairlane.predictorTls" . }}
   - {name: certificate, mountPath: /etc/fairlane-certificate, readOnly: true}
   {{- end }}
 {{- end }}
@@ -153,10 +153,10 @@ it hangs, who asks goes on without it until it is started anew.
 - name: prometheus
   secret: {secretName: {{ . }}}
 {{- end }}
-{{- with .Values.predictor.certificateSecret }}
-# whom to trust; not the key
+{{- if include "fairlane.predictorTls" . }}
+# whom to trust; not the key. Optional: without it the prior ranks, and placing goes on
 - name: certificate
-  secret: {secretName: {{ . }}, items: [{key: ca.crt, path: ca.crt}]}
+  secret: {secretName: {{ include "fairlane.predictorSecret" . }}, items: [{key: ca.crt, path: ca.crt}], optional: true}
 {{- end }}
 {{- end }}
 

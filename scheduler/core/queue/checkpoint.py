@@ -13,6 +13,7 @@ from dataclasses import fields
 from typing import Any
 
 from scheduler.core.queue.book import Book, Restored
+from scheduler.core.queue.checkpoint_versions import charge_as_of_now, check, known
 from scheduler.core.queue.events import Estimate
 from scheduler.core.queue.fair_clock import Charge, Flow, Key
 from scheduler.core.queue.fair_order import JobKey, Level, Path, Place
@@ -21,8 +22,8 @@ from scheduler.core.queue.lifts import Lifts
 from scheduler.core.queue.resources import dominant_share, total
 
 _CHARGE, _PLACE, _ESTIMATE = (tuple(one.name for one in fields(kind)) for kind in (Restored, Place, Estimate))
-VERSION = 2
-"""Of the format; another one is refused."""
+VERSION, READABLE_BY, OLDEST = 2, 2, 1
+"""Of what we write; who can read that; what we can read."""
 
 
 def export(
@@ -38,6 +39,7 @@ def export(
             charges[uid] = _plain_charge(_restorable(book, record))
     return {
         "version": VERSION,
+        "readable_by": READABLE_BY,
         "now_s": book.now_s,
         "reference": dict(book.settings.reference),
         "weights": [[list(path), weight] for path, weight in book.weights.items()],
@@ -55,9 +57,8 @@ def export(
 
 
 def revive(book: Book, state: Mapping[str, Any]) -> None:
-    """Fill an empty book. Raises `ValueError` for a state of another version or reference."""
-    if state.get("version") != VERSION:
-        raise ValueError(f"checkpoint of version {state.get('version')!r}, not {VERSION}: start without it")
+    """Fill an empty book. Raises `ValueError` for a state that we cannot read, or of another reference."""
+    check(state, OLDEST, VERSION)
     if state["reference"] != dict(book.settings.reference):
         raise ValueError(
             "the checkpoint was made with another reference: revive with that, then configure the new one"
@@ -115,14 +116,15 @@ def _plain_charge(info: Restored) -> dict[str, Any]:
 
 
 def _charge(plain: Mapping[str, Any]) -> Restored:
-    place = plain["place"]
+    plain = known(charge_as_of_now(plain), _CHARGE)
+    place = known(plain["place"], _PLACE)
     return Restored(
         **{
             **plain,
             "place": Place(
                 **{**place, "path": tuple(place["path"]), "job": (place["job"][0], place["job"][1])}
             ),
-            "estimate": Estimate(**plain["estimate"]),
+            "estimate": Estimate(**known(plain["estimate"], _ESTIMATE)),
             "pods": tuple(plain["pods"]),
             "ended": tuple(plain["ended"]),
             "running": {uid: (at_s, share) for uid, (at_s, share) in plain["running"].items()},

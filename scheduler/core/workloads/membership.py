@@ -30,12 +30,9 @@ _SPARK_OPERATED = "sparkoperator.k8s.io/app-name"
 _SPARK_CONF_VOLUME = "spark-conf-volume-driver"
 RECREATE = "recreate"
 """Our annotation by which a user lets us delete a pod that cannot start."""
-_RECREATING = frozenset(
-    {
-        *("ReplicaSet", "StatefulSet", "ReplicationController", "RayCluster"),
-        *("PyTorchJob", "TFJob", "MPIJob", "XGBoostJob", "PaddleJob", "JAXJob"),
-    }
-)
+TRAINING = ("PyTorchJob", "TFJob", "MPIJob", "XGBoostJob", "PaddleJob", "JAXJob")
+"""Kinds of kubeflow.org whose objects are read: no others may be (helm/fairlane/templates/rbac.yaml)."""
+_RECREATING = frozenset({"ReplicaSet", "StatefulSet", "ReplicationController", "RayCluster", *TRAINING})
 """Owners that make a deleted pod again and count no failure. A Job counts one towards its backoffLimit."""
 
 
@@ -150,7 +147,7 @@ def _pod_group(pod: Pod, labels: dict[str, str]) -> ObjectRef | None:
 
 def _made_by(meta: Meta, labels: dict[str, str]) -> ObjectRef | None:
     owner, namespace = _controller(meta), meta.namespace
-    if TRAINING_JOB in labels and owner is not None:
+    if TRAINING_JOB in labels and owner is not None and owner.kind in TRAINING:
         return ObjectRef("kubeflow.org", owner.kind, namespace, owner.name)
     if labels.get(RAY_CLUSTER):
         return ObjectRef("ray.io", "RayCluster", namespace, labels[RAY_CLUSTER])

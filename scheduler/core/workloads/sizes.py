@@ -9,13 +9,12 @@ from typing import Any
 from scheduler.core.queue.events import Shape
 from scheduler.core.requests import Complain
 from scheduler.core.wire import Workload
-from scheduler.core.workloads.membership import ObjectRef
+from scheduler.core.workloads.membership import TRAINING, ObjectRef
 from scheduler.core.workloads.shapes import Shapes
 from scheduler.core.workloads.spark import Executors, application_conf, executors_of, read_properties
 
 MOST = 10_000
 """Pods that can start together. A larger gang is told so and waits for ever, at no cost to the queue."""
-_TRAINING = ("PyTorchJob", "TFJob", "MPIJob", "XGBoostJob", "PaddleJob", "JAXJob")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ def ref_of(workload: Workload, group: str = "") -> ObjectRef:
 
 def size_of(ref: ObjectRef, workload: Workload, shapes: Shapes, complain: Complain) -> Size:
     """The size that an object gives the gang of its pods; each pod by itself where it gives none."""
-    read = _READERS.get(ref.kind, _training if ref.kind in _TRAINING else _unknown)
+    read = _READERS.get(ref.kind, _training if ref.kind in TRAINING else _unknown)
     size = read(_Source(ref, workload.spec or {}, workload.data or {}, shapes, complain))
     if size.pods < 1:
         size = Size(1, f"{ref} gives no size")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -14,6 +16,13 @@ from scheduler.edge.store_error import StoreError
 
 BUSY_MS = 2000
 """How long SQLite waits for another connection's lock."""
+ALONE_S = 60
+"""How long whoever changes tables waits for another who does: an index on a million rows takes seconds."""
+_ALONE_IN_FILE = (f"PRAGMA busy_timeout={ALONE_S * 1000}", "BEGIN EXCLUSIVE")
+_ALONE_ON_SERVER = (
+    f"SET LOCAL lock_timeout = '{ALONE_S}s'",
+    f"SELECT pg_advisory_xact_lock({int.from_bytes(b'fairlane')})",
+)
 CHUNK = 400
 """Values in one IN (...), below every database's limit on parameters."""
 
@@ -49,12 +58,44 @@ def _prepare_sqlite(raw: Any, max_bytes: int | None) -> None:
     cursor = raw.cursor()
     cursor.execute(f"PRAGMA busy_timeout={BUSY_MS}")
     cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")  # pruned rows give their space back
-    cursor.execute("PRAGMA journal_mode=WAL")  # readers do not wait for the writer
+    _write_ahead(cursor)
     cursor.execute("PRAGMA synchronous=NORMAL")
     if max_bytes is not None:
         page = cursor.execute("PRAGMA page_size").fetchone()[0]
         cursor.execute(f"PRAGMA max_page_count={max(1, max_bytes // page)}")
     cursor.close()
+
+
+def _write_ahead(cursor: Any) -> None:
+    """Readers do not wait for the writer. Of several that open a new file at once SQLite refuses some."""
+    until_s = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() >= until_s:
+                raise
+        time.sleep(0.01)
+
+
+@contextmanager
+def alone(engine: Engine) -> Iterator[Connection]:
+    """One transaction, of those that change tables the only one at a time; all of it stays, or nothing.
+
+    By itself Python's SQLite driver begins no transaction before it changes a table, so that is said here.
+    """
+    with engine.connect() as connection:
+        is_file = engine.dialect.name == "sqlite"
+        try:
+            for statement in _ALONE_IN_FILE if is_file else _ALONE_ON_SERVER:
+                connection.exec_driver_sql(statement)
+            yield connection
+            connection.commit()
+        finally:
+            connection.rollback()
+            if is_file:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_MS}")
 
 
 @contextmanager

@@ -8,25 +8,38 @@ they were seen live.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import pandas as pd
-from sqlalchemy import Connection, Table, func, inspect, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Table, func, select
 
 from model.placement import RunHistory
 from scheduler.core.outcomes import Outcome
 from scheduler.core.records import Batch, BatchReply, DecisionRecord, ReadTable, TableRecord
 from scheduler.edge.store import pruning, reading, settling
-from scheduler.edge.store.engine import chunks, connect, told
-from scheduler.edge.store.schema import VERSION, about, decisions, metadata, outcomes, score_tables
+from scheduler.edge.store.engine import alone, chunks, connect, told
+from scheduler.edge.store.schema import decisions, outcomes, score_tables
+from scheduler.edge.store.versions import (
+    MIGRATIONS,
+    NO_STORE,
+    VERSION,
+    Migrations,
+    found_version,
+    make,
+    migrate,
+    other_version,
+)
 from scheduler.edge.store_error import StoreError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KEEP_TABLE_BYTES = 2 * 2**30
 """Score tables kept, compressed."""
+log = logging.getLogger(__name__)
 _FIRST_STAYS = ("node", "bound_at_s", "started_at_s", "ended_at_s", "end_state")
 
 
@@ -45,22 +58,33 @@ class ExperienceStore:
     Every method raises `StoreError` when the database cannot do it now.
     """
 
-    def __init__(self, url: str, max_bytes: int | None = None) -> None:
+    def __init__(self, url: str, max_bytes: int | None = None, migrations: Migrations = MIGRATIONS) -> None:
         self._engine = connect(url, max_bytes)
-        self._insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+        self._migrations = migrations
+        self._insert = _insert_of(self._engine.dialect.name)
         self._tables = settling.TableReader()
 
     def open(self) -> None:
-        """Create the tables where there are none.
+        """Make the tables where there are none, and take an older store to our version.
+
+        Of several that open at once one does it and the others wait; when it is
+        interrupted, the store is what it was before.
 
         Raises:
-            StoreError: it cannot be reached, or another version of Fairlane wrote it.
+            StoreError: it cannot be reached, or a newer version of Fairlane wrote it.
         """
-        with told("open the experience store"), self._engine.begin() as connection:
-            if not inspect(connection).has_table(about.name):
-                metadata.create_all(connection)
-                self._put(connection, about, [{"key": "version", "value": str(VERSION)}])
-        self.check()
+        with told("open the experience store"):
+            with self._engine.connect() as connection:
+                if found_version(connection) == VERSION:
+                    return
+            with alone(self._engine) as connection:
+                found = found_version(connection)
+                if found is None:
+                    make(connection)
+                else:
+                    migrate(connection, VERSION, self._migrations)
+        if found not in (None, VERSION):
+            log.info("the experience store was taken from version %d to %d", found, VERSION)
 
     def check(self) -> None:
         """Make sure that this is a store we can read.
@@ -69,14 +93,20 @@ class ExperienceStore:
             StoreError: it is not there, or another version of Fairlane wrote it.
         """
         with told("open the experience store"), self._engine.connect() as connection:
-            if not inspect(connection).has_table(about.name):
-                raise StoreError("there is no experience store at this URL: start `fairlane recorder` first")
-            found = connection.scalar(select(about.c.value).where(about.c.key == "version"))
-        if found != str(VERSION):
-            raise StoreError(
-                f"the experience store has version {found}, this Fairlane reads version {VERSION}; "
-                f"use the Fairlane that wrote it, or another store URL"
-            )
+            found = found_version(connection)
+            if found is None:
+                raise StoreError(NO_STORE)
+            if found != VERSION:
+                raise StoreError(other_version(connection, found, VERSION))
+
+    def migrate(self, to: int, accept_loss: bool = False) -> int:
+        """Take the store to version `to`, which may be an older one; the version that it had.
+
+        Raises:
+            StoreError: it cannot be done, or would lose something without consent; then nothing changed.
+        """
+        with told("migrate the experience store"), alone(self._engine) as connection:
+            return migrate(connection, to, self._migrations, accept_loss)
 
     def close(self) -> None:
         """Close all connections."""
@@ -172,6 +202,17 @@ class ExperienceStore:
         """Insert rows; those that are there already stay as they are."""
         if rows:
             connection.execute(self._insert(table).on_conflict_do_nothing(), rows)
+
+
+def _insert_of(dialect: str) -> Any:
+    """The dialect's own INSERT, which can leave rows as they are; only the one that is used is imported."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert
 
 
 def _missing(connection: Connection, table_ids: set[str]) -> list[str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from sqlalchemy import Column, Connection, Select, Table, case, exists, func, select
 
 from model.placement import RunHistory
@@ -14,6 +13,9 @@ from scheduler.core.outcomes import EndState, Outcome
 from scheduler.core.records import read_rows
 from scheduler.core.types import SCHEDULER_NAME
 from scheduler.edge.store.schema import decisions, outcomes, score_tables
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _COMPLETED = (outcomes.c.end_state == EndState.SUCCEEDED, outcomes.c.run_s > 0)
 _UNDECIDED = (
@@ -30,6 +32,8 @@ _UNDECIDED = (
 
 def examples(connection: Connection) -> pd.DataFrame:
     """A row per completion with the chosen node's features; ordered by `ended_at`."""
+    import pandas as pd  # here: half a second, and a recorder that only records needs no tables
+
     rows = connection.execute(_examples())
     columns, records = list(rows.keys())[1:], rows.all()
     features = read_rows([record[0] for record in records], len(NAMES))
@@ -64,6 +68,8 @@ def _examples() -> Select[Any]:
 
 def all_outcomes(connection: Connection) -> pd.DataFrame:
     """Every pod followed, whatever became of it."""
+    import pandas as pd
+
     rows = connection.execute(select(outcomes).order_by(outcomes.c.created_at_s))
     return pd.DataFrame([tuple(row) for row in rows], columns=list(rows.keys()))
 

@@ -4,6 +4,8 @@
 from, `outcomes` one row per pod. The `chosen_*` columns repeat what a decision
 said of the node that the pod was bound to, so that training needs no score
 table and these can be dropped first when space is short.
+
+A change here needs a step in `versions.MIGRATIONS` that makes the same of an older store.
 """
 
 from __future__ import annotations
@@ -20,12 +22,11 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 
-VERSION = 1
-"""Raised with every change of the tables; a store of a newer version is refused."""
-
 metadata = MetaData()
+_JUDGED = text("log_error IS NOT NULL")
 
 about = Table(
     "fairlane_store",
@@ -79,6 +80,8 @@ decisions = Table(
     Index("decisions_by_pod", "pod_uid"),
     Index("decisions_by_name", "namespace", "name"),
     Index("decisions_by_table", "table_id"),
+    # counted every few seconds, beside rows that carry whole decisions
+    Index("decisions_judged", "log_error", sqlite_where=_JUDGED, postgresql_where=_JUDGED),
 )
 
 outcomes = Table(

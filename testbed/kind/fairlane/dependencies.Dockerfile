@@ -25,3 +25,5 @@ FROM scratch
 ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 COPY --from=slim / /
 COPY --from=stripped /opt/fairlane/site /opt/fairlane/site
+# sha256 of the file that each distribution was installed from
+COPY hashes.json /usr/share/fairlane/hashes.json

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from testbed.chart.helm import NAMESPACE
 from testbed.kind.workloads.figures import Object
@@ -38,12 +38,25 @@ async def run(ground: Ground) -> None:
     faults: list[Fault] = [_deleted(part) for part in DEPLOYED]
     faults += [_probe_deleted, _worker_stopped, _api_server_restarted]
     for number, fault in enumerate(faults):
-        await _submit(ground, alice, f"single-{number}", SINGLE, "NonIndexed")
-        await _submit(ground, bob, f"gang-{number}", GANG, "Indexed")
-        await _in_flight(ground, [alice, bob], number)
+        await submit_both(ground, [alice, bob], number)
         await fault(ground)
-    for who, pods in ((alice, SINGLE), (bob, GANG)):
-        await _completed(ground, who, len(faults), pods)
+    await all_completed(ground, [alice, bob], len(faults))
+
+
+async def submit_both(ground: Ground, people: Sequence[Person], number: int) -> None:
+    """A Job of the first user whose pods start one by one, one of the second that starts as a whole.
+
+    Returns when something runs.
+    """
+    await _submit(ground, people[0], f"single-{number}", SINGLE, "NonIndexed")
+    await _submit(ground, people[1], f"gang-{number}", GANG, "Indexed")
+    await _in_flight(ground, people, number)
+
+
+async def all_completed(ground: Ground, people: Sequence[Person], jobs: int) -> None:
+    """So many Jobs of each user completed, nothing twice; raises `Unmet`."""
+    for who, pods in zip(people, (SINGLE, GANG), strict=True):
+        await _completed(ground, who, jobs, pods)
 
 
 async def _submit(ground: Ground, who: Person, name: str, pods: int, mode: str) -> None:
@@ -79,7 +92,7 @@ def job(name: str, image: str, pods: int, mode: str) -> Object:
     }
 
 
-async def _in_flight(ground: Ground, people: list[Person], number: int) -> None:
+async def _in_flight(ground: Ground, people: Sequence[Person], number: int) -> None:
     """Until the newest jobs' pods are there, and something runs."""
 
     def there() -> bool:
@@ -90,7 +103,8 @@ async def _in_flight(ground: Ground, people: list[Person], number: int) -> None:
     await ground.journal.until(there, READY_S_MAX, lambda: "nothing runs")
 
 
-def _counts(ground: Ground) -> str:
+def counts(ground: Ground) -> str:
+    """How many pods are released and how many wait, in words."""
     pods = [life for namespace in ground.namespaces for life in ground.journal.pods(namespace)]
     alive = [life for life in pods if not life.ended]
     waiting = sum(not life.was_open for life in alive)
@@ -99,11 +113,11 @@ def _counts(ground: Ground) -> str:
 
 def _deleted(part: str) -> Fault:
     async def fault(ground: Ground) -> None:
-        counts = _counts(ground)
+        told = counts(ground)
         selector = f"app.kubernetes.io/component={part}"
         await ground.kubectl("-n", NAMESPACE, "delete", "pod", "-l", selector, "--wait=false")
         took_s = await _ready(ground, f"deploy/fairlane-{part}")
-        ground.see(f"{part} deleted ({counts}): ready again after {took_s:.0f} s")
+        ground.see(f"{part} deleted ({told}): ready again after {took_s:.0f} s")
 
     return fault
 
@@ -126,7 +140,7 @@ async def _ready(ground: Ground, what: str) -> float:
 
 async def _worker_stopped(ground: Ground) -> None:
     node = ground.cluster.workers[-1]
-    counts, docker = _counts(ground), ground.cluster.docker
+    told, docker = counts(ground), ground.cluster.docker
     await asyncio.to_thread(docker.run, "stop", node)
     await asyncio.sleep(STOPPED_S)
     begun_s = asyncio.get_running_loop().time()
@@ -134,7 +148,7 @@ async def _worker_stopped(ground: Ground) -> None:
     await _restarted_kubelet(ground, node)
     took_s = asyncio.get_running_loop().time() - begun_s
     await ground.gpus()  # a kubelet that starts anew may forget resources that no plugin of its own gave it
-    ground.see(f"{node} stopped for {STOPPED_S:.0f} s and started ({counts}): ready after {took_s:.0f} s")
+    ground.see(f"{node} stopped for {STOPPED_S:.0f} s and started ({told}): ready after {took_s:.0f} s")
 
 
 async def _restarted_kubelet(ground: Ground, node: str) -> None:
@@ -151,13 +165,13 @@ async def _restarted_kubelet(ground: Ground, node: str) -> None:
 
 
 async def _api_server_restarted(ground: Ground) -> None:
-    counts, begun_s = _counts(ground), asyncio.get_running_loop().time()
+    told, begun_s = counts(ground), asyncio.get_running_loop().time()
     node = ground.cluster.control_plane
     await asyncio.to_thread(ground.cluster.on_node, node, "kill $(pidof kube-apiserver)")
     await asyncio.sleep(2.0)
     await ground.patiently("get", "--raw", "/readyz", within_s=READY_S_MAX, timeout_s=10.0)
     took_s = asyncio.get_running_loop().time() - begun_s
-    ground.see(f"API server killed ({counts}): answers again after {took_s:.0f} s")
+    ground.see(f"API server killed ({told}): answers again after {took_s:.0f} s")
     for part in DEPLOYED:
         await ground.patiently(
             *("-n", NAMESPACE, "rollout", "status", f"deploy/fairlane-{part}", "--timeout=90s"),

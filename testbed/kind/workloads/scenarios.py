@@ -16,7 +16,7 @@ from testbed.kind import deploy, release
 from testbed.kind.cluster import KindCluster
 from testbed.kind.pods import JobError
 from testbed.kind.shell import CommandError
-from testbed.kind.workloads import chaos, evidence, sharing, spark_jobs, training, untouched
+from testbed.kind.workloads import chaos, evidence, sharing, spark_jobs, training, untouched, upgrades
 from testbed.kind.workloads.figures import JobFigures, Object, job_figures
 from testbed.kind.workloads.ground import Ground
 from testbed.kind.workloads.journal import Journal, Unmet
@@ -57,6 +57,7 @@ SCENARIOS = (
     Scenario("d", "a namespace that is left alone", 420.0, untouched.run),
     Scenario("e", "examples by three users with weights", 420.0, sharing.run),
     Scenario("f", "faults", 900.0, chaos.run),
+    Scenario("g", "upgrade, rollback, uninstall", 420.0, upgrades.run),
 )
 
 

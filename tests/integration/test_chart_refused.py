@@ -1,0 +1,169 @@
+"""The chart refuses mistakes with a sentence that says what is wrong, or what to set."""
+
+from __future__ import annotations
+
+import pytest
+from chart_variants import Object, helm_or_skip
+
+from testbed.chart.helm import NAMESPACE, OLDER, Helm, HelmError
+
+
+@pytest.fixture(scope="module")
+def helm() -> Helm:
+    """Helm; the test is skipped where there is none."""
+    return helm_or_skip()
+
+
+WRONG: list[tuple[Object, str]] = [
+    ({"controler": {"replicas": 2}}, r"additional properties 'controler' not allowed"),
+    ({"controller": {"replicas": "two"}}, r"/controller/replicas'?: got string, want integer"),
+    ({"controller": {"replicas": 0}}, r"/controller/replicas'?: minimum: got 0, want 1"),
+    (
+        {"image": {"digest": "sha256:abc"}},
+        r'image.digest is "sha256:abc", but must be sha256: and 64 hexadecimal digits',
+    ),
+    ({"settings": {"epoch": 3}}, r"/settings'?: additional properties 'epoch' not allowed"),
+    ({"settings": {"epoch_s": -1}}, r"settings.epoch_s is -1, but must be above 0\."),
+    ({"settings": {"token": "secret"}}, r"/settings'?: additional properties 'token' not allowed"),
+    (
+        {"admission": {"by": "magic"}},
+        r"/admission/by'?: value must be one of 'auto', 'policies', 'webhook', 'none'",
+    ),
+    ({"admission": {"kinds": ["jobset"]}}, r"/admission/kinds/0'?: value must be one of 'jobsets'"),
+    (
+        {"train": {"schedule": "at night"}},
+        r'train.schedule is "at night", but must be the five fields of cron, such as',
+    ),
+    ({"scheduler": {"resources": {"request": {}}}}, r"additional properties 'request' not allowed"),
+    (
+        {"recorder": {"env": [{"name": "FAIRLANE_TOKEN", "value": "x"}]}},
+        r"recorder.env sets FAIRLANE_TOKEN, which the chart sets",
+    ),
+    (
+        {"networkPolicies": {"prometheusPorts": [99999]}},
+        r"/prometheusPorts/0'?: maximum: got 99,?999, want 65,?535",
+    ),
+    (
+        {"predictor": {"replicas": 2}},
+        r"predictor.replicas is 2, but the models are on a volume that one node can",
+    ),
+    ({"storage": {"accessMode": "ReadWriteMany"}}, r"name a storageClass that can do that"),
+    (
+        {"settings": {"prometheus": {"url": "prometheus:9090"}}},
+        r'settings.prometheus.url is "prometheus:9090", but must be an http or https URL, such',
+    ),
+    ({"settings": {"sources": ["node-exporter"]}}, r"value must be one of 'blackbox', 'dcgm'"),
+    (
+        {"commonLabels": {"release": "a"}, "monitoring": {"labels": {"release": "b"}}},
+        r"the label release is in monitoring.labels and in commonLabels: leave it out of one",
+    ),
+    (
+        {"controller": {"enabled": False}, "settings": {"controller": {"placement": "hint"}}},
+        r"placement is hint, which the controller writes: enable the controller",
+    ),
+    (
+        {"controller": {"enabled": False}},
+        r"admission.by is auto: every pod that opts in would .* wait for ever. Set admission.by=none",
+    ),
+    (
+        {"controller": {"enabled": False}, "admission": {"by": "webhook"}},
+        r"admission.by is webhook: every pod",
+    ),
+    (
+        {"controller": {"enabled": False}, "scheduler": {"enabled": False}, "admission": {"by": "none"}},
+        r"controller.enabled and scheduler.enabled are both false: nothing would be queued or placed",
+    ),
+    (
+        {"scheduler": {"enabled": False}, "settings": {"controller": {"placement": "hint"}}},
+        r"placement is hint, and scheduler.enabled is false: enable the scheduler",
+    ),
+    (
+        {"admission": {"excludedNamespaces": ["kube-system", "fairlane-test"]}},
+        r"test.namespace is fairlane-test, which is in admission.excludedNamespaces, where nothing is gated",
+    ),
+    ({"settings": {"prometheus": {"url": "http://p:99999"}}}, r"settings.prometheus.url .* must be an http"),
+    ({"settings": {"prometheus": {"proxy": "squid"}}}, r"settings.prometheus.proxy .* must be an http"),
+    ({"settings": {"prometheus": {"url": "http://p:web"}}}, r"settings.prometheus.url .* must be an http"),
+    (
+        {"settings": {"sources": [{"name": "a", "interval": 0, "readings": {"cpu": {"expr": "a"}}}]}},
+        r"settings.sources\[0\].interval is 0, but must be above 0",
+    ),
+    ({"storage": {"size": "10GB"}}, r'storage.size is "10GB", but must be a whole number of Mi, Gi, Ti'),
+    ({"storage": {"registryUrl": "models"}}, r"storage.registryUrl .* a URL with its scheme, such as s3://"),
+    ({"image": {"tag": "a/b"}}, r'image.tag is "a/b", but must be an image\'s tag'),
+    ({"image": {"repository": "Fairlane"}}, r"image.repository .* repository without tag, such as"),
+    ({"image": {"repository": "fairlane:1"}}, r"image.repository .* repository without tag, such as"),
+    ({"image": {"registry": "https://r"}}, r"image.registry .* registry.internal:5000/mirror, or empty"),
+    (
+        {"image": {"pullSecrets": ["a", "B_"]}},
+        r'image.pullSecrets\[1\] is "B_", but must be an object\'s name',
+    ),
+    (
+        {"scheduler": {"kubeScheduler": {"image": {"digest": "sha512:0"}}}},
+        r"scheduler.kubeScheduler.image.digest .* must be sha256:",
+    ),
+    (
+        {"scheduler": {"extenderTimeout": "0.5s"}},
+        r'extenderTimeout is "0.5s", but must be a whole number of ms',
+    ),
+    (
+        {"monitoring": {"interval": "1h"}},
+        r'monitoring.interval is "1h", but must be a whole number of ms, s or m',
+    ),
+    ({"monitoring": {"runbooks": "wiki"}}, r"monitoring.runbooks .* must be an http or https URL"),
+    (
+        {"train": {"resources": {"limits": {"memory": "2 GB"}}}},
+        r'train.resources.limits\[memory\] is "2 GB", but must be an amount, such as 500m',
+    ),
+    (
+        {"recorder": {"env": [{"name": "1A"}]}},
+        r'recorder.env\[0\].name is "1A", but must be a variable\'s name',
+    ),
+    ({"admission": {"submitters": ["a b"]}}, r'admission.submitters\[0\] is "a b", but must be a user as'),
+    ({"token": {"key": "a/b"}}, r'token.key is "a/b", but must be a key'),
+    ({"storage": {"existingClaim": "My"}}, r"storage.existingClaim .* must be an object's name .*, or empty"),
+    ({"test": {"namespace": None}}, r'test.namespace is "", but must be a namespace\'s name'),
+    ({"test": {"namespace": NAMESPACE}}, r"test.namespace is the namespace of the release"),
+    ({"scheduler": {"prometheusSecret": "x"}}, r"settings.prometheus.url is empty: say where Prometheus is"),
+    (
+        {"commonLabels": {"app.kubernetes.io/name": "x"}},
+        r"the label app.kubernetes.io/name is set by the chart",
+    ),
+    ({"predictor": {"tls": "secret"}}, r"predictor.certificateSecret is empty: name it"),
+    ({"predictor": {"tls": "certManager"}}, r"predictor.certManager.issuerName is empty: name it"),
+    (
+        {"predictor": {"certificateSecret": "a", "certManager": {"issuerName": "b"}}},
+        r"are both given: leave one out, or say with predictor.tls which one counts",
+    ),
+    (
+        {"settings": {"prometheus": {"url": "http://p:9090"}}, "bundledPrometheus": {"enabled": True}},
+        r"names a Prometheus, and bundledPrometheus.enabled makes one: leave one of them out",
+    ),
+    (
+        {"settings": {"prometheus": {"bearer_token_file": "/t"}}},
+        r"bearer_token_file is given, but settings.prometheus.url is empty: say where Prometheus is",
+    ),
+    (
+        {"bundledPrometheus": {"storage": {"size": "4GB"}}},
+        r'bundledPrometheus.storage.size is "4GB", but must be a whole number of Mi or Gi',
+    ),
+    (
+        {"bundledPrometheus": {"enabled": True, "exporters": {"node|.*": 9100}}},
+        r'bundledPrometheus.exporters has "node\|\.\*", but its keys must be values of a label',
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "sentence"), WRONG)
+def test_a_mistake_is_refused_with_a_sentence(values: Object, sentence: str, helm: Helm) -> None:
+    with pytest.raises(HelmError, match=sentence) as refused:
+        helm.template(values)
+    assert "pattern" not in str(refused.value)
+    assert "exclusiveMinimum" not in str(refused.value)
+
+
+def test_policies_are_refused_where_the_cluster_has_none(helm: Helm) -> None:
+    with pytest.raises(
+        HelmError, match=r"this cluster is v?1\.33\.4 and policies that change objects need 1\.36"
+    ):
+        helm.template({"admission": {"by": "policies"}}, OLDER)
