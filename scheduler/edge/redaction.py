@@ -14,7 +14,7 @@ import re
 import urllib.parse
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from scheduler.edge.secret_shapes import GONE, NAMES, SHAPES, without_pem_tails
@@ -22,6 +22,8 @@ from scheduler.edge.secret_shapes import GONE, NAMES, SHAPES, without_pem_tails
 SECRET_LENGTH_MIN = 4
 """Shorter values are not searched for: they would be found in every other word."""
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_RUN, _INSIDE = re.compile(r"[A-Za-z0-9]+"), re.compile(r"[A-Za-z0-9]{2}")
+_ESCAPED = re.compile(r"[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|[bfnrt]")
 _TELLING = re.compile(rf"(?i)--?[\w-]*(?:{NAMES})s?$")
 
 
@@ -35,9 +37,7 @@ class Redactor:
         known = {form for secret in secrets if len(secret) >= SECRET_LENGTH_MIN for form in _forms(secret)}
         known |= {_base64(secret) for secret in secrets if len(secret) >= SECRET_LENGTH_MIN}
         self._secrets = sorted(known, key=len, reverse=True)
-        self._users = {form: _hashed(user, salt) for user in users if user for form in _forms(user)}
-        names = "|".join(re.escape(user) for user in sorted(self._users, key=len, reverse=True))
-        self._names = re.compile(rf"(?<![A-Za-z0-9])(?:{names})(?![A-Za-z0-9])") if names else None
+        self._names = _Names({form: _hashed(user, salt) for user in users if user for form in _forms(user)})
         self.counts: Counter[str] = Counter()
 
     def __call__(self, text: str) -> str:
@@ -49,9 +49,8 @@ class Redactor:
             text = self._without(kind, pattern, instead, text)
         text, tails = without_pem_tails(text)
         self.counts["PEM block"] += tails
-        if self._names is not None:
-            text, count = self._names.subn(lambda found: self._users[found[0]], text)
-            self.counts["user name, hashed"] += count
+        text, count = self._names.replaced(text)
+        self.counts["user name, hashed"] += count
         return text
 
     def _without(
@@ -63,6 +62,54 @@ class Redactor:
             return told
 
         return pattern.sub(put, text)
+
+
+class _Names:
+    """Puts something else in the place of names, of which there may be thousands.
+
+    A name is found by its first run of letters and digits: a pattern of all names would be tried, name by
+    name, at every place of the text.
+    """
+
+    def __init__(self, instead: Mapping[str, str]) -> None:
+        self._by_run: dict[str, list[tuple[int, str, str]]] = {}
+        self._without_run: dict[str, str] = {}
+        for name in sorted(instead, key=len, reverse=True):
+            if run := _RUN.search(name):
+                self._by_run.setdefault(run[0], []).append((run.start(), name, instead[name]))
+            else:
+                self._without_run[name] = instead[name]
+
+    def replaced(self, text: str) -> tuple[str, int]:
+        """The text without the names, and how many there were."""
+        count = sum(text.count(name) for name in self._without_run)
+        for name, instead in self._without_run.items():
+            text = text.replace(name, instead)
+        kept: list[str] = []
+        done = 0
+        for at, run in _runs(text):
+            for offset, name, instead in self._by_run.get(run, ()):
+                start = at - offset
+                if start >= done and _is_there(name, text, start):
+                    kept += [text[done:start], instead]
+                    done = start + len(name)
+                    break
+        return "".join([*kept, text[done:]]), count + len(kept) // 2
+
+
+def _runs(text: str) -> Iterator[tuple[int, str]]:
+    """Where runs of letters and digits begin; behind `%2F` or `\\n`, which may be a character, there too."""
+    for run in _RUN.finditer(text):
+        start, end = run.span()
+        yield start, run[0]
+        if start and text[start - 1] in "%\\" and (character := _ESCAPED.match(text, start, end)):
+            yield character.end(), text[character.end() : end]
+
+
+def _is_there(name: str, text: str, start: int) -> bool:
+    """Whether the name is there, and no longer word that begins with it."""
+    end = start + len(name)
+    return text.startswith(name, start) and not _INSIDE.fullmatch(name[-1] + text[end : end + 1])
 
 
 def _forms(text: str) -> set[str]:
