@@ -19,7 +19,7 @@ from itertools import zip_longest
 from typing import Any
 
 from scheduler.cli.main import app
-from scheduler.edge.whereabouts import ASKED, CONTROLLER, KNOW_ALL, NAMESPACE, Place, not_found, place
+from scheduler.edge.whereabouts import CONTROLLER, KNOW_ALL, NAMESPACE, OTHERS, Place, not_found, place
 
 BESIDE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("status", "doctor", "explain"), KNOW_ALL),
@@ -82,7 +82,7 @@ def found(options: Sequence[str], wanted: Sequence[str]) -> Place:
         elsewhere = _pods(options, "--all-namespaces")
     except PluginError as error:
         told = not_found(wanted, NAMESPACE)
-        raise PluginError(f"{told}; another namespace is named by -n: {error}") from error
+        raise PluginError(f"{told}; name another namespace by -n: {error}") from error
     return _chosen(elsewhere, wanted, "")
 
 
@@ -125,7 +125,7 @@ def _chosen(pods: Sequence[Mapping[str, Any]], wanted: Sequence[str], namespace:
 
 
 def _pods(options: Sequence[str], *more: str) -> list[Mapping[str, Any]]:
-    told = _kubectl(options, "get", "pods", *more, "--selector", ASKED, "--output=json")
+    told = _kubectl(options, "get", "pods", *more, "--selector", OTHERS, "--output=json")
     try:
         items: list[Mapping[str, Any]] = json.loads(told)["items"]
     except (ValueError, KeyError) as error:
@@ -135,12 +135,12 @@ def _pods(options: Sequence[str], *more: str) -> list[Mapping[str, Any]]:
 
 def _kubectl(options: Sequence[str], *words: str) -> str:
     command = ["kubectl", *options, *words]
-    try:
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:  # what it complains of, and asks who logs in, is told by itself
+        ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     except OSError as error:
         raise PluginError(f"kubectl cannot be run: {error.strerror}") from error
     if ended.returncode:
-        raise PluginError(f"`kubectl {' '.join(words[:2])}` failed: {ended.stderr.strip()}")
+        raise PluginError(f"`kubectl {' '.join(words[:2])}` failed")
     return ended.stdout
 
 

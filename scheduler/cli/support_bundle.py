@@ -69,12 +69,13 @@ def support_bundle(
     """
     logging.getLogger("scheduler").setLevel(logging.ERROR)  # what fails is told in the bundle
     settings = load_settings("support-bundle", config)
-    gathered = asyncio.run(_gathered(settings, namespace))
+    gathered = asyncio.run(_gathered(settings, namespace, hash_users))
     bundle, users = gathered.bundle, gathered.users
+    unread = [f"names of users by {source}: {why}" for source, why in users.unread.items() if hash_users]
     if hash_users and not users.known:
-        told = "\n".join(f"  {line.removeprefix('users: ')}" for line in users.unread)
-        _end(f"nothing is written: users are to be hashed, and nobody tells who they are\n{told}")
-    bundle.left_out += users.unread if hash_users else []
+        told = "\n".join(f"  {line}" for line in unread)
+        _end(f"nothing is written: users are to be hashed, and it is not known who they all are\n{told}")
+    bundle.left_out += unread
     known = [one for each in gathered.settings for one in secrets_of(each, os.environ)]
     redact = Redactor(known, users.names if hash_users else (), secrets.token_bytes(16))
     clean = redacted(bundle, redact)
@@ -93,15 +94,19 @@ def _end(sentence: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-async def _gathered(settings: Settings, namespace: str) -> Gathered:
+async def _gathered(settings: Settings, namespace: str, with_users: bool) -> Gathered:
     """With our own words about it, where the parts can be asked from here."""
+    gathering = gather_bundle(settings, namespace, with_users)
     if not has_urls(settings):
-        gathered = await gather_bundle(settings, namespace)
+        gathered = await gathering
     else:
-        facts, gathered = await asyncio.gather(gather(settings), gather_bundle(settings, namespace))
-        gathered.bundle.files |= _own_words(facts)
+        facts, gathered = await asyncio.gather(gather(settings), gathering)
+        for name, words in _own_words(facts).items():
+            gathered.bundle.add(name, words)
         add_queue(gathered.users, gathered.bundle.files["queue.json"])
-    gathered.bundle.files["versions.json"] = json.dumps(_versions(), indent=1)
+    for each in gathered.settings:
+        gathered.users.names |= set(each.controller.weights)
+    gathered.bundle.add("versions.json", json.dumps(_versions(), indent=1))
     return gathered
 
 

@@ -176,7 +176,9 @@ class KubeClient:
             ) as socket:
                 yield socket
         except aiohttp.WSServerHandshakeError as error:
-            raise KubeError(error.status, "NotOpened", "the API server opens no connection there") from error
+            raise KubeError(
+                error.status, error.message, f"the API server opens no connection to {path}"
+            ) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise KubeError(0, "Unreachable", f"API server: {type(error).__name__}: {error}") from error
 

@@ -21,6 +21,7 @@ from scheduler.edge.whereabouts import Place
 PROTOCOL = "v4.channel.k8s.io"
 OUT, ERROR, ENDED = 1, 2, 3
 """The first byte of a message says what it is of."""
+BYTES_MAX = 32 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ async def run_in(kube: KubeClient, at: Place, words: Sequence[str], within_s: fl
     """Run a command in a container, to its end.
 
     Raises:
-        KubeError: it could not be started, or did not end in time.
+        KubeError: it could not be started, did not end in time, or says too much.
     """
     asked = [("command", word) for word in words]
     asked += [("container", at.container), ("stdout", "true"), ("stderr", "true")]
@@ -47,6 +48,8 @@ async def run_in(kube: KubeClient, at: Place, words: Sequence[str], within_s: fl
             async for message in socket:
                 if message.type is aiohttp.WSMsgType.BINARY and message.data:
                     said.setdefault(message.data[0], bytearray()).extend(message.data[1:])
+                if sum(map(len, said.values())) > BYTES_MAX:
+                    raise KubeError(0, "TooLong", f"`{words[0]}` printed more than {BYTES_MAX} bytes")
     except TimeoutError as error:
         raise KubeError(0, "Timeout", f"`{words[0]}` did not end within {within_s:g} s") from error
     out, complained = (said[channel].decode(errors="replace") for channel in (OUT, ERROR))

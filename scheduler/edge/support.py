@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.parse
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,12 +24,13 @@ from scheduler.edge.secret_shapes import GONE
 from scheduler.edge.support_bundle import Bundle
 from scheduler.edge.support_parts import PATHS, ask_all, ask_parts
 from scheduler.edge.support_users import Users, add_queue, add_written
-from scheduler.edge.whereabouts import NAMESPACE, OURS
+from scheduler.edge.whereabouts import NAMESPACE, OTHERS, OURS, PROBES
 
 LOG_LINES = 5000
-TIMEOUT_S = 20.0
-PODS_MAX = 20
-"""Of one part: there is a probe on each node."""
+TIMEOUT_S, ALL_S = 20.0, 240.0
+"""For one answer, and for all."""
+OBJECTS_MAX, PROBES_MAX = 500, 20
+"""Of one kind; there is a probe on each node."""
 SETTINGS = "fairlane-settings"
 NEVER = (
     "Secrets, and the values of environment variables",
@@ -49,14 +49,20 @@ class Gathered:
     users: Users = field(default_factory=Users)
 
 
-async def gather_bundle(settings: Settings, namespace: str) -> Gathered:
-    """All of it, bare of what is known to be secret by its place; what fails is said in it.
+async def gather_bundle(settings: Settings, namespace: str, with_users: bool) -> Gathered:
+    """All of it, bare of what is secret by its place; what fails, or takes too long, is said in it.
 
-    Without `namespace` it is where our pods are.
+    Without `namespace` it is where our pods are. Names of users are looked for if they are wanted.
     """
     gathered = Gathered(settings=[settings])
-    gathered.bundle.files["settings.json"] = json.dumps(bare_settings(settings), indent=1)
-    await asyncio.gather(_answers(settings, gathered.bundle), _cluster(settings, namespace, gathered))
+    gathered.bundle.add("settings.json", json.dumps(bare_settings(settings), indent=1))
+    try:
+        async with asyncio.timeout(ALL_S):
+            await asyncio.gather(
+                _answers(settings, gathered.bundle), _cluster(settings, namespace, gathered, with_users)
+            )
+    except TimeoutError:
+        gathered.bundle.lack("everything else", f"it was not there after {ALL_S:g} s")
     return gathered
 
 
@@ -104,23 +110,24 @@ async def _answer(session: aiohttp.ClientSession, part: str, url: str, bundle: B
     name = f"{part}/{url.rpartition('/')[2]}.txt"
     try:
         async with session.get(url) as answer:
-            bundle.files[name] = await answer.text()
+            bundle.add(name, await answer.text())
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         bundle.lack(name, f"it does not answer: {error or type(error).__name__}")
 
 
-async def _cluster(settings: Settings, namespace: str, gathered: Gathered) -> None:
+async def _cluster(settings: Settings, namespace: str, gathered: Gathered, with_users: bool) -> None:
     kubeconfig = str(settings.kubeconfig) if settings.kubeconfig else None
     bundle = gathered.bundle
     try:
         async with KubeClient.connect(kubeconfig) as kube:
             namespace = namespace or await _namespace(kube)
             pods = await _objects(kube, namespace, gathered)
-            await asyncio.gather(_logs(kube, namespace, pods, bundle), ask_parts(kube, pods, bundle))
             if not has_urls(settings):
                 await ask_all(kube, pods, namespace, bundle)
                 add_queue(gathered.users, bundle.files.get("queue.json"))
-            await add_written(gathered.users, kube, gathered.settings[-1], namespace)
+            if with_users:
+                await add_written(gathered.users, kube, gathered.settings[-1].controller, namespace)
+            await asyncio.gather(_logs(kube, namespace, pods, bundle), ask_parts(kube, pods, bundle))
     except KubeError as error:
         bundle.lack("cluster", error)
 
@@ -129,7 +136,7 @@ async def _namespace(kube: KubeClient) -> str:
     """Where our pods are; where they are by default, if that is not told."""
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            pods = await kube.list_all("/api/v1/pods", Object, {"labelSelector": OURS})
+            pods = await kube.list_all("/api/v1/pods", Object, {"labelSelector": OTHERS})
     except (KubeError, TimeoutError):
         return NAMESPACE
     found = {pod["metadata"]["namespace"] for pod in pods}
@@ -137,27 +144,31 @@ async def _namespace(kube: KubeClient) -> str:
 
 
 async def _objects(kube: KubeClient, namespace: str, gathered: Gathered) -> list[Object]:
-    """Put the objects into the bundle; our pods, of each part not too many."""
+    """Put the objects into the bundle; our pods."""
     pods: list[Object] = []
     for name, (path, params) in _wanted(namespace).items():
         file = f"cluster/{name}.json"
         if (text := await _got(kube, path, params, file, gathered.bundle)) is None:
             continue
         found = msgspec.json.decode(text)
-        if name == "pods":
-            pods = found["items"] = _some(found["items"], gathered.bundle)
+        if found.get("metadata", {}).get("continue"):
+            gathered.bundle.lack(file, f"all but the first {params['limit']}")
+        if name in ("pods", "probes"):
+            pods += found["items"]
         if name == "configmaps":
             _read_settings(found["items"], gathered)
-        gathered.bundle.files[file] = json.dumps(bare_object(found), indent=1)
+        gathered.bundle.add(file, json.dumps(bare_object(found), indent=1))
     return pods
 
 
 def _wanted(namespace: str) -> dict[str, tuple[str, dict[str, str]]]:
-    selected = {"labelSelector": OURS}
+    first = {"limit": str(OBJECTS_MAX)}
+    selected = {"labelSelector": OURS, **first}
     core, hooks = f"/api/v1/namespaces/{namespace}", "/apis/admissionregistration.k8s.io/v1"
     apps, batch = f"/apis/apps/v1/namespaces/{namespace}", f"/apis/batch/v1/namespaces/{namespace}"
     return {
-        "pods": (f"{core}/pods", selected),
+        "pods": (f"{core}/pods", {"labelSelector": OTHERS, **first}),
+        "probes": (f"{core}/pods", {"labelSelector": PROBES, "limit": str(PROBES_MAX)}),
         "configmaps": (f"{core}/configmaps", {"fieldSelector": f"metadata.name={SETTINGS}"}),
         "deployments": (f"{apps}/deployments", selected),
         "daemonsets": (f"{apps}/daemonsets", selected),
@@ -165,28 +176,14 @@ def _wanted(namespace: str) -> dict[str, tuple[str, dict[str, str]]]:
         "cronjobs": (f"{batch}/cronjobs", selected),
         "services": (f"{core}/services", selected),
         "claims": (f"{core}/persistentvolumeclaims", selected),
-        "events": (f"{core}/events", {}),
-        "leases": (f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases", {}),
+        "events": (f"{core}/events", first),
+        "leases": (f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases", first),
         "mutatingwebhooks": (f"{hooks}/mutatingwebhookconfigurations", selected),
         "validatingwebhooks": (f"{hooks}/validatingwebhookconfigurations", selected),
-        "fairqueues": ("/apis/fairlane.dev/v1alpha1/fairqueues", {}),
-        "nodes": ("/api/v1/nodes", {}),
+        "fairqueues": ("/apis/fairlane.dev/v1alpha1/fairqueues", first),
+        "nodes": ("/api/v1/nodes", first),
         "version": ("/version", {}),
     }
-
-
-def _some(pods: Sequence[Object], bundle: Bundle) -> list[Object]:
-    seen: Counter[str] = Counter()
-    kept = []
-    for pod in pods:
-        part = pod["metadata"].get("labels", {}).get("app.kubernetes.io/component", "")
-        seen[part] += 1
-        if seen[part] <= PODS_MAX:
-            kept.append(pod)
-    for part, count in seen.items():
-        if count > PODS_MAX:
-            bundle.lack(f"cluster/pods.json, logs, {part}", f"all but the first {PODS_MAX} of {count} pods")
-    return kept
 
 
 def _read_settings(maps: Sequence[Object], gathered: Gathered) -> None:
@@ -200,13 +197,13 @@ def _read_settings(maps: Sequence[Object], gathered: Gathered) -> None:
             gathered.bundle.lack("cluster/settings.json", why)
             continue
         gathered.settings.append(settings)
-        gathered.bundle.files["cluster/settings.json"] = json.dumps(bare_settings(settings), indent=1)
+        gathered.bundle.add("cluster/settings.json", json.dumps(bare_settings(settings), indent=1))
 
 
 async def _logs(kube: KubeClient, namespace: str, pods: Sequence[Object], bundle: Bundle) -> None:
     for path, params, name in _containers(f"/api/v1/namespaces/{namespace}", pods):
         if (text := await _got(kube, path, params, name, bundle)) is not None:
-            bundle.files[name] = text
+            bundle.add(name, text)
 
 
 def _containers(base: str, pods: Sequence[Object]) -> Iterator[tuple[str, dict[str, str], str]]:

@@ -29,7 +29,7 @@ PORTS = {
 }
 """Scheme, and the name of the port at which a container tells of itself."""
 WORDS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
-    "doctor.json": (KNOW_ALL, ("doctor", "-o", "json")),
+    "doctor.json": (KNOW_ALL, ("doctor", "--json")),
     "status.json": (KNOW_ALL, ("status", "-o", "json")),
     "queue.json": ((CONTROLLER,), ("queue", "-o", "json", "--limit", "1000")),
 }
@@ -49,7 +49,8 @@ for path in sys.argv[2:]:
 print(json.dumps(told))
 """
 """Run by the Python of the container, so that it fits every version of Fairlane."""
-TIMEOUT_S = 60.0
+TIMEOUT_S = 40.0
+"""A part that answers none of the three is waited for so long."""
 AT_ONCE = 8
 
 
@@ -78,7 +79,7 @@ async def ask_all(
             bundle.lack(name, f"`fairlane {words[0]}` in {at.pod}: {error}")
             continue
         if ended.printed.lstrip().startswith("{"):  # with trouble to tell the exit code is 1
-            bundle.files[name] = ended.printed
+            bundle.add(name, ended.printed)
         else:
             bundle.lack(
                 name, f"`fairlane {words[0]}` in {at.pod}: {ended.complained.strip() or ended.failure}"
@@ -110,6 +111,6 @@ async def _ask(kube: KubeClient, at: Place, url: str, bundle: Bundle) -> None:
     for path in PATHS:
         name = f"{where}-{path.rpartition('/')[2]}.txt"
         if path in told:
-            bundle.files[name] = told[path]
+            bundle.add(name, told[path])
         else:
             bundle.lack(name, f"it does not answer: {told.get(f'{path} failed', 'nothing was told')}")

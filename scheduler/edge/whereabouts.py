@@ -13,8 +13,8 @@ from typing import Any
 NAMESPACE = "fairlane-system"
 """Where a release is by default."""
 OURS = "app.kubernetes.io/name=fairlane"
-ASKED = f"{OURS},app.kubernetes.io/component in (scheduler,controller)"
-"""Pods beside which others can be asked: not the probes, of which each node has one."""
+PROBES, OTHERS = (f"{OURS},app.kubernetes.io/component{which}probe" for which in ("=", "!="))
+"""Each node has a probe; of the others there are few."""
 EXTENDER, CONTROLLER = "extender", "controller"
 KNOW_ALL = (EXTENDER, CONTROLLER)
 """Containers that can ask every part; the extender is asked by nobody outside its own pod."""

@@ -106,9 +106,10 @@ class Kubelet:
         for name, one in self._containers.items():
             if one.process:
                 said = self._cluster.process(one.process).log_tail(2000).splitlines()
-                self._write_log(name, said)
+                self.write_log(name, said)
 
-    def _write_log(self, container: str, lines: list[str]) -> None:
+    def write_log(self, container: str, lines: list[str]) -> None:
+        """Write lines as a container runtime does."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         self.log(container).write_text("".join(f"{now} stdout F {line}\n" for line in lines))
 
@@ -192,7 +193,7 @@ class Kubelet:
             timeout=240,
             check=False,
         )
-        self._write_log(name, ended.stdout.splitlines())
+        self.write_log(name, ended.stdout.splitlines())
         state = {"terminated": {"exitCode": ended.returncode, "reason": "Completed"}}
         told = [
             {**one, "ready": False, "started": False, "state": state}

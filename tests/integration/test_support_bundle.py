@@ -68,7 +68,8 @@ def installation(answers: Answers, tmp_path: Path) -> tuple[Path, dict[str, str]
         f"/api/v1/namespaces/{NAMESPACE}/pods/fairlane-0/log": f"login password={PLANTED['log']} by alice",
         "/v1/queue": QUEUE,
         "/apis/fairlane.dev/v1alpha1/fairqueues": {
-            "items": [{"spec": {"weights": [{"user": "zoe", "weight": 2}]}}]
+            "metadata": {},
+            "items": [{"spec": {"weights": [{"user": "zoe", "weight": 2}]}}],
         },
         "/v1/status": {**answers.json["/v1/status"], "store_failure": failure},
     }
@@ -123,69 +124,87 @@ def test_no_planted_secret_is_in_the_bundle_and_what_is_left_out_is_said(
     assert "cluster/events.json" in left_out
 
 
-QUEUES = "/apis/fairlane.dev/v1alpha1/fairqueues"
+CHECKPOINT = f"/api/v1/namespaces/{NAMESPACE}/configmaps/fairlane-controller"
+SOURCES = ("weight", "status", "stamp", "behalf", "space", "received", "by-hand", "used", "setting")
+"""Where users are named; each is named after his own."""
 
 
-def told_by(file: Path) -> str:
-    """All of a bundle."""
+@pytest.fixture
+def mute(installation: tuple[Path, dict[str, str]], answers: Answers) -> tuple[Path, dict[str, str]]:
+    """The same installation, whose queue does not answer; users are named elsewhere, each once."""
+    del answers.json["/v1/queue"]
+    queue = {"spec": {"flowKey": "Namespace", "weights": [{"user": "weight"}]}}
+    queue["status"] = {"flows": [{"user": "status"}]}
+    stamps = {"fairlane.dev/user": "stamp", "fairlane.dev/on-behalf-of": "behalf"}
+    pod = {"metadata": {"name": "p", "namespace": "space", "annotations": stamps}}
+    core = {"ended": [], "received": [[["default", "received"], 3.0]], "weights": []}
+    state = {"version": 1, "at_s": 1.0, "paused": False, "weights": {"by-hand": 2.0}, "core": core}
+    state["usage"] = {"since_s": 0.0, "seen_s": 0.0, "rows": [[0.0, 86400.0, "used", *[0] * 10, {}]]}
+    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+    kept = {"metadata": {}, "data": {"pieces": "1", "slot": "a"}, "binaryData": {"state": packed}}
+    log = f"/api/v1/namespaces/{NAMESPACE}/pods/fairlane-0/log"
+    answers.json |= {
+        "/apis/fairlane.dev/v1alpha1/fairqueues": {"metadata": {}, "items": [queue]},
+        "/api/v1/pods": {"metadata": {}, "items": [pod]},
+        CHECKPOINT: kept,
+        log: "".join(f"job of the user {source} was lost\n" for source in SOURCES),
+    }
+    settings = yaml.safe_load((installation[0] / "fairlane.yaml").read_text())
+    settings["controller"] = {"weights": {"setting": 2}}
+    (installation[0] / "fairlane.yaml").write_text(yaml.safe_dump(settings))
+    return installation
+
+
+def log_and_left_out(file: Path) -> tuple[str, str]:
+    """Of a bundle."""
     with tarfile.open(file) as archive:
-        contents = [archive.extractfile(one) for one in archive.getmembers()]
-        return "\n".join(content.read().decode() for content in contents if content)
+        names = ("logs/fairlane-0-extender.log", "left-out.txt")
+        log, left_out = (archive.extractfile(f"fairlane-support/{name}") for name in names)
+        assert log is not None
+        assert left_out is not None
+        return log.read().decode(), left_out.read().decode()
+
+
+def test_users_are_hashed_by_all_that_names_them_though_the_queue_does_not_answer(
+    mute: tuple[Path, dict[str, str]],
+) -> None:
+    file = mute[0] / "bundle.tar.gz"
+    words = ("support-bundle", "--namespace", NAMESPACE, "--output", str(file))
+    assert run(mute, *words).returncode == 0
+    log, _ = log_and_left_out(file)
+    assert [source for source in SOURCES if f" {source} " not in log] == []
+    told = run(mute, *words, "--hash-users")
+    assert told.returncode == 0, told.stderr
+    log, left_out = log_and_left_out(file)
+    assert [source for source in SOURCES if f" {source} " in log] == []
+    assert log.count("job of the user user-") == len(SOURCES)
+    assert "names of users by the queue: it does not tell them" in left_out
 
 
 @pytest.mark.parametrize(
-    "source", ["weight", "status", "stamp", "on behalf of", "namespace", "checkpoint", "setting"]
+    ("path", "source"), [("/api/v1/pods", "stamps of pods"), (CHECKPOINT, "the checkpoint")]
 )
-def test_users_are_hashed_though_the_queue_does_not_answer(
-    installation: tuple[Path, dict[str, str]], answers: Answers, source: str
+def test_nothing_is_written_when_users_are_to_be_hashed_and_some_may_be_unknown(
+    mute: tuple[Path, dict[str, str]], answers: Answers, path: str, source: str
 ) -> None:
-    answers.json.pop("/v1/queue")
-    spec: dict[str, Any] = {"weights": [{"user": "alice", "weight": 2}]} if source == "weight" else {}
-    spec |= {"flowKey": "Namespace"} if source == "namespace" else {}
-    status = {"flows": [{"user": "alice"}]} if source == "status" else {}
-    stamp = {"stamp": "fairlane.dev/user", "on behalf of": "fairlane.dev/on-behalf-of"}.get(source)
-    annotations = {stamp: "alice"} if stamp else {"fairlane.dev/user": "bob"}
-    pod = {"metadata": {"name": "p", "namespace": "alice" if source == "namespace" else "x"}}
-    pod["metadata"]["annotations"] = annotations
-    answers.json[QUEUES] = {
-        "metadata": {},
-        "items": [{"metadata": {"name": "q"}, "spec": spec, "status": status}],
-    }
-    answers.json["/api/v1/pods"] = {"metadata": {}, "items": [pod]}
-    if source == "checkpoint":
-        state = {"core": {"received": [[["default", "alice"], 3.0]], "weights": []}}
-        packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
-        kept = {"metadata": {}, "data": {"pieces": "1", "slot": "a"}, "binaryData": {"state": packed}}
-        answers.json[f"/api/v1/namespaces/{NAMESPACE}/configmaps/fairlane-controller"] = kept
-    if source == "setting":
-        settings = yaml.safe_load((installation[0] / "fairlane.yaml").read_text())
-        settings["controller"] = {"weights": {"alice": 2}}
-        (installation[0] / "fairlane.yaml").write_text(yaml.safe_dump(settings))
-    file = installation[0] / "bundle.tar.gz"
-    words = ("support-bundle", "--namespace", NAMESPACE, "--output", str(file))
-    assert run(installation, *words).returncode == 0
-    assert "alice" in told_by(file)
-    told = run(installation, *words, "--hash-users")
-    assert told.returncode == 0, told.stderr
-    everything = told_by(file)
-    assert "alice" not in everything
-    assert "by user-" in everything
-    assert "users: the queue does not tell them" in everything
-
-
-def test_nothing_is_written_when_users_are_to_be_hashed_and_nobody_tells_who_they_are(
-    installation: tuple[Path, dict[str, str]], answers: Answers
-) -> None:
-    answers.json.pop("/v1/queue")
-    answers.json.pop("/api/v1/pods")
-    file = installation[0] / "bundle.tar.gz"
-    told = run(installation, "support-bundle", "--hash-users", "--output", str(file))
+    del answers.json[path]
+    file = mute[0] / "bundle.tar.gz"
+    told = run(mute, "support-bundle", "--hash-users", "--output", str(file))
     assert told.returncode == 1
     assert not file.exists()
-    assert "nothing is written: users are to be hashed, and nobody tells who they are" in told.stderr
-    assert "the queue does not tell them" in told.stderr
-    assert "stamps of pods" in told.stderr
-    assert run(installation, "support-bundle", "--output", str(file)).returncode == 0
+    assert "nothing is written: users are to be hashed, and it is not known who they all are" in told.stderr
+    assert f"names of users by {source}: " in told.stderr
+
+
+def test_users_that_only_the_queue_tells_are_enough(
+    installation: tuple[Path, dict[str, str]], answers: Answers
+) -> None:
+    del answers.json["/apis/fairlane.dev/v1alpha1/fairqueues"]
+    file = installation[0] / "bundle.tar.gz"
+    assert run(installation, "support-bundle", "--hash-users", "--output", str(file)).returncode == 0
+    log, left_out = log_and_left_out(file)
+    assert "by user-" in log
+    assert "names of users by the checkpoint: " in left_out
 
 
 def test_status_tells_what_it_knows_and_says_what_is_wrong(

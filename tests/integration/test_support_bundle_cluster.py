@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from kubelet_of_ours import NAMESPACE, PARTS, container, kubelet, node, pod, remove, write_log
+from kubelet import Container, Kubelet
 
 from scheduler.edge.kube import KubeClient
 from testbed import binaries
@@ -23,125 +24,152 @@ from testbed.cluster import Cluster
 from testbed.progress import Progress
 
 Object = dict[str, Any]
+Laptop = Callable[..., subprocess.CompletedProcess[str]]
+NAMESPACE = "fairlane-system"
 BASE = f"/api/v1/namespaces/{NAMESPACE}"
+PARTS = {
+    "extender": ("scheduler", "metrics", "extender_metrics"),
+    "controller": ("controller", "http", "controller"),
+    "recorder": ("recorder", "http", "recorder"),
+    "predictor": ("predictor", "metrics", "predictor_metrics"),
+}
+"""Containers, their component, and the port at which they tell of themselves."""
+STORE = "planted/store-8"
 PLANTED = {
     "argument": "planted-argument-1",
     "variable": "planted-variable-2",
     "annotation": "planted,annotation;3",
-    "log": "planted/log&4",
+    "token of a kubeconfig": "planted-kube-token-4",
     "cut key": "MIIEowIBAAKCAQEAplanted5" + "Ab1" * 10,
     "event": "82913746",
     "header": "planted-header-7",
-    "store": "planted/store-8",
+    "store": STORE,
+    "store in a URL": STORE.replace("/", "%2F"),
+    "store in base64": base64.b64encode(STORE.encode()).decode()[:18],
+    "log": "planted/log&9",
+    "bearer": "planted.bearer-10",
+    "database of a log": "planted-pg-11",
+    "key of a kubeconfig": base64.b64encode(b"-----BEGIN EC PRIVATE KEY-----planted").decode(),
+    "JSON in JSON": "planted-inner-12",
 }
 """Where, and what."""
+LINES = (
+    PLANTED["cut key"],
+    "-----END RSA PRIVATE KEY-----",
+    f"login with password: {PLANTED['log']} by alice",
+    f"GET /v1/queue?user%3Dalice Authorization: Bearer {PLANTED['bearer']}",
+    f"postgresql://fair:{PLANTED['database of a log']}@db.internal:5432/x is refused",
+    json.dumps(json.dumps({"apiToken": PLANTED["JSON in JSON"], "said": "by\nalice\tagain"})),
+    "users:",
+    "- name: admin",
+    "  user:",
+    f"    client-key-data: {PLANTED['key of a kubeconfig']}",
+    f"    token: {PLANTED['token of a kubeconfig']}",
+    f"the store has {base64.b64encode(STORE.encode()).decode()}",
+)
 DIGEST = "sha256:" + "0a1b2c3d" * 8
 
 pytestmark = pytest.mark.timeout(400)
 
 
-def planted_pod(cluster: Cluster) -> Object:
-    """The extender's, whose object tells too much."""
-    made = pod("own-scheduler-0", "scheduler", [container(cluster, "extender", *PARTS["extender"][1:])])
-    made["metadata"]["annotations"] = {
-        "example.com/note": f"db_password={PLANTED['annotation']} for the store"
-    }
-    made["spec"]["containers"][0] |= {
+def pod(cluster: Cluster, name: str, component: str, containers: list[Object]) -> Object:
+    """One as the chart makes it, bound already."""
+    labels = {"app.kubernetes.io/name": "fairlane", "app.kubernetes.io/component": component}
+    spec = {"nodeName": cluster.worker_names[0], "containers": containers, "terminationGracePeriodSeconds": 0}
+    return {"metadata": {"name": name, "namespace": NAMESPACE, "labels": labels}, "spec": spec}
+
+
+def part(cluster: Cluster, name: str) -> Object:
+    """The pod of a part whose process listens at a port of the testbed."""
+    component, port_name, port = PARTS[name]
+    ports = [{"name": port_name, "containerPort": cluster.layout.ports[port]}]
+    return pod(cluster, f"own-{component}-0", component, [{"name": name, "image": "none", "ports": ports}])
+
+
+def release_objects(cluster: Cluster) -> dict[str, Object]:
+    """By path. The extender's object tells too much, and nobody answers beside the probe."""
+    extender = part(cluster, "extender")
+    extender["metadata"]["annotations"] = {"note": f"db_password={PLANTED['annotation']} for the store"}
+    extender["spec"]["containers"][0] |= {
         "args": ["extender", "--api-key", PLANTED["argument"]],
         "env": [{"name": "DATABASE", "value": PLANTED["variable"]}],
         "image": f"registry/fairlane@{DIGEST}",
     }
-    return made
-
-
-def settings_map(cluster: Cluster) -> Object:
-    """The settings of the release, with what is secret in them."""
-    told = yaml.safe_load(cluster.settings_file.read_text())
-    told["prometheus"]["headers"] = {"X-Scope-OrgID": PLANTED["header"]}
-    told["recorder"] = {**told.get("recorder", {}), "store_url": f"postgresql://u:{PLANTED['store']}@db/x"}
-    return {"metadata": {"name": "fairlane-settings"}, "data": {"fairlane.yaml": json.dumps(told)}}
-
-
-def event() -> Object:
+    silent = {"name": "probe", "image": "none", "ports": [{"name": "metrics", "containerPort": 9}]}
+    strange = {"name": "admission", "image": "none", "ports": [{"name": "https", "containerPort": 9}]}
+    pods = [extender, *(part(cluster, name) for name in PARTS if name != "extender")]
+    pods += [pod(cluster, "own-probe-0", "probe", [silent]), pod(cluster, "own-x-0", "x", [strange])]
+    settings = yaml.safe_load(cluster.settings_file.read_text())
+    settings["prometheus"]["headers"] = {"X-Scope-OrgID": PLANTED["header"]}
+    settings["recorder"] = {
+        **settings.get("recorder", {}),
+        "store_url": f"postgresql://u:{PLANTED['store in a URL']}@db/x",
+    }
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    about = {"kind": "Pod", "name": "own-scheduler-0", "namespace": NAMESPACE}
-    message = f"Back-off restarting: PGPASSWORD={PLANTED['event']} was refused for alice"
+    event = {
+        "involvedObject": {"kind": "Pod", "name": "own-scheduler-0", "namespace": NAMESPACE},
+        "message": f"Back-off restarting: PGPASSWORD={PLANTED['event']} was refused for alice",
+        **{"reason": "BackOff", "type": "Warning", "firstTimestamp": now, "lastTimestamp": now},
+    }
+    stamped = {
+        "metadata": {"name": "stamped", "annotations": {"fairlane.dev/user": "alice"}},
+        "spec": {"schedulerName": "nobody", "containers": [{"name": "main", "image": "none"}]},
+    }
     return {
-        "metadata": {"name": "planted"},
-        "involvedObject": about,
-        "reason": "BackOff",
-        "message": message,
-    } | {
-        "firstTimestamp": now,
-        "lastTimestamp": now,
-        "type": "Warning",
+        **{f"{BASE}/pods/{one['metadata']['name']}": one for one in pods},
+        f"{BASE}/configmaps/fairlane-settings": {"data": {"fairlane.yaml": json.dumps(settings)}},
+        f"{BASE}/events/planted": event,
+        "/api/v1/namespaces/default/pods/stamped": stamped,
     }
 
 
-async def install(cluster: Cluster, port: int) -> list[str]:
-    others = [
-        pod(f"own-{PARTS[name][0]}-0", PARTS[name][0], [container(cluster, name, *PARTS[name][1:])])
-        for name in PARTS
-        if name != "extender"
-    ]
-    silent = {"name": "probe", "image": "none", "ports": [{"name": "metrics", "containerPort": 9}]}
-    stuck = pod("own-probe-0", "probe", [silent])
-    pods = [planted_pod(cluster), *others, stuck]
+async def install(cluster: Cluster, objects: dict[str, Object]) -> None:
     async with KubeClient.connect(str(cluster.kubeconfig)) as kube:
-        await kube.post("/api/v1/nodes", node(port))
         known = json.loads(await kube.get("/api/v1/namespaces"))["items"]
         if NAMESPACE not in {one["metadata"]["name"] for one in known}:
             await kube.post("/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
-        for one in pods:
-            await kube.post(f"{BASE}/pods", one)
-        await kube.post(f"{BASE}/configmaps", settings_map(cluster))
-        await kube.post(f"{BASE}/events", event())
-        stamped = {"name": "stamped", "annotations": {"fairlane.dev/user": "alice"}}
-        waiting = {"schedulerName": "nobody", "containers": [{"name": "main", "image": "none"}]}
-        await kube.post("/api/v1/namespaces/default/pods", {"metadata": stamped, "spec": waiting})
-    return [one["metadata"]["name"] for one in pods]
-
-
-async def uninstall(cluster: Cluster, pods: list[str]) -> None:
-    async with KubeClient.connect(str(cluster.kubeconfig)) as kube:
-        await remove(kube, pods)
-        await kube.delete(f"{BASE}/configmaps/fairlane-settings")
-        await kube.delete(f"{BASE}/events/planted")
-        await kube.delete("/api/v1/namespaces/default/pods/stamped", {"gracePeriodSeconds": "0"})
-
-
-async def all_run(cluster: Cluster, pods: list[str]) -> None:
-    async with KubeClient.connect(str(cluster.kubeconfig)) as kube:
-        for name in pods:
-            for _ in range(300):
-                told = json.loads(await kube.get(f"{BASE}/pods/{name}"))
+        for path, one in objects.items():
+            collection, _, name = path.rpartition("/")
+            await kube.post(collection, {**one, "metadata": {"name": name, **one.get("metadata", {})}})
+        for path in objects:
+            for _ in range(300 if path.startswith(f"{BASE}/pods/") else 0):
+                told = json.loads(await kube.get(path))
                 if told["status"].get("phase") == "Running":
                     break
                 await asyncio.sleep(0.1)
-            assert told["status"]["phase"] == "Running", told
+            else:
+                assert "/pods/own-" not in path, told
+
+
+async def uninstall(cluster: Cluster, objects: dict[str, Object]) -> None:
+    async with KubeClient.connect(str(cluster.kubeconfig)) as kube:
+        for path in objects:
+            await kube.delete(path, {"gracePeriodSeconds": "0"})
 
 
 @pytest.fixture(scope="module")
-def release(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def release(cluster: Cluster) -> Iterator[Cluster]:
     """The processes of the testbed in pods, as a release with names of its own has them."""
-    folder = tmp_path_factory.mktemp("kubelet")
     for name in ("recorder", "predictor", "extender", "controller"):
         cluster.process(name).restart()
-    for name in PARTS:
-        lines = cluster.process(name).log_tail(40).splitlines()
-        planted = ["-----END RSA PRIVATE KEY-----", f"login with password: {PLANTED['log']} by alice"]
-        write_log(folder, name, [PLANTED["cut key"], *planted, *lines, "the last word of " + name])
-    with kubelet(cluster, folder) as port:
-        pods = asyncio.run(install(cluster, port))
-        asyncio.run(all_run(cluster, pods))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    inside = {"PATH": path, "PYTHONPATH": str(Path(__file__).parents[2])}
+    inside["FAIRLANE_CONFIG"] = str(cluster.settings_file)
+    containers = {name: Container(name, inside) for name in PARTS} | {"probe": Container("", inside)}
+    kubelet, objects = Kubelet(cluster, NAMESPACE, containers, {}), release_objects(cluster)
+    with kubelet.at_work():
+        for name in PARTS:
+            said = cluster.process(name).log_tail(40).splitlines()
+            kubelet.write_log(name, [*LINES, *said, f"the last word of {name}"])
+        asyncio.run(install(cluster, objects))
         yield cluster
-        asyncio.run(uninstall(cluster, pods))
+        asyncio.run(uninstall(cluster, objects))
     for name in ("controller", "extender", "predictor", "recorder"):
         cluster.process(name).stop()
 
 
 @pytest.fixture
-def laptop(release: Cluster, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def laptop(release: Cluster, tmp_path: Path) -> Laptop:
     """Runs commands of ours where nothing is known but the API server."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("FAIRLANE")}
     (tmp_path / "kubectl").symlink_to(binaries.ensure(["kubectl"], Progress(quiet=True))["kubectl"])
@@ -161,16 +189,20 @@ def read(file: Path) -> dict[str, str]:
     return {name.removeprefix("fairlane-support/"): text for name, text in found.items()}
 
 
-def test_a_bundle_of_a_laptop_has_what_each_part_says_and_no_secret(
-    laptop: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
+@pytest.fixture
+def files(laptop: Laptop, tmp_path: Path) -> dict[str, str]:
+    """Of a bundle in which nobody is to be recognised."""
     file = tmp_path / "bundle.tar.gz"
-    told = laptop("main", "support-bundle", "--hash-users", "--output", str(file))
+    told = laptop("plugin", "support-bundle", "--hash-users", "--output", str(file))
     assert told.returncode == 0, told.stderr
-    files = read(file)
-    everything = "\n".join([*files, *files.values(), told.stdout, told.stderr])
+    found = read(file)
+    everything = "\n".join([*found, *found.values(), told.stdout, told.stderr])
     assert [where for where, secret in PLANTED.items() if secret in everything] == []
     assert "alice" not in everything
+    return found
+
+
+def test_a_bundle_of_a_laptop_has_what_each_part_says_and_no_secret(files: dict[str, str]) -> None:
     for name, (component, _, _) in PARTS.items():
         where = f"own-{component}-0"
         assert json.loads(files[f"{name}/{where}-status.txt"]), name
@@ -186,14 +218,17 @@ def test_a_bundle_of_a_laptop_has_what_each_part_says_and_no_secret(
     assert json.loads(files["status.json"])
     assert json.loads(files["cluster/version.json"])["gitVersion"].startswith("v1.")
     assert json.loads(files["cluster/nodes.json"])["items"]
+    assert json.loads(files["cluster/probes.json"])["items"]
     left_out = files["left-out.txt"]
     assert "probe/own-probe-0-status.txt: it does not answer: <urlopen error [Errno 111]" in left_out
-    assert "logs/own-probe-0-probe.log: " in left_out
+    assert "admission/own-x-0: it could not be asked" in left_out
+    assert "logs/own-x-0-admission.log: " in left_out
 
 
-@pytest.mark.parametrize("command", [("doctor", "-o", "json"), ("queue", "-o", "json")])
+@pytest.mark.parametrize("command", [("doctor", "--json"), ("queue", "-o", "json")])
 def test_a_real_kubectl_runs_the_plugins_commands_in_the_pod_that_is_there(
-    laptop: Callable[..., subprocess.CompletedProcess[str]], command: tuple[str, ...]
+    laptop: Laptop, command: tuple[str, ...]
 ) -> None:
     told = laptop("plugin", *command)
-    assert json.loads(told.stdout), told.stderr
+    assert told.stdout.startswith("{"), told.stderr
+    assert json.loads(told.stdout)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 
 from scheduler.config import Settings
+from scheduler.edge import support_bundle
 from scheduler.edge.redaction import GONE, Redactor, bare_object, secret_variables
 from scheduler.edge.support import bare_settings, secrets_of
+from scheduler.edge.support_bundle import Bundle, redacted
 
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
 PEM = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIP3f\n-----END EC PRIVATE KEY-----"
@@ -75,6 +78,56 @@ def test_users_become_hashes_that_tell_them_apart_and_nothing_else() -> None:
     assert text.endswith(" alpine malice")
     assert "bob" not in text
     assert Redactor([], ["alice"], b"other")("alice") != alice
+
+
+@pytest.mark.parametrize(
+    ("user", "text"),
+    [
+        ("alice", "?team%2Falice%26x"),
+        ("alice", r'"by\nalice\t"'),
+        ("alice", r"by\u0020alice"),
+        ("nancy", r"CORP\nancy"),
+        (r"CORP\nancy", r'{"user": "CORP\\nancy"}'),
+        ("system:serviceaccount:a:b", "?u=system%3Aserviceaccount%3Aa%3Ab"),
+        ("<b>eve</b>", "by<b>eve</b>."),
+        ("李雷", "by 李雷, by"),
+        ("李雷", json.dumps("by 李雷, by")),
+        ("al ice", "by al ice"),
+    ],
+)
+def test_users_are_found_however_text_around_them_is_written(user: str, text: str) -> None:
+    redact = Redactor([], [user, "al"], b"salt")
+    told = redact(text)
+    assert redact.counts["user name, hashed"] == 1
+    assert "user-" in told
+    assert user[-3:] not in told
+
+
+def test_thousands_of_users_cost_hardly_more_than_one() -> None:
+    text = "2026-11-22 00:10:08 pod team/etl-3 of user77@example.org waits for 2.5 s\n" * 4000
+    begun_s = time.process_time()
+    told = Redactor([], [f"user{number}@example.org" for number in range(5000)], b"salt")(text)
+    assert time.process_time() - begun_s < 5
+    assert "example" not in told
+
+
+def test_what_is_too_long_loses_its_beginning_and_logs_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(support_bundle, "FILE_CHARACTERS_MAX", 100)
+    monkeypatch.setattr(support_bundle, "CHARACTERS_MAX", 200)
+    bundle = Bundle()
+    bundle.add("logs/b.log", "begin " + "b" * 60 + " password=" + "x" * 120 + " end")
+    for name in ("logs/a.log", "cluster/z.json", "short"):
+        bundle.add(name, name + "." * 90)
+    clean = redacted(bundle, Redactor([]))
+    assert list(clean.files) == ["cluster/z.json", "short", "logs/a.log"]
+    assert clean.left_out == [
+        "cluster/z.json: all but the last 100 characters",
+        "logs/b.log: the bundle has no room for it, which ends at 200 characters",
+    ]
+    only = Bundle(files={"logs/b.log": bundle.files["logs/b.log"]})
+    (text,) = redacted(only, Redactor([])).files.values()
+    assert "x" not in text
+    assert text.endswith("password=[redacted] end")
 
 
 def test_objects_lose_the_values_of_their_environment_and_of_secrets() -> None:
