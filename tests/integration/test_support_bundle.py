@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -16,6 +17,9 @@ from typing import Any
 import pytest
 import yaml
 from test_doctor_command import Answers, answers, kubeconfig, node
+
+from scheduler.config import Settings
+from scheduler.edge import support
 
 __all__ = ["answers"]
 pytestmark = pytest.mark.timeout(600)
@@ -67,6 +71,7 @@ def installation(answers: Answers, tmp_path: Path) -> tuple[Path, dict[str, str]
         f"/api/v1/namespaces/{NAMESPACE}/pods": {"items": [pod]},
         f"/api/v1/namespaces/{NAMESPACE}/pods/fairlane-0/log": f"login password={PLANTED['log']} by alice",
         "/v1/queue": QUEUE,
+        f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs": {"metadata": {"continue": "more"}, "items": []},
         "/apis/fairlane.dev/v1alpha1/fairqueues": {
             "metadata": {},
             "items": [{"spec": {"weights": [{"user": "zoe", "weight": 2}]}}],
@@ -122,6 +127,7 @@ def test_no_planted_secret_is_in_the_bundle_and_what_is_left_out_is_said(
     left_out = texts["fairlane-support/left-out.txt"]
     assert "values of environment variables" in left_out
     assert "cluster/events.json" in left_out
+    assert "cluster/jobs.json: all but the first 500" in left_out
 
 
 CHECKPOINT = f"/api/v1/namespaces/{NAMESPACE}/configmaps/fairlane-controller"
@@ -194,6 +200,19 @@ def test_nothing_is_written_when_users_are_to_be_hashed_and_some_may_be_unknown(
     assert not file.exists()
     assert "nothing is written: users are to be hashed, and it is not known who they all are" in told.stderr
     assert f"names of users by {source}: " in told.stderr
+
+
+async def test_who_never_answers_does_not_hold_up_the_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(support, "ALL_S", 0.5)
+    silent = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(60), "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+    gathered = await support.gather_bundle(Settings(kubeconfig=kubeconfig(tmp_path, url)), "", True)
+    assert "everything else: it was not there after 0.5 s" in gathered.bundle.left_out
+    assert not gathered.users.known
+    assert "settings.json" in gathered.bundle.files
+    silent.close()
 
 
 def test_users_that_only_the_queue_tells_are_enough(

@@ -18,7 +18,10 @@ import pytest
 import yaml
 from kubelet import Container, Kubelet
 
-from scheduler.edge.kube import KubeClient
+from scheduler.edge import pod_commands
+from scheduler.edge.kube import KubeClient, KubeError
+from scheduler.edge.pod_commands import Ended, run_in
+from scheduler.edge.whereabouts import Place
 from testbed import binaries
 from testbed.cluster import Cluster
 from testbed.progress import Progress
@@ -232,3 +235,25 @@ def test_a_real_kubectl_runs_the_plugins_commands_in_the_pod_that_is_there(
     told = laptop("plugin", *command)
     assert told.stdout.startswith("{"), told.stderr
     assert json.loads(told.stdout)
+
+
+async def test_commands_end_in_time_and_do_not_say_too_much(
+    release: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = Place(NAMESPACE, "own-scheduler-0", "extender")
+    async with KubeClient.connect(str(release.kubeconfig)) as kube:
+
+        async def run(script: str, within_s: float = 30.0, where: Place = at) -> Ended:
+            return await run_in(kube, where, ("python3", "-c", script), within_s)
+
+        ended = await run("import sys; print('said'); print('complained', file=sys.stderr); sys.exit(3)")
+        assert (ended.printed, ended.complained) == ("said\n", "complained\n")
+        assert "exit status 3" in ended.failure
+        assert (await run("print(1)")).failure == ""
+        with pytest.raises(KubeError, match="did not end within 1 s"):
+            await run("import time; time.sleep(20)", within_s=1.0)
+        with pytest.raises(KubeError, match="404"):
+            await run("print(1)", where=Place(NAMESPACE, "gone", "extender"))
+        monkeypatch.setattr(pod_commands, "BYTES_MAX", 1000)
+        with pytest.raises(KubeError, match="printed more than 1000 bytes"):
+            await run("print('x' * 2000)")
