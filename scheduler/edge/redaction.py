@@ -34,8 +34,12 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str], users: Iterable[str] = (), salt: bytes = b"") -> None:
-        known = {form for secret in secrets if len(secret) >= SECRET_LENGTH_MIN for form in _forms(secret)}
-        known |= {_base64(secret) for secret in secrets if len(secret) >= SECRET_LENGTH_MIN}
+        known = {
+            form
+            for secret in secrets
+            if len(secret) >= SECRET_LENGTH_MIN
+            for form in _forms(secret) | _base64(secret)
+        }
         self._secrets = sorted(known, key=len, reverse=True)
         self._names = _Names({form: _hashed(user, salt) for user in users if user for form in _forms(user)})
         self.counts: Counter[str] = Counter()
@@ -118,9 +122,17 @@ def _forms(text: str) -> set[str]:
     return {text, inside, json.dumps(text, ensure_ascii=False)[1:-1], urllib.parse.quote(text, safe="")}
 
 
-def _base64(text: str) -> str:
-    """As in a Secret; without the last characters, which depend on what follows."""
-    return b64encode(text.encode()).decode().rstrip("=")[:-1]
+def _base64(text: str) -> set[str]:
+    """As in a Secret, or anywhere in what is encoded; without characters that depend on what is around it."""
+    before = {
+        0: 0,
+        1: 2,
+        2: 3,
+    }  # bytes of its first group of three that are not its own, and their characters
+    return {
+        b64encode(bytes(count) + text.encode()).decode().rstrip("=")[characters:-1]
+        for count, characters in before.items()
+    }
 
 
 def _hashed(user: str, salt: bytes) -> str:

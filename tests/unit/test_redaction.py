@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from typing import Any
@@ -50,6 +51,15 @@ def test_what_is_known_to_be_secret_goes_wherever_it_stands() -> None:
     redact = Redactor(["correct horse", "correct horse battery", "abc"])
     assert redact("x=correct horse battery; y-correct horse-z; abc") == f"x={GONE}; y-{GONE}-z; abc"
     assert redact.counts["known secret"] == 2
+
+
+@pytest.mark.parametrize("ahead", ["", "1", "12", "123", "postgresql://fair:"])
+def test_what_is_known_to_be_secret_goes_out_of_base64_too(ahead: str) -> None:
+    redact = Redactor(["correct horse"])
+    encoded = base64.b64encode(f"{ahead}correct horse@db".encode()).decode()
+    told = redact(f"key: {encoded}")
+    assert redact.counts["known secret"] == 1
+    assert len(f"key: {encoded}") - len(told.replace(GONE, "")) >= len("correct horse") * 4 // 3 - 2
 
 
 @pytest.mark.parametrize(
