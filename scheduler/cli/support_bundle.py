@@ -56,7 +56,7 @@ def support_bundle(
     ] = None,
     hash_users: Annotated[
         bool,
-        typer.Option("--hash-users", help="Write user-HASH for the users; refused where nobody tells them."),
+        typer.Option("--hash-users", help="Write user-HASH for all users, or nothing."),
     ] = False,
     namespace: Annotated[str, typer.Option(help="Of the release; default: where its pods are.")] = "",
     config: Annotated[Path | None, typer.Option(envvar="FAIRLANE_CONFIG", help="Settings file.")] = None,
@@ -65,7 +65,7 @@ def support_bundle(
 
     Tokens, keys, passwords and values of environment variables are taken out; what could not be had and why,
     and what is never taken, is said in left-out.txt. Exit code 1, and no file, when it cannot be written, or
-    when users are to be hashed and nobody tells who they are.
+    when users are to be hashed and it is not known who they all are.
     """
     logging.getLogger("scheduler").setLevel(logging.ERROR)  # what fails is told in the bundle
     settings = load_settings("support-bundle", config)

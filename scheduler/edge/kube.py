@@ -23,6 +23,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 from urllib.parse import urlencode
@@ -176,9 +177,8 @@ class KubeClient:
             ) as socket:
                 yield socket
         except aiohttp.WSServerHandshakeError as error:
-            raise KubeError(
-                error.status, error.message, f"the API server opens no connection to {path}"
-            ) from error
+            told = HTTPStatus(error.status).phrase  # its answer, with a sentence, is not to be had
+            raise KubeError(error.status, told, f"no connection is opened to {path}") from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise KubeError(0, "Unreachable", f"API server: {type(error).__name__}: {error}") from error
 

@@ -27,7 +27,7 @@ class Bundle:
 
     def lack(self, name: str, why: object) -> None:
         """Say why a file is not there."""
-        self.left_out.append(f"{name}: {why}")
+        self.left_out.append(f"{name}: {why}".strip())
 
 
 def redacted(bundle: Bundle, redact: Redactor) -> Bundle:

@@ -252,7 +252,7 @@ async def test_commands_end_in_time_and_do_not_say_too_much(
         assert (await run("print(1)")).failure == ""
         with pytest.raises(KubeError, match="did not end within 1 s"):
             await run("import time; time.sleep(20)", within_s=1.0)
-        with pytest.raises(KubeError, match="404"):
+        with pytest.raises(KubeError, match=r"404 Not Found: no connection is opened to .*/pods/gone/exec"):
             await run("print(1)", where=Place(NAMESPACE, "gone", "extender"))
         monkeypatch.setattr(pod_commands, "BYTES_MAX", 1000)
         with pytest.raises(KubeError, match="printed more than 1000 bytes"):
