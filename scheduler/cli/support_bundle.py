@@ -36,12 +36,10 @@ Examples:
 
   fairlane support-bundle --hash-users --output for-the-ticket.tar.gz
 
-  kubectl fairlane --context prod support-bundle
-
   fairlane support-bundle --config fairlane.yaml
 
 Without settings all is asked through the API server, from anywhere, with your rights to read pods, logs and
-events, and to exec in Fairlane's own pods.
+events, and to exec in Fairlane's own pods; `kubectl fairlane --context prod support-bundle` chooses the cluster.
 
 Look at it before you send it: tar -tzf FILE, and left-out.txt in it.
 """
