@@ -1,8 +1,9 @@
 #!/bin/bash
 # Build the programs of the node image that no package carries: containerd, CNI plugins, CoreDNS,
 # kind, pause and our own (podnet, runcwrap, relay). Kubernetes and etcd come from $FAIRLANE_BIN_DIR.
-#   binaries.sh OUT kind|node      only what is missing; needs Go (and gcc for pause)
-# "kind": what every cluster of ours needs; "node": what a node image of ours needs besides
+#   binaries.sh OUT kind|node|policies      only what is missing; needs Go (and gcc for pause)
+# "kind": what every cluster of ours needs; "node": what a node image of ours needs besides; "policies":
+# what enforces NetworkPolicies
 # The flags are those of the other Go builds here, so that all share one compile cache.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -16,7 +17,7 @@ step() { # FILE COMMAND...: run COMMAND unless FILE is there; ours are always br
   local file=$1 start=$SECONDS
   shift
   if [ -e "$out/$file" ]; then
-    [ "$1" != own ] || "$@"
+    case $1 in own | policies) "$@" ;; esac
     return
   fi
   echo "building $file"
@@ -41,8 +42,13 @@ own() { # NAME [LDFLAGS]
 }
 
 coredns() { (cd "$here/../go/coredns" && "${go[@]}" build "${plain[@]}" -o "$out/coredns" .); }
+policies() { (cd "$here/../go/policies" && "${go[@]}" build "${plain[@]}" -o "$out/policies" .); }
 pause() { gcc -Os -static -s -o "$out/pause" "$here/node/pause.c"; }
 
+if [ "$2" = policies ]; then
+  step policies policies
+  exit
+fi
 step kind "${go[@]}" install "${plain[@]}" sigs.k8s.io/kind@$KIND
 step relay own relay
 if runc=$(command -v runc); then step runcwrap-host own runcwrap-host "-X main.runc=$runc"; fi

@@ -54,7 +54,7 @@ def e2e(
     folder: Annotated[Path, typer.Option("--report", help="Folder for the report.")] = Path("reports/kind"),
     keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster running afterwards.")] = False,
     workloads: Annotated[
-        bool, typer.Option("--workloads", help="Only the workloads a to g, without the comparison.")
+        bool, typer.Option("--workloads", help="Only the workloads a to h, without the comparison.")
     ] = False,
     only: Annotated[str, typer.Option(help="Of the workloads only these, e.g. a,c,f.")] = "",
     check: Annotated[

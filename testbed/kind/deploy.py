@@ -33,6 +33,12 @@ def apply(cluster: KindCluster, manifest: str, values: Mapping[str, str]) -> Non
     cluster.progress.say(f"{manifest} runs ({task.elapsed_s:.0f} s)")
 
 
+def remove(cluster: KindCluster, manifest: str, values: Mapping[str, str]) -> None:
+    """Delete what `apply` made, and wait until it is gone."""
+    names = {"control_plane": cluster.control_plane, **values}
+    cluster.kubectl("delete", "--ignore-not-found", "--wait", "-f", "-", stdin=render(manifest, names))
+
+
 def _wait(cluster: KindCluster, namespace: str) -> None:
     for kind in ("deployment", "daemonset"):
         for name in cluster.kubectl("-n", namespace, "get", kind, "-o", "name").split():

@@ -83,7 +83,7 @@ class Docker:
         pid = self._pid()
         if pid is not None:
             self._end(pid)
-        leftovers.put_back(self._before, self.folder / "run")
+        leftovers.put_back(self.folder / "run")
 
     def _end(self, pid: int) -> None:
         self._remove_networks()
@@ -132,17 +132,13 @@ class Docker:
             return None
         return pid if leftovers.is_dockerd(pid) else None
 
-    @property
-    def _before(self) -> Path:
-        return self.folder / "host-before.json"
-
     def _start_own(self) -> None:
         if os.geteuid() != 0:
             raise CommandError(
                 "no container engine answers: start Docker, or run as root to let us start one"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        leftovers.remember(self._before)
+        leftovers.remember()
         config = self.folder / "daemon.json"
         config.write_text(json.dumps(self._daemon_config(), indent=1))
         with (self.folder / "dockerd.log").open("ab") as log:

@@ -178,6 +178,20 @@ class Images:
         return self._from_file(HERE / "monitoring" / "node-exporter.Dockerfile")
 
     @cached_property
+    def policies(self) -> str:
+        """What enforces NetworkPolicies where the pods' network does not."""
+        folder = HERE / "policies"
+
+        def build(tag: str) -> None:
+            programs.build(self._folders.binaries, "policies", self._progress)
+            context = self._fresh("policies")
+            _copy(folder, context)
+            _copy(self._folders.binaries / "policies", context)
+            self._build(tag, context / "Dockerfile", context, self.base)
+
+        return self._ensure("policies", [folder, ROOT / "testbed" / "go" / "policies"], build)
+
+    @cached_property
     def transfer(self) -> str:
         """Data server, transfer job and competing traffic."""
         return self._from_folder("transfer", JOBS / "transfer")

@@ -1,7 +1,8 @@
 """What a dockerd of our own changes in the host's network, and how it is put back when it has ended.
 
 dockerd leaves its firewall chains, a FORWARD policy of DROP, packet forwarding, a mounted network
-namespace and empty cgroups behind. What was there before it started is kept in a file.
+namespace and empty cgroups behind. What was there before the first of ours started is kept in a file until
+the last one has ended: the next start of the machine makes its network anew, and takes the file away.
 """
 
 from __future__ import annotations
@@ -17,18 +18,19 @@ FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 CGROUPS = Path("/sys/fs/cgroup")
 TABLES = ("filter", "nat")
 BRIDGE = re.compile(r"docker0|br-[0-9a-f]{12}")
+BEFORE = Path("/run/fairlane-host.json")
 CHAIN = re.compile(r"^-N (DOCKER\S*)$", re.MULTILINE)
 
 
-def remember(file: Path) -> None:
+def remember(file: Path = BEFORE) -> None:
     """Write down how the host forwards packets, before a dockerd starts; what is written already stays."""
     if file.exists():
         return
     file.write_text(json.dumps({"forwarding": FORWARDING.read_text().strip(), "policy": _forward_policy()}))
 
 
-def put_back(file: Path, run_folder: Path) -> None:
-    """Take away what our dockerd left, once it has ended; `run_folder` is its exec-root."""
+def put_back(run_folder: Path, file: Path = BEFORE) -> None:
+    """Take away what our dockerd left, once the last has ended; `run_folder` is the exec-root of this one."""
     for mounted in sorted((run_folder / "netns").glob("*")):
         with contextlib.suppress(CommandError):
             run(["umount", mounted])
@@ -40,7 +42,7 @@ def put_back(file: Path, run_folder: Path) -> None:
         run(["iptables", "-w", "-P", "FORWARD", before["policy"]])
         FORWARDING.write_text(before["forwarding"])
         _remove_cgroups()
-    file.unlink(missing_ok=True)
+        file.unlink()
 
 
 def removal(rules: str) -> list[list[str]]:

@@ -52,7 +52,7 @@ def go_environment(progress: Progress) -> dict[str, str]:
 
 
 def build(folder: Path, scope: str, progress: Progress) -> None:
-    """Bring binaries.sh's programs of `scope` ("kind" or "node") up to date in `folder`."""
+    """Bring binaries.sh's programs of `scope` ("kind", "node" or "policies") up to date in `folder`."""
     with progress.task(f"Go programs ({scope})") as task:
         run([HERE / "binaries.sh", folder, scope], env=go_environment(progress), timeout_s=BUILD_S_MAX)
     if task.elapsed_s > 5:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from testbed.kind import leftovers
 from testbed.kind.leftovers import removal
 from testbed.kind.runtime import missing_capabilities, no_cgroups
 
@@ -66,3 +71,27 @@ def test_other_peoples_rules_stay() -> None:
 
 def test_where_docker_was_never_started_nothing_is_removed() -> None:
     assert removal("-P INPUT ACCEPT\n-P FORWARD ACCEPT\n") == []
+
+
+def test_what_was_before_the_first_dockerd_is_kept_until_the_last_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second one that starts meanwhile sees the policy of the first; taken for the host's it would stay."""
+    policy, others, done, file = ["ACCEPT"], [True], list[list[str]](), tmp_path / "host.json"
+    monkeypatch.setattr(leftovers, "FORWARDING", tmp_path / "ip_forward")
+    monkeypatch.setattr(leftovers, "CGROUPS", tmp_path)
+    monkeypatch.setattr(leftovers, "_another_dockerd", lambda: others[0])
+    monkeypatch.setattr(leftovers, "_rules", lambda _table: f"-P FORWARD {policy[0]}\n")
+    monkeypatch.setattr(leftovers, "run", done.append)
+    leftovers.FORWARDING.write_text("0\n")
+    leftovers.remember(file)
+    policy[0] = "DROP"
+    leftovers.FORWARDING.write_text("1\n")
+    leftovers.remember(file)
+    leftovers.put_back(tmp_path / "run", file)  # the first ends, the second still runs
+    assert not done
+    others[0] = False
+    leftovers.put_back(tmp_path / "run", file)
+    assert ["iptables", "-w", "-P", "FORWARD", "ACCEPT"] in done
+    assert leftovers.FORWARDING.read_text() == "0"
+    assert not file.exists()

@@ -16,7 +16,7 @@ from testbed.kind import deploy, release
 from testbed.kind.cluster import KindCluster
 from testbed.kind.pods import JobError
 from testbed.kind.shell import CommandError
-from testbed.kind.workloads import chaos, evidence, sharing, spark_jobs, training, untouched, upgrades
+from testbed.kind.workloads import chaos, evidence, sharing, spark_jobs, training, untouched, upgrades, walls
 from testbed.kind.workloads.figures import JobFigures, Object, job_figures
 from testbed.kind.workloads.ground import Ground
 from testbed.kind.workloads.journal import Journal, Unmet
@@ -51,13 +51,14 @@ class Result:
 
 
 SCENARIOS = (
-    Scenario("a", "spark-submit by two users", 600.0, spark_jobs.submitted),
-    Scenario("b", "SparkApplication", 400.0, spark_jobs.operated),
+    Scenario("a", "spark-submit by two users", 480.0, spark_jobs.submitted),
+    Scenario("b", "SparkApplication", 300.0, spark_jobs.operated),
     Scenario("c", "distributed training with GPUs", 420.0, training.run),
     Scenario("d", "a namespace that is left alone", 420.0, untouched.run),
     Scenario("e", "examples by three users with weights", 420.0, sharing.run),
-    Scenario("f", "faults", 900.0, chaos.run),
+    Scenario("f", "faults", 780.0, chaos.run),
     Scenario("g", "upgrade, rollback, uninstall", 420.0, upgrades.run),
+    Scenario("h", "walls between pods", 360.0, walls.run),
 )
 
 
