@@ -39,7 +39,7 @@ Examples:
   fairlane support-bundle --config fairlane.yaml
 
 Without settings all is asked through the API server, from anywhere, with your rights to read pods, logs and
-events, and to exec in Fairlane's own pods; `kubectl fairlane --context prod support-bundle` chooses the cluster.
+events, and to exec in Fairlane's own pods; `kubectl fairlane --context prod support-bundle` chooses where.
 
 Look at it before you send it: tar -tzf FILE, and left-out.txt in it.
 """
