@@ -52,7 +52,9 @@ def _late(book: Book, record: GangRecord) -> list[Action]:
         record.started_s + settings.run_time_s, record.stop_again_s
     ):
         return _stop(book, record)
-    if now_s >= record.half_open_until_s(settings.half_open_timeout_s):
+    half_open_until_s = record.half_open_until_s(settings.half_open_timeout_s)
+    # Once told it stays half open, and what else is due must still get its turn.
+    if now_s >= half_open_until_s and Trouble.HALF_OPEN not in record.reported:
         closed = len(record.pods.keys() - record.open - record.ended)
         why = f"{closed} of its {len(record.pods)} gates could not be opened within"
         return _give_up(book, record, Trouble.HALF_OPEN, f"{why} {settings.half_open_timeout_s:g} s")
