@@ -322,9 +322,10 @@ class Book(WaitingRoom):
 
     def _vacate(self, record: GangRecord) -> None:
         path = record.place.path
-        self.occupied[path] -= record.share
-        if self.occupied[path] < _NOTHING:
-            del self.occupied[path]
+        # Pods without requests hold no share: the path may be gone with the last one that did.
+        left = self.occupied.pop(path, 0.0) - record.share
+        if left > _NOTHING:
+            self.occupied[path] = left
         for heap in (self.ends, self.overruns):
             heap.remove(record.gang.uid)
         self.missing.pop(record.gang.uid, None)
