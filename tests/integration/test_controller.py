@@ -142,7 +142,7 @@ async def test_a_waiting_pod_is_told_when_it_will_start_and_how_sure_that_is(
     assert min(one["futures"] for one in starts) >= 10
     assert "Expected starts by " in await asyncio.to_thread(_queue_command, cluster, "--user", "bob")
     waits = await asyncio.to_thread(_command, cluster, "explain", "gang", f"default/{waiting[1]}")
-    assert "position 2: 1 gangs go before it" in waits
+    assert "position 2: 1 gang goes before it" in waits
     assert "Expected start in" in waits
     runs = await asyncio.to_thread(_command, cluster, "explain", f"gang/default/{jobs.order[0]}")
     assert "It was released" in runs

@@ -140,7 +140,7 @@ def test_a_condition_is_written_anew_only_when_it_says_something_else() -> None:
     assert told.message == "position 4: 3 gangs go before it"
     nearly = replace(RECEIPT, position=5, why="4 gangs go before it")
     assert condition_of(nearly).likeness == told.likeness
-    nearer = replace(RECEIPT, position=2, why="1 gangs go before it")
+    nearer = replace(RECEIPT, position=2, why="1 gang goes before it")
     assert condition_of(nearer).likeness != told.likeness
     assert condition_of(replace(RECEIPT, position=1, expected_start_s=1000.0)).reason == "Reserved"
     released = replace(RECEIPT, phase=Phase.OPENING, position=0)
