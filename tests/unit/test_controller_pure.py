@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -43,6 +44,13 @@ RECEIPT = GangReceipt(
 
 def _gang(uid: str, user: str, duration_s: float) -> Gang:
     return slots_gang(uid, user, 0.0, Estimate.exactly(duration_s))
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_a_gang_in_any_phase_has_a_condition_that_kubernetes_takes(phase: Phase) -> None:
+    told = condition_of(replace(RECEIPT, phase=phase))
+    assert re.fullmatch("[A-Z][A-Za-z]+", told.reason)
+    assert told.status == ("False" if phase in (Phase.OPENING, Phase.RUNNING) else "True")
 
 
 def test_without_an_object_the_settings_hold() -> None:
