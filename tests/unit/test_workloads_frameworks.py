@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -262,6 +263,19 @@ class TestSpark:
         given = {"gang-size": "2", "executor-requests": "cpu=2"}
         said = assembly.set_pod(driver(annotations=given, gated=False, node="n1"), T0 + 1)
         assert [pod.uid for pod in said[0].gang.pods] == ["uid-drv", "uid-exec-1"]  # type: ignore[union-attr]
+
+    def test_an_executor_that_is_edited_into_something_else_waits_for_no_driver(
+        self, assembly: Assembly
+    ) -> None:
+        assembly.set_pod(executor(1), T0)
+        plain = a_pod("exec-1", user="system:serviceaccount:team:spark", owner=("Pod", "drv", "uid-drv"))
+        (gang,) = arrivals(assembly.set_pod(plain, T0 + 1))
+        assert gang.uid == "uid-exec-1"
+        for event in assembly.set_pod(driver(gated=False, node="n1"), T0 + 2):
+            assert "uid-exec-1" not in uids(getattr(event, "gang", replace(gang, pods=())))
+        assembly.remove_pod("uid-exec-1", T0 + 3)
+        assembly.remove_pod("uid-drv", T0 + 3)
+        assert not any(assembly.sizes().values())
 
     def test_an_executor_whose_driver_is_not_in_the_queue_is_its_makers(self, assembly: Assembly) -> None:
         assembly.set_pod(executor(1), T0)
