@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
-from queue_keeper import Queue, arrive, released, settled, troubles
+from queue_keeper import Queue, arrive, gang, released, settled, troubles
 
 from scheduler.core.queue.actions import Trouble
 from scheduler.core.queue.events import (
@@ -23,12 +22,14 @@ from scheduler.core.queue.events import (
     QueueConfigured,
     QueuePaused,
     QueueResumed,
+    ReleaseDone,
     ReleaseHalfFailed,
     Shape,
     Tick,
     WeightSet,
 )
 from scheduler.core.queue.fair_clock import FairClock
+from scheduler.core.queue.gangs import Phase
 from scheduler.core.queue.gatekeeper import Gatekeeper
 from scheduler.core.queue.slots import slots_node, slots_settings
 
@@ -61,6 +62,31 @@ def test_a_gang_that_is_left_half_open_holds_up_nobody_when_it_does_not_start_ei
     assert released(queue.at(71, arrive("b"))) == ["b"]
 
 
+def test_a_gang_that_never_starts_does_not_keep_its_room_for_ever() -> None:
+    """It may wait for a volume that nobody will make, or carry a gate that nobody opens."""
+    queue = Queue(2, start_timeout_s=60)
+    parked = gang("a", "a", width=2)
+    queue.at(0, GangArrived(parked), ReleaseDone("a", ("a/0", "a/1")))
+    assert released(queue.at(1, arrive("b", "b", at_s=1.0))) == []
+    actions = queue.at(61, Tick())
+    assert troubles(actions) == [Trouble.NOT_STARTED]
+    assert released(actions) == ["b"]
+    queue.at(62, PodStarted("b", "b/0", "slots"))
+    again = (GangFound(parked, {}, None, 0.0, 10.0), GangFound(gang("b", "b"), {"b/0": "slots"}, 62.0))
+    queue.at(70, *again, Listed(frozenset("ab")))
+    assert released(queue.at(71, arrive("c", "c", at_s=71.0))) == ["c"], "a list does not give it room again"
+    queue.at(80, PodStarted("a", "a/0", "slots"), PodStarted("a", "a/1", "slots"))
+    assert queue.phase("a") is Phase.RUNNING
+    assert released(queue.at(81, arrive("d", "d", at_s=81.0))) == []
+
+
+def test_a_gang_that_runs_in_part_keeps_the_room_of_the_rest() -> None:
+    queue = Queue(2, start_timeout_s=60)
+    queue.at(0, arrive("a", "a", width=2, lasts_s=100.0), ReleaseDone("a", ("a/0", "a/1")))
+    queue.at(1, PodStarted("a", "a/0", "slots"), arrive("b", "b", at_s=1.0))
+    assert released(queue.at(61, Tick())) == []
+
+
 def test_a_light_flow_counts_on_when_one_of_huge_weight_has_left() -> None:
     clock = FairClock()
     clock.arrive("light", 1.0, weight=1e-9)
@@ -82,12 +108,12 @@ def test_weights_are_added_up_whenever_one_changes() -> None:
 
 def test_another_reference_right_after_a_restart_restates_what_was_not_seen_yet() -> None:
     queue = Queue(4)
-    gang = replace(arrive("a", width=2).gang, recreates=False)
-    queue.at(0, GangArrived(gang), GangStarted("a"))
+    pair = gang("a", width=2)
+    queue.at(0, GangArrived(pair), GangStarted("a"))
     queue.at(8, Tick())
     revived = Gatekeeper.revive(slots_settings(4), json.loads(json.dumps(queue.keeper.export())))
     revived.handle(QueueConfigured(slots_settings(8)), 10.0)
-    found = GangFound(gang, dict.fromkeys(("a/0", "a/1"), "slots"), 0.0, 0.0, 5.0)
+    found = GangFound(pair, dict.fromkeys(("a/0", "a/1"), "slots"), 0.0, 0.0, 5.0)
     seen: list[Event] = [NodeSet(slots_node(8)), found, Listed(frozenset({"a"}))]
     revived.handle_all(seen, 10.0)
     revived.check_invariants()

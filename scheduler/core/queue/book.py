@@ -210,6 +210,13 @@ class Book(WaitingRoom):
         self.order.settle(record.place, record.used_work, self.now_s)
         return reports
 
+    def give_up_room(self, record: GangRecord) -> None:
+        """Others may use the room of a released gang; where its pods are bound all the same, they count."""
+        for pod in record.wanted():
+            self.capacity.drop(pod.uid)
+        self.roomless.pop(record.gang.uid, None)
+        self.look_again = True
+
     def give_up_promised(self, record: GangRecord) -> None:
         """Pods that were promised will not come; their room is free."""
         for pod in record.stand_ins:

@@ -99,6 +99,10 @@ def _give_up(book: Book, record: GangRecord, trouble: Trouble, why: str) -> list
     pods = tuple(sorted(record.open | (record.pods.keys() & record.asked) - record.ended))
     if not record.gang.recreates or not pods:
         sentence = f"{why}; its pods are left alone, since nothing would make them again: delete them by hand"
+        if trouble is Trouble.NOT_STARTED and record.started_s is None:
+            # It pays nothing until it is bound, so it could keep others out of its room for ever.
+            book.give_up_room(record)
+            sentence += ", or they start when there is room for them"
         return [*book.tell(record, trouble, sentence)]
     actions: list[Action] = [*book.tell(record, trouble, f"{why}; its pods are made anew")]
     return [*actions, DeletePods(record.gang.uid, pods, why), book.settle(record, book.now_s, vanished=True)]
