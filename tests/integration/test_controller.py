@@ -110,7 +110,7 @@ async def test_every_released_pod_carries_a_receipt_and_a_waiting_one_its_place(
     assert [flow["user"] for flow in shown["flows"]] == ["bob"]
     one = ask(cluster, f"/v1/gangs/{shown['gangs'][1]['uid']}")
     assert one["position"] == 2
-    assert "go before it" in one["why"]
+    assert "goes before it" in one["why"]
     table = await asyncio.to_thread(_queue_command, cluster)
     for part in ("alice", "bob", f"default/{waiting[0]}", "it is next and has a reservation"):
         assert part in table
