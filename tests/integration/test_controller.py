@@ -143,7 +143,7 @@ async def test_a_waiting_pod_is_told_when_it_will_start_and_how_sure_that_is(
     assert "Expected starts by " in await asyncio.to_thread(_queue_command, cluster, "--user", "bob")
     waits = await asyncio.to_thread(_command, cluster, "explain", "gang", f"default/{waiting[1]}")
     assert "position 2: 1 gang goes before it" in waits
-    assert "Expected start in" in waits
+    assert "Expected start " in waits
     runs = await asyncio.to_thread(_command, cluster, "explain", f"gang/default/{jobs.order[0]}")
     assert "It was released" in runs
 
