@@ -214,7 +214,6 @@ class Book(WaitingRoom):
         """Others may use the room of a released gang; where its pods are bound all the same, they count."""
         for pod in record.wanted():
             self.capacity.drop(pod.uid)
-        self.roomless.pop(record.gang.uid, None)
         self.look_again = True
 
     def give_up_promised(self, record: GangRecord) -> None:
