@@ -75,6 +75,11 @@ def test_a_gang_that_never_starts_does_not_keep_its_room_for_ever() -> None:
     again = (GangFound(parked, {}, None, 0.0, 10.0), GangFound(gang("b", "b"), {"b/0": "slots"}, 62.0))
     queue.at(70, *again, Listed(frozenset("ab")))
     assert released(queue.at(71, arrive("c", "c", at_s=71.0))) == ["c"], "a list does not give it room again"
+    revived = Gatekeeper.revive(slots_settings(2), json.loads(json.dumps(queue.keeper.export())))
+    first = GangFound(parked, {}, None, 0.0, 10.0)
+    revived.handle_all([NodeSet(slots_node(2)), first, Listed(frozenset("a"))], 700.0)
+    both = arrive("d", "d", width=2, at_s=701.0)
+    assert released(revived.handle(both, 701.0)) == ["d"], "nor does a restart"
     queue.at(80, PodStarted("a", "a/0", "slots"), PodStarted("a", "a/1", "slots"))
     assert queue.phase("a") is Phase.RUNNING
     assert released(queue.at(81, arrive("d", "d", at_s=81.0))) == []

@@ -211,9 +211,14 @@ class Book(WaitingRoom):
         return reports
 
     def give_up_room(self, record: GangRecord) -> None:
-        """Others may use the room of a released gang; where its pods are bound all the same, they count."""
+        """Others may use the room of a released gang; where its pods are bound all the same, they count.
+
+        Where an autoscaler brings nodes for it, those are still its.
+        """
         for pod in record.wanted():
             self.capacity.drop(pod.uid)
+        if self.settings.release_head_after_s == math.inf:
+            self.roomless.pop(record.gang.uid, None)
         self.look_again = True
 
     def give_up_promised(self, record: GangRecord) -> None:
