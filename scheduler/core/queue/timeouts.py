@@ -82,7 +82,8 @@ def _stop(book: Book, record: GangRecord) -> list[Action]:
     limit_s = book.settings.run_time_s
     why = f"it has run for {limit_s:g} s, as long as a gang may run in queue {book.settings.name}"
     told = book.tell(record, Trouble.RAN_TOO_LONG, f"{why}: its pods are deleted")
-    return [*told, DeletePods(record.gang.uid, tuple(sorted(record.pods.keys() - record.ended)), why)]
+    pods = tuple(sorted(record.pods.keys() - record.ended))
+    return [*told, DeletePods(record.gang.uid, pods, why)] if pods else [*told]
 
 
 def _incomplete(book: Book, record: GangRecord) -> list[Action]:
