@@ -3,7 +3,8 @@
 A specification is one or more of these, separated by commas, multiplied:
 `exact`; `lognormal:S` (each job by exp(S x N(0, 1)), median 1);
 `bias:USER=X` (that user's jobs by X; USER may hold * ? [ ] as in file names);
-`constant` (every job is said to have the median work of the trace).
+`constant` (every job is said to have the median work of the trace); `model`
+(what past runs say, as the queue itself goes by them).
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ import random
 import statistics
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from heapq import heappop, heappush
+from itertools import count
 
+from scheduler.core.queue.estimates import PastRuns
+from scheduler.core.queue.events import Gang
 from simulator.workload import Job, Workload
 
 Errors = Callable[[Job], float]
@@ -21,7 +26,7 @@ Errors = Callable[[Job], float]
 SIGMA_MOST = 10.0
 """One job in six is then told wrong by more than e^10; far beyond, numbers end and nothing is learned."""
 BIAS_LIMITS = (1e-9, 1e9)
-EXAMPLES = "exact, lognormal:0.5, bias:alice=0.1, constant"
+EXAMPLES = "exact, lognormal:0.5, bias:alice=0.1, constant, model"
 
 
 def errors_of(specification: str, seed: int, workload: Workload) -> Errors:
@@ -40,6 +45,8 @@ def _part(text: str, seed: int, workload: Workload) -> Errors:
         return lambda job: 1.0  # noqa: ARG005
     if text == "constant":
         return _constant(workload)
+    if text == "model":
+        return _past_runs()
     if kind == "lognormal":
         return _lognormal(_positive(argument, text, (0.0, SIGMA_MOST)), seed)
     if kind == "bias" and "=" in argument:
@@ -74,3 +81,30 @@ def _bias(user: str, factor: float, workload: Workload) -> Errors:
 def _constant(workload: Workload) -> Errors:
     median = statistics.median(job.pod_seconds for job in workload.jobs)
     return lambda job: median / job.pod_seconds
+
+
+def _past_runs() -> Errors:
+    """From the runs of that user and name, else of that user, else of all.
+
+    A job has run as soon as it could have ended; when it really ends depends on
+    the policy, and all policies are to be told the same.
+    """
+    runs, numbers = PastRuns(), count()
+    ends: list[tuple[float, int, Job]] = []
+
+    def error(job: Job) -> float:
+        while ends and ends[0][0] <= job.submitted_s:
+            ended = heappop(ends)[2]
+            runs.ended(_gang(ended), _pod_s(ended))
+        heappush(ends, (job.submitted_s + max(job.durations_s), next(numbers), job))
+        return runs.estimate(_gang(job)).p50_s / _pod_s(job)
+
+    return error
+
+
+def _gang(job: Job) -> Gang:
+    return Gang("", job.user, (), job.submitted_s, job_class=job.name)
+
+
+def _pod_s(job: Job) -> float:
+    return job.pod_seconds / job.pods

@@ -28,6 +28,7 @@ from scheduler.core.receipts import (
     seconds,
     sentence,
     what_happened,
+    which_telemetry,
     why_fallback,
 )
 from scheduler.edge.controller_client import ControllerClient, ControllerError
@@ -249,7 +250,7 @@ def _facts(receipt: Receipt) -> list[str]:
         how = " at its release, written as preferred node affinity" if decision.at_release else ""
         lines.append(f"Decided {when} in {decision.latency_ms:.2f} ms{how}.")
         lines.append(f"Model: {decision.model_version or 'the analytic prior'}.")
-        lines.append(f"Telemetry: epoch {decision.epoch}, {decision.epoch_age_s:.0f} s old.")
+        lines.append(f"Telemetry: {which_telemetry(decision)}.")
         if decision.reason:
             lines.append(f"Fallback: {decision.reason} ({why_fallback(decision.reason)}).")
     lines += [f"Note: {note}." for note in (receipt.note, receipt.mattered_note) if note]

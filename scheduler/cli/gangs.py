@@ -36,6 +36,8 @@ def start_from_now(start: dict[str, Any] | None, now_s: float) -> str:
     middle = f"in {_time(start['p50_s'] - now_s)}"
     if start["p10_s"] is None:
         return middle
+    if start["p90_s"] is not None and start["p90_s"] <= now_s:
+        return "at any moment"
     latest = "?" if start["p90_s"] is None else _time(start["p90_s"] - now_s)
     return f"{middle} ({_time(start['p10_s'] - now_s)} to {latest})"
 

@@ -22,9 +22,9 @@ from scheduler.structured_logs import set_up_logs
 EXAMPLES = """
 Examples:
 
-  fairlane probe --node $NODE_NAME --peers-from dns --peers fairlane-probe.fairlane.svc
+  fairlane probe --peers-from dns --peers fairlane-probe.fairlane.svc --node $NODE_NAME
 
-  fairlane probe --node $NODE_NAME --peers-from kube --peers app=fairlane-probe --namespace fairlane
+  fairlane probe --peers-from kube --peers app=fairlane-probe --node $NODE_NAME --namespace fairlane
 
   fairlane probe --node a --peers-from file --peers peers.txt --interval 5
 """

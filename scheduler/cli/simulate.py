@@ -66,7 +66,7 @@ def simulate() -> None:
 
 Policies = Annotated[str, typer.Option("--policy", help=f"Comma separated, of: {NAMES}.")]
 Estimates = Annotated[
-    str, typer.Option(help="exact, lognormal:S, bias:USER=X, constant; several by comma, multiplied.")
+    str, typer.Option(help="exact, lognormal:S, bias:USER=X, constant, model; several by comma, multiplied.")
 ]
 Seed = Annotated[int, typer.Option(help="Of everything that is drawn.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write all figures there, as JSON.")]

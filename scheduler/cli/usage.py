@@ -27,6 +27,7 @@ Examples:
   fairlane usage --since 2026-05-01 -o json
 """
 HOUR_S, DAY_S = 3600.0, 86_400.0
+LONGEST_S = 1e9
 GIB = 2.0**30
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -78,7 +79,10 @@ def since_s(text: str, now_s: float) -> float:
         date = datetime.fromisoformat(text)
         return (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).timestamp()
     days, unit = text[:-1], text[-1:]
-    return now_s - (DAY_S * float(days) if unit == "d" else duration_s(text))
+    period_s = DAY_S * float(days) if unit == "d" else duration_s(text)
+    if not 0 < period_s < LONGEST_S:
+        raise ValueError(f"it must be above zero and below {LONGEST_S / DAY_S:.0f} days")
+    return now_s - period_s
 
 
 def _print(told: dict[str, Any], console: Console) -> None:

@@ -147,6 +147,13 @@ def why_fallback(reason: str) -> str:
     return _REASONS.get(reason, reason)
 
 
+def which_telemetry(decision: DecisionSummary) -> str:
+    """The epoch that a decision was made with, in words; the epochs count from 1."""
+    if not decision.epoch:
+        return "there was none"
+    return f"epoch {decision.epoch}, {decision.epoch_age_s:.0f} s old"
+
+
 def why_not(reason: str) -> str:
     """Why there was no opinion at a release, in words."""
     return why_fallback(reason) or "nothing was known"

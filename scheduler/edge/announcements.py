@@ -43,6 +43,7 @@ _REASONS = {
     Phase.WAITING: "Waiting",
     Phase.INCOMPLETE: "Incomplete",
     Phase.INFEASIBLE: "Infeasible",
+    Phase.TURNED_AWAY: "TooManyWait",
     Phase.OPENING: "Released",
     Phase.RUNNING: "Released",
 }

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from scheduler.edge.checkpoints import CheckpointError, Checkpoints, Superseded
-from scheduler.edge.controller_state import ControllerState
+from scheduler.edge.controller_state import DAMAGE, ControllerState
 from scheduler.edge.controller_stats import ControllerStats
 from scheduler.edge.kube import KubeError
 from scheduler.edge.release import NotLeading
@@ -50,7 +50,7 @@ class Checkpointing:
         try:
             read = await self._checkpoints.read()
             return (ControllerState(at_s=now_s) if read is None else ControllerState.of(read)), ""
-        except (CheckpointError, ValueError, KeyError, TypeError) as error:
+        except (CheckpointError, *DAMAGE) as error:
             told = f"the checkpoint cannot be used: {error!r}; charges come from the pods' receipts"
             self.complain(told)
             return ControllerState(at_s=now_s), told

@@ -103,7 +103,7 @@ def _of_queue(term: Term) -> Iterable[Metric]:
     yield counter(f"{NAME}_unjudged", "Gangs too many to be compared with the fluid.", term.lateness.unjudged)
     yield gauge(f"{NAME}_held_share", "Share of the reference in use.", view.held)
     states = GaugeMetricFamily(f"{NAME}_gangs", "Gangs by state.", labels=["state"])
-    for state in ("waiting", "incomplete", "infeasible", "opening", "running"):
+    for state in ("waiting", "turned_away", "incomplete", "infeasible", "opening", "running"):
         states.add_metric([state], getattr(view, state))
     yield states
     flows = view.flows

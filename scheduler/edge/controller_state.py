@@ -23,6 +23,8 @@ OTHER_FLOWS = (
     "and what runs is charged by its receipts"
 )
 """Why a core's export cannot be used."""
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, AssertionError)
+"""What reading a checkpoint raises that is not what we wrote; with it the queue would never begin."""
 _NOBODYS: dict[tuple[str, ...], float] = {("",): 1.0}
 
 
@@ -98,8 +100,8 @@ def revived(settings: QueueSettings, core: dict[str, Any] | None, now_s: float) 
     try:
         # with other weights, so that those in force replace the checkpoint's
         keeper = Gatekeeper.revive(replace(settings, weights=_NOBODYS), core)
-    except (ValueError, KeyError, TypeError) as error:
+        keeper.handle(QueueConfigured(settings), now_s)
+    except DAMAGE as error:
         told = f"the checkpoint cannot be used: {error!r}; charges come from the pods' receipts"
         return Gatekeeper(settings), told
-    keeper.handle(QueueConfigured(settings), now_s)
     return keeper, ""

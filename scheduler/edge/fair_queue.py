@@ -78,7 +78,7 @@ def _changes(spec: Mapping[str, Any], base: QueueSettings, complaints: list[str]
     backfill, nodes = _section(spec, "backfill"), _section(spec, "nodes")
     changes: dict[str, Any] = {}
     if (selector := nodes.get("selector")) is not None:
-        changes["node_selector"] = {str(key): str(value) for key, value in dict(selector).items()}
+        changes["node_selector"] = _labels(selector, complaints, base.node_selector)
     if (tolerations := nodes.get("tolerations")) is not None:
         changes["node_tolerations"] = _tolerations(tolerations, complaints)
     if (by_arrival := _choice(spec, "orderInsideUser", _ORDERS, complaints)) is not None:
@@ -112,6 +112,13 @@ def _choice(
     if given is not None and not (isinstance(given, str) and given in meaning):
         complaints.append(f"{name}: {given!r} is none of {', '.join(meaning)}: left as it was")
     return meaning.get(given) if isinstance(given, str) else None
+
+
+def _labels(given: Any, complaints: list[str], otherwise: Mapping[str, str]) -> Mapping[str, str]:
+    if isinstance(given, Mapping):
+        return {str(key): str(value) for key, value in given.items()}
+    complaints.append(f"nodes.selector: {given!r} is no map of labels: left as it was")
+    return otherwise
 
 
 def _tolerations(listed: Any, complaints: list[str]) -> tuple[Toleration, ...]:
@@ -148,15 +155,18 @@ def _weights(listed: Any, complaints: list[str]) -> dict[tuple[str, ...], float]
 
 def _number(value: Any, name: str, complaints: list[str], otherwise: float) -> float:
     try:
-        return float(quantity(value) if isinstance(value, str) else value)
-    except (TypeError, ValueError):
-        complaints.append(f"{name}: {value!r} is no number: left as it was")
-        return otherwise
+        number = float(quantity(value) if isinstance(value, str) else value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if math.isfinite(number):
+        return number
+    complaints.append(f"{name}: {value!r} is no number: left as it was")
+    return otherwise
 
 
 def _seconds(value: Any, name: str, complaints: list[str], otherwise: float) -> float:
     try:
         return duration_s(value) if isinstance(value, str) else float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         complaints.append(f"{name}: {error}: left as it was")
         return otherwise

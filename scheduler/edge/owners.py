@@ -43,6 +43,7 @@ class _Version(msgspec.Struct, frozen=True):
 
 class _Group(msgspec.Struct, frozen=True):
     preferredVersion: _Version
+    versions: list[_Version] = []
 
 
 class Owners:
@@ -140,23 +141,26 @@ class Owners:
         known = self._paths.get((group, kind))
         if known is not None:
             return known
-        base = await self._base(group)
-        if base is None:
-            return None
-        resources = msgspec.json.decode(await self._kube.get(base), type=_Resources).resources
-        plural = next((one.name for one in resources if one.kind == kind and "/" not in one.name), None)
-        if plural is None:
-            return None
-        self._paths[group, kind] = (base, plural)
-        return base, plural
+        for base in await self._bases(group):
+            resources = msgspec.json.decode(await self._kube.get(base), type=_Resources).resources
+            plural = next((one.name for one in resources if one.kind == kind and "/" not in one.name), None)
+            if plural is not None:
+                self._paths[group, kind] = (base, plural)
+                return base, plural
+        return None
 
-    async def _base(self, group: str) -> str | None:
+    async def _bases(self, group: str) -> list[str]:
+        """Where a group's versions are, the preferred one first; a kind may be in another only.
+
+        So it is with the PodGroup of `scheduling.k8s.io`, whose v1 has PriorityClass alone.
+        """
         if not group:
-            return "/api/v1"
+            return ["/api/v1"]
         try:
             found = msgspec.json.decode(await self._kube.get(f"/apis/{group}"), type=_Group)
         except KubeError as error:
             if error.status == 404:
-                return None
+                return []
             raise
-        return f"/apis/{group}/{found.preferredVersion.version}"
+        versions = dict.fromkeys([found.preferredVersion, *found.versions])
+        return [f"/apis/{group}/{one.version}" for one in versions]

@@ -20,6 +20,7 @@ def queue_view(term: Term, user: str | None, limit: int) -> dict[str, Any]:
         "queue": view.name,
         "paused": view.paused,
         "waiting": view.waiting,
+        "turned_away": view.turned_away,
         "incomplete": view.incomplete,
         "infeasible": view.infeasible,
         "running": view.opening + view.running,

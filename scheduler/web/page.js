@@ -59,6 +59,7 @@ function start(expected, now) {
   }
   const middle = `in ${length(expected.p50_s - now)}`;
   if (expected.p10_s === null) return middle;
+  if (expected.p90_s !== null && expected.p90_s <= now) return "at any moment";
   const latest = expected.p90_s === null ? "?" : length(expected.p90_s - now);
   return `${middle} (${length(expected.p10_s - now)} to ${latest})`;
 }

@@ -20,6 +20,7 @@ from simulator.workload import Job, Request, Workload, workload_of
 
 FIELDS = 18
 NUMBER, SUBMIT, RUN, ALLOCATED, USED_KB, WANTED, WANTED_KB, USER = 0, 1, 3, 4, 6, 7, 9, 11
+UNKNOWN = -1
 POD_LIMIT = 1_000_000
 """A larger job is a broken line, not a job."""
 
@@ -30,7 +31,7 @@ class _Line(NamedTuple):
 
 
 def read_swf(path: Path) -> Workload:
-    """The jobs of a `.swf` or `.swf.gz` file that ran; those that never did are counted in the notes.
+    """The jobs of a `.swf` or `.swf.gz` file that ran; others are counted in the notes.
 
     Raises:
         TraceError: unreadable, no job, or a broken line.
@@ -45,23 +46,23 @@ def read_swf(path: Path) -> Workload:
 
 def _workload(path: Path, lines: Iterable[tuple[int, str]]) -> Workload:
     jobs: list[Job] = []
-    never_ran = 0
+    left_out = 0
     for line in (_Line(number, text.partition(";")[0].strip()) for number, text in lines):
         if line.text:
             job = _job(path, line)
             jobs += [job] if job else []
-            never_ran += job is None
-    notes = [f"{never_ran} jobs without run time or processors left out"] if never_ran else []
+            left_out += job is None
+    notes = [f"{left_out} jobs without submit time, run time or processors left out"] if left_out else []
     if not jobs:
         raise TraceError(f"{path.name}: no job that ran")
     return workload_of(jobs, path.name, notes)
 
 
 def _job(path: Path, line: _Line) -> Job | None:
-    """The job of one line; None where it never ran (cancelled before its start)."""
+    """The job of one line; None where it never ran (cancelled before its start) or its time is not known."""
     numbers = _numbers(path, line)
     processors = numbers[ALLOCATED] if numbers[ALLOCATED] > 0 else numbers[WANTED]
-    if numbers[RUN] <= 0 or processors <= 0:
+    if numbers[SUBMIT] == UNKNOWN or numbers[RUN] <= 0 or processors <= 0:
         return None
     if processors > POD_LIMIT:
         raise TraceError.at(path, line.number, f"{processors:g} processors is more than {POD_LIMIT}")

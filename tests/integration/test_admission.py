@@ -231,6 +231,30 @@ async def test_a_binding_does_not_smuggle_a_stamp_in(alice: KubeClient) -> None:
     await alice.post(f"{TEAM}/{name}/binding", body)
 
 
+async def test_a_pod_of_the_queue_does_not_grow_in_place(
+    admission: Installed, alice: KubeClient, kube: KubeClient
+) -> None:
+    """Small, it went first; what it would take then, nobody would have charged."""
+    small, large = (
+        [{"name": "main", "image": "none", "resources": {"requests": {"cpu": cpu}}}] for cpu in ("1", "3")
+    )
+    grown = {"spec": {"containers": large}}
+    status = {"name": "main", "image": "none", "imageID": "", "ready": True, "restartCount": 0}
+    status |= {"state": {"running": {}}, "resources": small[0]["resources"]}
+    running = {"status": {"phase": "Running", "containerStatuses": [status]}}
+    made = await create(alice, pod(schedulerName="fairlane", containers=small))
+    at = f"{TEAM}/{made['metadata']['name']}"
+    async with admission.user(CONTROLLER) as controller:
+        await controller.patch(at, ungating(made), JSON_PATCH)
+    await kube.patch(f"{at}/status", running, STRATEGIC_PATCH)
+    for somebody in (alice, kube):
+        assert told.RESIZED in await refused(somebody.patch(f"{at}/resize", grown, STRATEGIC_PATCH))
+    other = await create(alice, pod(containers=small))
+    at = f"{TEAM}/{other['metadata']['name']}"
+    await kube.patch(f"{at}/status", running, STRATEGIC_PATCH)
+    await alice.patch(f"{at}/resize", grown, STRATEGIC_PATCH)
+
+
 async def test_queue_and_scheduler_of_a_pod_are_moved_by_the_controller_alone(
     admission: Installed, alice: KubeClient
 ) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from scheduler.core.workloads.membership import ObjectRef
 from scheduler.edge import checkpoints as checkpoints_module
 from scheduler.edge import lease as lease_module
 from scheduler.edge.checkpoints import CheckpointError, Checkpoints, Superseded
-from scheduler.edge.kube import KubeClient
+from scheduler.edge.kube import KubeClient, KubeError
 from scheduler.edge.lease import Campaign, LeaderLease, Timing
 from scheduler.edge.owners import Owners
 from scheduler.edge.release import NotLeading, Releases
@@ -338,3 +338,51 @@ async def test_an_object_that_is_made_after_its_pods_is_waited_for_and_one_that_
     running.cancel()
     await kube.delete(f"/api/v1/namespaces/default/configmaps/{late.name}")
     assert answers == [late.name, f"no {never.name} after True"]
+
+
+async def test_an_object_is_found_in_a_version_that_its_group_does_not_prefer(
+    kube: KubeClient, name: str
+) -> None:
+    """As the PodGroup of scheduling.k8s.io, beside whose v1beta1 there is a v1 with PriorityClass alone."""
+    group = f"{name}.example.com"
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    for kind, version in (("Class", "v1"), ("PodGroup", "v1beta1")):
+        plural = f"{kind.lower()}s"
+        schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        served = {"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+        names = {"plural": plural, "singular": kind.lower(), "kind": kind}
+        spec = {"group": group, "scope": "Namespaced", "names": names, "versions": [served]}
+        meta = {"name": f"{plural}.{group}"}
+        body = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition"}
+        await kube.post(definitions, {**body, "metadata": meta, "spec": spec})
+    made = {"apiVersion": f"{group}/v1beta1", "kind": "PodGroup", "metadata": {"name": "g"}}
+    await answers_within_20_s(lambda: kube.post(f"/apis/{group}/v1beta1/namespaces/default/podgroups", made))
+    found: list[str] = []
+    ref = ObjectRef(group, "PodGroup", "default", "g")
+    owners = Owners(
+        kube,
+        lambda owner, _group: found.append(owner.metadata.name),
+        lambda ref: found.append(f"no {ref}"),
+    )
+    running = asyncio.create_task(owners.run())
+    owners.want([ref])
+    begun_s = time.monotonic()
+    while not found:
+        assert time.monotonic() < begun_s + 30
+        await asyncio.sleep(0.1)
+    running.cancel()
+    for plural in ("classs", "podgroups"):
+        await kube.delete(f"{definitions}/{plural}.{group}")
+    assert set(found) == {"g"}
+
+
+async def answers_within_20_s(ask: Callable[[], Awaitable[bytes]]) -> None:
+    """A new kind is served some moments after it was made."""
+    begun_s = time.monotonic()
+    while True:
+        try:
+            await ask()
+            return
+        except KubeError:
+            assert time.monotonic() < begun_s + 20
+            await asyncio.sleep(0.2)

@@ -29,6 +29,7 @@ PLURALS = {
     "PodGroup": "scheduling.x-k8s.io/v1alpha1/podgroups",
     "JobSet": "jobset.x-k8s.io/v1alpha2/jobsets",
     "PyTorchJob": "kubeflow.org/v1/pytorchjobs",
+    "MPIJob": "kubeflow.org/v2beta1/mpijobs",
     "RayCluster": "ray.io/v1/rayclusters",
     "SparkApplication": "sparkoperator.k8s.io/v1beta2/sparkapplications",
 }
@@ -216,6 +217,12 @@ OBJECTS: list[tuple[str, dict[str, Any], dict[str, str], int]] = [
         {"training.kubeflow.org/job-name": "it"},
         5,
     ),
+    (
+        "MPIJob",
+        {"mpiReplicaSpecs": {"Launcher": {"replicas": 1}, "Worker": {"replicas": 2}}},
+        {"training.kubeflow.org/job-name": "it", "training.kubeflow.org/job-role": "worker"},
+        3,
+    ),
     ("RayCluster", {"workerGroupSpecs": [{"replicas": 2}]}, {"ray.io/cluster": "it"}, 3),
     (
         "SparkApplication",
@@ -258,6 +265,45 @@ async def test_custom_objects_give_the_size(
 
     await eventually(arrived)
     assert (watched.arrived().size, watched.arrived().flow) == (size, "ann")
+
+
+async def test_the_launcher_that_a_real_job_makes_starts_with_its_workers(
+    watched: Watched, eventually: Eventually
+) -> None:
+    """MPIJob's workers are its own pods; its launcher is the pod of a Job that its operator makes."""
+    group, version, plural = PLURALS["MPIJob"].split("/")
+    await define(watched.kube, group, version, "MPIJob", plural)
+    spec = {"mpiReplicaSpecs": {"Launcher": {"replicas": 1}, "Worker": {"replicas": 1}}}
+    body = {"apiVersion": f"{group}/{version}", "kind": "MPIJob", "metadata": {"name": "ring"}, "spec": spec}
+    path = f"/apis/{group}/{version}/namespaces/{watched.namespace}/{plural}"
+
+    async def made() -> bool:
+        try:
+            await watched.kube.post(path, body)
+        except KubeError:
+            return False
+        return True
+
+    await eventually(made)
+    labels = {"training.kubeflow.org/job-name": "ring", "training.kubeflow.org/operator-name": "mpi-operator"}
+    launcher = template({**labels, "training.kubeflow.org/job-role": "launcher"})
+    jobs = f"/apis/batch/v1/namespaces/{watched.namespace}/jobs"
+    await watched.kube.post(jobs, {"metadata": {"name": "ring-launcher"}, "spec": {"template": launcher}})
+    owner = {
+        "apiVersion": body["apiVersion"],
+        "kind": "MPIJob",
+        "name": "ring",
+        "uid": "x",
+        "controller": True,
+    }
+    worker = {**labels, "training.kubeflow.org/job-role": "worker"}
+    await watched.kube.post(watched.pods, template(worker, name="ring-worker-0", ownerReferences=[owner]))
+
+    async def whole() -> bool:
+        return any(len(event.gang.pods) == 2 for event in watched.events if isinstance(event, GangArrived))
+
+    await eventually(whole)
+    assert watched.arrived().uid == f"{watched.namespace}/ring//ann"
 
 
 async def define(kube: KubeClient, group: str, version: str, kind: str, plural: str) -> None:

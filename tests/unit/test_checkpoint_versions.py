@@ -92,3 +92,19 @@ def test_what_the_controller_keeps_around_it_survives_both_ways() -> None:
         assert (trouble, keeper.export()["received"]) == ("", [[["alice"], 20.0]])
     with pytest.raises(ValueError, match="a newer Fairlane wrote it"):
         ControllerState.of({**newer, "readable_by": controller_state.VERSION + 1})
+
+
+@pytest.mark.parametrize("damaged", ["order", "charges", "runs", "received", "ended", "weights"])
+@pytest.mark.parametrize("value", [None, [[]], {"a": 1}, "x"])
+def test_the_queue_begins_without_a_checkpoint_that_is_damaged(damaged: str, value: object) -> None:
+    core = {**a_running_queue().keeper.export(), damaged: value}
+    keeper, trouble = revived(slots_settings(4), core, 31.0)
+    assert trouble.startswith("the checkpoint cannot be used") or not trouble
+    keeper.handle(Tick(), 32.0)
+
+
+def test_a_checkpoint_without_its_charges_is_not_used() -> None:
+    core = {**a_running_queue().keeper.export(), "charges": None}
+    keeper, trouble = revived(slots_settings(4), core, 31.0)
+    assert "charges come from the pods' receipts" in trouble
+    assert keeper.gangs() == []

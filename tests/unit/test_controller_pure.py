@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -43,6 +44,13 @@ RECEIPT = GangReceipt(
 
 def _gang(uid: str, user: str, duration_s: float) -> Gang:
     return slots_gang(uid, user, 0.0, Estimate.exactly(duration_s))
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_a_gang_in_any_phase_has_a_condition_that_kubernetes_takes(phase: Phase) -> None:
+    told = condition_of(replace(RECEIPT, phase=phase))
+    assert re.fullmatch("[A-Z][A-Za-z]+", told.reason)
+    assert told.status == ("False" if phase in (Phase.OPENING, Phase.RUNNING) else "True")
 
 
 def test_without_an_object_the_settings_hold() -> None:
@@ -102,6 +110,9 @@ def test_what_the_object_says_is_laid_over_the_settings() -> None:
         ({"timeouts": {"start": "soon"}}, "timeouts.start"),
         ({"limits": {"waitingGangsPerUser": 0}}, "max_waiting_per_flow"),
         ({"limits": "none"}, ""),
+        ({"nodes": {"selector": ["pool"]}}, "nodes.selector"),
+        ({"limits": {"waitingGangsPerUser": math.inf}}, "limits.waitingGangsPerUser"),
+        ({"timeouts": {"start": 10**400}}, "timeouts.start"),
         ({"flowKey": "Label"}, "flowKey"),
         ({"flowKey": ["User"]}, "flowKey"),
         ({"orderInsideUser": "Fifo"}, "PriorityThenArrival"),
@@ -140,7 +151,7 @@ def test_a_condition_is_written_anew_only_when_it_says_something_else() -> None:
     assert told.message == "position 4: 3 gangs go before it"
     nearly = replace(RECEIPT, position=5, why="4 gangs go before it")
     assert condition_of(nearly).likeness == told.likeness
-    nearer = replace(RECEIPT, position=2, why="1 gangs go before it")
+    nearer = replace(RECEIPT, position=2, why="1 gang goes before it")
     assert condition_of(nearer).likeness != told.likeness
     assert condition_of(replace(RECEIPT, position=1, expected_start_s=1000.0)).reason == "Reserved"
     released = replace(RECEIPT, phase=Phase.OPENING, position=0)

@@ -106,7 +106,8 @@ def start_of(**changes: Any) -> dict[str, Any]:
         (start_of(p10_s=None, p90_s=None, futures=0), "in 5 min"),
         (start_of(p10_s=None, p50_s=None, p90_s=None, later_than_s=3700.0), "later than in 60 min"),
         (start_of(p10_s=None, p50_s=None, p90_s=None), "later"),
-        (start_of(p50_s=10.0, p10_s=5.0, p90_s=100.0), "in 0 s (0 s to 0 s)"),
+        (start_of(p50_s=10.0, p10_s=5.0, p90_s=100.0), "at any moment"),
+        (start_of(p50_s=10.0, p10_s=5.0, p90_s=130.0), "in 0 s (0 s to 30 s)"),
     ],
 )
 def test_times_are_told_from_now_on(start: dict[str, Any] | None, told: str) -> None:

@@ -17,7 +17,9 @@ from scheduler.core.queue.events import (
     Node,
     NodeSet,
     PodEnded,
+    PodStarted,
     QueueConfigured,
+    Shape,
     Tick,
 )
 from scheduler.core.queue.gatekeeper import Gatekeeper
@@ -58,6 +60,13 @@ def test_what_is_still_there_is_deleted_again_but_told_once() -> None:
     assert queue.at(89, Tick()) == []
     found = queue.at(90, Tick())
     assert (deleted(found), troubles(found)) == ([("a/1",)], [])
+
+
+def test_of_a_gang_of_which_only_promised_pods_are_left_nothing_is_deleted() -> None:
+    queue = Queue(2, run_time_s=60.0)
+    queue.at(0, arrive("a", promised=(Shape(((SLOT, 1.0),)),)), PodStarted("a", "a/0", "slots"))
+    queue.at(5, PodEnded("a", "a/0", 5.0))
+    assert [action for action in queue.at(60, Tick()) if isinstance(action, DeletePods)] == []
 
 
 def test_a_limit_holds_for_what_runs_already_and_waiting_does_not_count() -> None:

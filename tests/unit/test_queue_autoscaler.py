@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from queue_keeper import Queue, arrive, gang, released, troubles
 
-from scheduler.core.queue.actions import DeletePods, ReleaseGang
+from scheduler.core.queue.actions import DeletePods, ReleaseGang, Trouble
 from scheduler.core.queue.events import (
     GangArrived,
     GangEnded,
@@ -20,6 +20,7 @@ from scheduler.core.queue.events import (
     PodEnded,
     PodStarted,
     QueueConfigured,
+    ReleaseDone,
     ReleaseFailed,
     Tick,
     Unschedulable,
@@ -186,3 +187,14 @@ def test_a_gang_released_without_room_comes_first_after_a_restart_too() -> None:
     revived.handle(PodStarted("a", "a/0", "slots", 104.0), 104.0)
     assert released(revived.handle(GangEnded("a", 114.0), 114.0)) == ["b"]
     assert not [one for one in queue.actions if isinstance(one, DeletePods)]
+
+
+def test_a_node_that_comes_after_the_time_to_start_is_still_its_whose_pods_are_pending() -> None:
+    queue = scarce(start_timeout_s=60)
+    queue.at(1, arrive("a", "a"), arrive("b", "b"))
+    assert released(queue.at(101, Tick())) == ["a"]
+    queue.at(102, ReleaseDone("a", ("a/0",)), Tick())
+    assert Trouble.NOT_STARTED in troubles(queue.at(162, Tick()))
+    assert released(queue.at(170, NodeSet(slots_node(1, "new")))) == []
+    queue.at(171, PodStarted("a", "a/0", "new"))
+    assert queue.phase("a") is Phase.RUNNING

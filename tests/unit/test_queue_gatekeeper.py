@@ -480,6 +480,6 @@ def test_a_receipt_says_in_a_sentence_why_a_gang_waits() -> None:
     assert first is not None
     assert second is not None
     assert first.why.startswith("it is next and has a reservation: room is expected in 10 s")
-    assert second.why.startswith("1 gangs go before it")
+    assert second.why.startswith("1 gang goes before it")
     assert (first.position, second.position, first.expected_start_s) == (1, 2, 10.0)
     assert math.isnan(second.expected_start_s)

@@ -128,3 +128,9 @@ def test_a_period_is_a_duration_before_now_or_a_date() -> None:
     assert since_s("2026-05-01", 0.0) == datetime(2026, 5, 1, tzinfo=UTC).timestamp()
     with pytest.raises(ValueError, match="duration"):
         since_s("yesterday", 0.0)
+
+
+@pytest.mark.parametrize("period", ["infd", "nand", "-5d", "0d", "99999999d"])
+def test_a_period_without_a_beginning_is_refused(period: str) -> None:
+    with pytest.raises(ValueError, match="above zero and below 11574 days"):
+        since_s(period, 1e9)

@@ -13,6 +13,7 @@ from scheduler.core.receipts import (
     seconds,
     sentence,
     what_happened,
+    which_telemetry,
 )
 from scheduler.core.records import Moment, ReadTable, read_table, silent_record, table_record
 from scheduler.core.types import Fallback
@@ -128,3 +129,10 @@ def test_a_receipt_survives_json() -> None:
     receipt = told()
     assert msgspec.json.decode(msgspec.json.encode(receipt), type=Receipt) == receipt
     assert {one.node for one in receipt.candidates} == set(NODES)
+
+
+@pytest.mark.parametrize(("epoch", "said"), [(0, "there was none"), (7, "epoch 7, 12 s old")])
+def test_telemetry_that_never_came_has_no_age(epoch: int, said: str) -> None:
+    decision = told(epoch=epoch, epoch_age_s=12.0).decision
+    assert decision is not None
+    assert which_telemetry(decision) == said

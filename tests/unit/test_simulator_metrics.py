@@ -18,7 +18,7 @@ from simulator.metrics import measure, references_of
 from simulator.report import as_json
 from simulator.shares import user_shares
 from simulator.traces import TraceError
-from simulator.workload import Request
+from simulator.workload import Job, Request, workload_of
 from tests.simulator_builders import job, schedule, workload
 
 # One slot: a's job of 4 s, and b's of 2 s at 1 s.
@@ -98,6 +98,19 @@ def test_every_number_of_a_comparison_is_json() -> None:
     comparison = compare(Setting(workload(job("a", 0, 1)), lambda: Slots(4)), ["fifo", "fairlane"])
     text = json.dumps(as_json(comparison), allow_nan=False)
     assert json.loads(text)["policies"]["fairlane"]["shares"]["jain"] is None
+
+
+def test_estimates_of_the_model_are_those_of_runs_that_could_have_ended() -> None:
+    ran = [Job("etl", "ann", 0.0, (10.0, 30.0)), Job("etl", "ann", 31.0, (40.0,))]
+    other = [
+        Job("new", "ann", 32.0, (5.0,)),
+        Job("etl", "bob", 33.0, (5.0,)),
+        Job("etl", "ann", 80.0, (8.0,)),
+    ]
+    jobs = workload_of([*ran, *other], "t")
+    error = errors_of("model", 0, jobs)
+    told_s = [error(each) * each.pod_seconds / each.pods for each in jobs.jobs]
+    assert told_s == pytest.approx([60.0, 20.0, 20.0, 20.0, (20.0 + 40.0) / 2])
 
 
 def test_estimates_are_exact_biased_constant_or_lognormal() -> None:

@@ -34,11 +34,12 @@ def test_swf_times_begin_at_the_first_submission(tmp_path: Path) -> None:
     assert [each.submitted_s for each in jobs] == [0.0, 15.0]
 
 
-def test_swf_jobs_that_never_ran_are_counted_not_hidden(tmp_path: Path) -> None:
-    cancelled = SWF.splitlines()[1].replace("10 5 100", "10 5 -1", 1)
-    read = read_trace(written(tmp_path, "t.swf", SWF + cancelled))
+def test_swf_jobs_that_never_ran_or_came_nobody_knows_when_are_counted_not_hidden(tmp_path: Path) -> None:
+    line = SWF.splitlines()[1]
+    cancelled, undated = line.replace("10 5 100", "10 5 -1", 1), line.replace("1 10", "2 -1", 1)
+    read = read_trace(written(tmp_path, "t.swf", f"{SWF}{cancelled}\n{undated}\n"))
     assert len(read.jobs) == 1
-    assert read.notes == ("1 jobs without run time or processors left out",)
+    assert read.notes == ("2 jobs without submit time, run time or processors left out",)
 
 
 @pytest.mark.parametrize(

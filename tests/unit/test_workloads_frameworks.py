@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from scheduler.core.queue.events import (
     GangChanged,
     GangEnded,
     PodEnded,
+    Requirement,
 )
+from scheduler.core.queue.taints import Toleration
 from scheduler.core.wire import Pod, Workload
 from scheduler.core.workloads.assembly import Assembly
 from scheduler.core.workloads.membership import ObjectRef
@@ -261,6 +264,19 @@ class TestSpark:
         said = assembly.set_pod(driver(annotations=given, gated=False, node="n1"), T0 + 1)
         assert [pod.uid for pod in said[0].gang.pods] == ["uid-drv", "uid-exec-1"]  # type: ignore[union-attr]
 
+    def test_an_executor_that_is_edited_into_something_else_waits_for_no_driver(
+        self, assembly: Assembly
+    ) -> None:
+        assembly.set_pod(executor(1), T0)
+        plain = a_pod("exec-1", user="system:serviceaccount:team:spark", owner=("Pod", "drv", "uid-drv"))
+        (gang,) = arrivals(assembly.set_pod(plain, T0 + 1))
+        assert gang.uid == "uid-exec-1"
+        for event in assembly.set_pod(driver(gated=False, node="n1"), T0 + 2):
+            assert "uid-exec-1" not in uids(getattr(event, "gang", replace(gang, pods=())))
+        assembly.remove_pod("uid-exec-1", T0 + 3)
+        assembly.remove_pod("uid-drv", T0 + 3)
+        assert not any(assembly.sizes().values())
+
     def test_an_executor_whose_driver_is_not_in_the_queue_is_its_makers(self, assembly: Assembly) -> None:
         assembly.set_pod(executor(1), T0)
         notebook = a_pod("drv", gated=False, schedulerName="default-scheduler")
@@ -297,6 +313,29 @@ class TestSpark:
             "nvidia.com/gpu": 2.0,
         }
 
+    @pytest.mark.parametrize("below", [(), ("template", "spec")])
+    def test_an_applications_executors_go_where_its_taints_and_affinity_let_them(
+        self, assembly: Assembly, below: tuple[str, ...]
+    ) -> None:
+        """On GPU nodes, which are tainted as a rule, they would else be said to fit nowhere."""
+        zones = [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}]
+        required = "requiredDuringSchedulingIgnoredDuringExecution"
+        executor: dict[str, Any] = {
+            "nodeSelector": {"pool": "gpu"},
+            "affinity": {"nodeAffinity": {required: {"nodeSelectorTerms": zones}}},
+            "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+        }
+        for key in reversed(below):
+            executor = {key: executor}
+        assembly.set_pod(driver(labels={"sparkoperator.k8s.io/app-name": "etl"}), T0)
+        (gang,) = arrivals(
+            assembly.set_owner(a_workload("SparkApplication", "etl", {"executor": executor}), T0)
+        )
+        shape = gang.promised[0]
+        assert shape.selector == (("pool", "gpu"),)
+        assert shape.affinity == ((Requirement("zone", "In", ("a",)),),)
+        assert shape.tolerations == (Toleration("nvidia.com/gpu", "Exists"),)
+
     def test_dynamic_allocation_starts_with_the_larger_of_its_numbers(self, assembly: Assembly) -> None:
         text = (
             "spark.dynamicAllocation.enabled=true\nspark.dynamicAllocation.minExecutors=2\n"
@@ -305,6 +344,12 @@ class TestSpark:
         assembly.set_pod(driver(), T0)
         (gang,) = arrivals(assembly.set_owner(properties(text), T0))
         assert gang.size == 6
+
+
+def mpi_launcher(job: str = "t", **more: Any) -> Pod:
+    labels = {"training.kubeflow.org/job-name": job, "training.kubeflow.org/job-role": "launcher"}
+    labels["batch.kubernetes.io/job-name"] = f"{job}-launcher"
+    return a_pod("launcher", labels=labels, owner=("Job", f"{job}-launcher", "uid-launcher-job"), **more)
 
 
 def training_pod(name: str, kind: str, job: str = "t") -> Pod:
@@ -329,7 +374,7 @@ class TestOthers:
     def test_a_pod_of_a_kind_that_may_not_be_read_waits_for_nobody(
         self, kind: str, assembly: Assembly
     ) -> None:
-        """MPIJob's launcher is made by a Job; an MXJob is of a kind that the controller has no right to."""
+        """A Job's pod that is no launcher; an MXJob is of a kind that the controller has no right to."""
         (gang,) = arrivals(assembly.set_pod(training_pod("m", kind), T0))
         assert [pod.uid for pod in gang.pods] == ["uid-m"]
         assert assembly.needs == frozenset()
@@ -346,6 +391,29 @@ class TestOthers:
         spec = {"pytorchReplicaSpecs": replicas(Master=1, Worker=4), "elasticPolicy": {"minReplicas": 2}}
         (gang,) = arrivals(assembly.set_owner(a_workload("PyTorchJob", "t", spec), T0))
         assert gang.size == 3
+
+    def test_a_launcher_starts_with_its_workers(self, assembly: Assembly) -> None:
+        """Its pod is made by a Job of the operator, at the start as the workers are by default."""
+        for pod in (training_pod("w0", "MPIJob"), mpi_launcher(), training_pod("w1", "MPIJob")):
+            assert assembly.set_pod(pod, T0) == []
+        assert assembly.needs == {ObjectRef("kubeflow.org", "MPIJob", "team", "t")}
+        spec = {"mpiReplicaSpecs": replicas(Launcher=1, Worker=2)}
+        (gang,) = arrivals(assembly.set_owner(a_workload("MPIJob", "t", spec), T0))
+        assert (gang.uid, gang.size, sorted(uids(gang))) == (
+            "team/t//ann",
+            3,
+            ["uid-launcher", "uid-w0", "uid-w1"],
+        )
+
+    def test_a_launcher_that_was_promised_takes_the_room_kept_for_it(self, assembly: Assembly) -> None:
+        spec = {
+            "mpiReplicaSpecs": replicas(Launcher=1, Worker=1),
+            "launcherCreationPolicy": "WaitForWorkersReady",
+        }
+        assembly.set_pod(training_pod("w0", "MPIJob"), T0)
+        assembly.set_owner(a_workload("MPIJob", "t", spec), T0)
+        (gang,) = arrivals(assembly.set_pod(mpi_launcher(), T0))
+        assert (sorted(uids(gang)), gang.promised) == (["uid-launcher", "uid-w0"], ())
 
     def test_a_launcher_that_comes_after_its_workers_is_promised(self, assembly: Assembly) -> None:
         for number in range(2):

@@ -193,6 +193,13 @@ def test_other_pods_take_room_while_they_are_bound(assembly: Assembly) -> None:
     assert assembly.pod_of("uid-x") is None
 
 
+def test_a_label_takes_nobody_out_of_the_queue() -> None:
+    """Anybody may write it, also on a pod that runs; only the annotation is guarded."""
+    for labels in ({}, {"fairlane.dev/queue-name": "nowhere"}):
+        pod = a_pod("x", gated=False, node="n1", bound=1, labels=labels)
+        assert [type(event) for event in Assembly(Rules()).set_pod(pod, T0 + 2)] == [GangFound]
+
+
 def test_pods_of_other_queues_and_of_daemon_sets_are_foreign(assembly: Assembly) -> None:
     elsewhere = a_pod("x", gated=False, node="n1", annotations={"queue-name": "gpu"})
     daemon = a_pod("y", gated=False, node="n1", owner=("DaemonSet", "d", "u"))

@@ -29,6 +29,7 @@ ANNOTATIONS = "object.metadata.?annotations.orValue({})"
 ANNOTATIONS_BEFORE = "oldObject.metadata.?annotations.orValue({})"
 RECEIPT_GIVEN = f"'{RECEIPT}' in {ANNOTATIONS}"
 BINDING_STAMPED = f"'{STAMP}' in {ANNOTATIONS} || {RECEIPT_GIVEN}"
+WAS_STAMPED = f"'{STAMP}' in {ANNOTATIONS_BEFORE}"
 RECEIPT_KEPT = f"{ANNOTATIONS}[?'{RECEIPT}'] == {ANNOTATIONS_BEFORE}[?'{RECEIPT}']"
 
 

@@ -24,6 +24,7 @@ from scheduler.core.admission.rules import (
     RECEIPT,
     RECEIPT_FORGED,
     RELEASED_BY_HAND,
+    RESIZED,
     STAMP,
     STAMP_CHANGED,
     Caller,
@@ -164,6 +165,11 @@ def pod_bound(binding: Fields) -> Verdict:
     """Admission of a binding: the API server copies its annotations onto the pod."""
     carries = not annotations_of(binding).keys().isdisjoint((STAMP, RECEIPT))
     return Verdict(refusal=BOUND_WITH_STAMP if carries else "")
+
+
+def pod_resized(before: Fields) -> Verdict:
+    """Admission of other requests for a pod in place: who started small would grow past the queue."""
+    return Verdict(refusal=RESIZED if STAMP in annotations_of(before) else "")
 
 
 def annotations_of(whole: Fields) -> Labels:

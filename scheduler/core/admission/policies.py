@@ -21,6 +21,7 @@ from scheduler.core.admission.rules import (
     QUEUE,
     RECEIPT_FORGED,
     RELEASED_BY_HAND,
+    RESIZED,
     STAMP,
     STAMP_CHANGED,
     Rules,
@@ -34,7 +35,13 @@ NAME = "fairlane"
 
 def policies(rules: Rules, failure_policy: str = "Fail") -> list[Object]:
     """Every policy and binding, ready to be applied."""
-    made = [_pods_prepared(rules), _pods_checked(rules), _pods_guarded(rules), _bindings_guarded()]
+    made = [
+        _pods_prepared(rules),
+        _pods_checked(rules),
+        _pods_guarded(rules),
+        _bindings_guarded(),
+        _sizes_guarded(),
+    ]
     for name, kinds in by_places(rules.kinds):
         made += [_templates_stamped(name, kinds, rules), _templates_checked(name, kinds, rules)]
     for policy in made:
@@ -77,6 +84,7 @@ def kind_rules(kinds: Iterable[Kind]) -> list[Object]:
 POD_CREATED = rule(("CREATE",), ("pods",))
 POD_CHANGED = rule(("UPDATE",), ("pods", "pods/status"))
 """Annotations can be written through the status, too."""
+POD_RESIZED = rule(("UPDATE",), ("pods/resize",))
 BINDINGS = rule(("CREATE",), ("pods/binding", "bindings"))
 
 
@@ -239,6 +247,13 @@ def _bindings_guarded() -> Object:
     check = _check("false", BOUND_WITH_STAMP)
     condition = _condition("stamped", cel.BINDING_STAMPED)
     return _validating("guard-bindings", [BINDINGS], {}, [check], matchConditions=condition)
+
+
+def _sizes_guarded() -> Object:
+    condition = _condition("stamped", cel.WAS_STAMPED)
+    return _validating(
+        "guard-sizes", [POD_RESIZED], {}, [_check("false", RESIZED)], matchConditions=condition
+    )
 
 
 def _templates_stamped(name: str, kinds: list[Kind], rules: Rules) -> Object:

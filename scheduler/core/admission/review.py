@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from scheduler.core.admission.pods import pod_bound, pod_changed, pod_created, why_not_prepared
+from scheduler.core.admission.pods import pod_bound, pod_changed, pod_created, pod_resized, why_not_prepared
 from scheduler.core.admission.rules import NOT_STAMPED, Caller, Rules, Verdict
 from scheduler.core.admission.templates import templates_written
 from scheduler.core.wire import encode_json
@@ -58,6 +58,8 @@ def _judge(request: Fields, labels: Mapping[str, str], rules: Rules) -> Verdict:
     if key == ("", "bindings") or request.get("subResource") == "binding":
         return pod_bound(now)
     if key == ("", "pods"):
+        if request.get("subResource") == "resize":
+            return pod_resized(before or {})
         if before is not None:
             return pod_changed(now, before, caller, rules)
         return pod_created(now, request.get("namespace", ""), labels, caller, rules)

@@ -45,6 +45,10 @@ STAMP_CHANGED = f"{STAMP} is set when a pod is created and cannot be changed"
 FIXED_AT_CREATION = (BEHALF, ASKED_SCHEDULER, QUEUE)
 """Annotations of a pod that only count when it is created; the controller may change the last two."""
 BOUND_WITH_STAMP = f"a binding must not carry {STAMP} or {RECEIPT}: it would overwrite the pod's"
+RESIZED = (
+    "the queue has counted what the pod requests, so it cannot be resized in place: "
+    "make a new pod with other requests"
+)
 RECEIPT_FORGED = f"{RECEIPT} is written by the Fairlane controller when it releases a pod: leave it out"
 """After a restart the queue reads there what a gang was charged."""
 

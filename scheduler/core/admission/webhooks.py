@@ -18,6 +18,7 @@ from scheduler.core.admission.policies import (
     NAME,
     POD_CHANGED,
     POD_CREATED,
+    POD_RESIZED,
     by_places,
     kind_rules,
     not_in,
@@ -39,6 +40,7 @@ def webhook_configurations(
     guards = [
         ("guard-pods", [POD_CHANGED], cel.pod_touched(rules)),
         ("guard-bindings", [BINDINGS], cel.BINDING_STAMPED),
+        ("guard-sizes", [POD_RESIZED], cel.WAS_STAMPED),
     ]
     return [
         _configuration(

@@ -210,6 +210,17 @@ class Book(WaitingRoom):
         self.order.settle(record.place, record.used_work, self.now_s)
         return reports
 
+    def give_up_room(self, record: GangRecord) -> None:
+        """Others may use the room of a released gang; where its pods are bound all the same, they count.
+
+        Where an autoscaler brings nodes for it, those are still its.
+        """
+        for pod in record.wanted():
+            self.capacity.drop(pod.uid)
+        if self.settings.release_head_after_s == math.inf:
+            self.roomless.pop(record.gang.uid, None)
+        self.look_again = True
+
     def give_up_promised(self, record: GangRecord) -> None:
         """Pods that were promised will not come; their room is free."""
         for pod in record.stand_ins:
@@ -322,9 +333,10 @@ class Book(WaitingRoom):
 
     def _vacate(self, record: GangRecord) -> None:
         path = record.place.path
-        self.occupied[path] -= record.share
-        if self.occupied[path] < _NOTHING:
-            del self.occupied[path]
+        # Pods without requests hold no share: the path may be gone with the last one that did.
+        left = self.occupied.pop(path, 0.0) - record.share
+        if left > _NOTHING:
+            self.occupied[path] = left
         for heap in (self.ends, self.overruns):
             heap.remove(record.gang.uid)
         self.missing.pop(record.gang.uid, None)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from scheduler.core.queue.actions import Action, Report, Trouble
-from scheduler.core.queue.book import Book
+from scheduler.core.queue.book import Book, Restored
 from scheduler.core.queue.gangs import GangRecord, share_of
 from scheduler.core.queue.resources import dominant_share
 from scheduler.core.queue.settings import QueueSettings
@@ -67,6 +67,8 @@ def _rescale(book: Book, before: Mapping[str, float], after: Mapping[str, float]
     factor = new_work / old_work if old_work > 0 else _mean_ratio(before, after)
     for record in book.gangs.values():
         _restate(book, record, own[record.gang.uid], after)
+    for info in book.restored.values():
+        _restate_restored(info, factor)
     waiting = [record.place for record in book.gangs.values() if record.waits]
     book.order.rescale(factor, own, waiting)
     book.received = {path: work * factor for path, work in book.received.items()}
@@ -87,6 +89,17 @@ def _restate(book: Book, record: GangRecord, factor: float, reference: Mapping[s
     record.used_work *= factor
     record.ended_work *= factor
     record.held_share = dominant_share(record.held, reference)
+
+
+def _restate_restored(info: Restored, factor: float) -> None:
+    """Of a gang that was not seen since the checkpoint nobody knows what its pods request."""
+    info.place = replace(info.place, work=info.place.work * factor)
+    info.share *= factor
+    info.charged_work *= factor
+    info.used_work *= factor
+    info.ended_work *= factor
+    info.held_share *= factor
+    info.running = {uid: (at_s, share * factor) for uid, (at_s, share) in info.running.items()}
 
 
 def _mean_ratio(before: Mapping[str, float], after: Mapping[str, float]) -> float:

@@ -43,6 +43,7 @@ Key = Hashable
 Order = tuple[Any, ...]
 """Arrival and uid of a flow's first gang: who goes first at equal tags."""
 _RECOUNT_EVERY = 4096
+_ROUNDED_AWAY = 1e-6
 
 
 @dataclass(slots=True)
@@ -166,10 +167,9 @@ class FairClock:
         flow = self._touch(self.flows[key])
         flow.meter = self.virtual_time + (flow.meter - self.virtual_time) * flow.weight / weight
         if flow.active:
+            flow.active = False
             self._count(flow, -1)
         flow.weight = weight
-        if flow.active:
-            self._count(flow, 1)
         self._refresh(key)
 
     def set_head(self, key: Key, work: float, order: Order) -> None:
@@ -359,7 +359,10 @@ class FairClock:
         self._weight_changes += 1
         if not self._active:
             self._active_weight = 0.0
-        elif self._weight_changes > _RECOUNT_EVERY + len(self.flows):
-            # Sums of floats drift; counting anew now and then costs O(1) a change.
+            return
+        drifted = self._weight_changes > _RECOUNT_EVERY + len(self.flows)
+        if drifted or self._active_weight < _ROUNDED_AWAY * flow.weight:
+            # Sums of floats drift, all the more beside a weight that was far larger than those that are left;
+            # counting anew now and then costs O(1) a change.
             self._active_weight = math.fsum(flow.weight for flow in self.flows.values() if flow.active)
             self._weight_changes = 0

@@ -61,11 +61,9 @@ class WaitingJob:
 
     def rank(self, order: Order) -> int:
         """How many of the job's gangs go before one; mostly it is the youngest."""
-        return (
-            len(self.gangs) - 1
-            if order >= self.last
-            else sum(1 for key, _ in self.gangs.in_order() if key < order)
-        )
+        if order >= self.last:
+            return len(self.gangs) - 1
+        return sum(1 for key, _ in self.gangs.in_order() if key < order)
 
 
 @dataclass(slots=True)
@@ -326,9 +324,11 @@ class FairOrder:
         if below in barred:
             return
         weight = level.clock.flows[key].weight
+        place: tuple[float, Order] = (tag, ())
         for number, turn in enumerate(self._turns(level.below[str(key)], below, barred)):
             tag += turn.work / weight if number else 0.0
-            yield Turn(tag, turn.order, turn.work, turn.job, key)
+            place = max(place, (tag, turn.order))  # a job without work still comes after the one before it
+            yield Turn(*place, turn.work, turn.job, key)
 
     def _loose(self, key: Key) -> Iterator[JobTurn]:
         """The jobs of a flow of the top level; none when it does not wait."""

@@ -85,7 +85,7 @@ def found(book: Book, event: GangFound) -> list[Action]:
         if pod.uid in event.nodes:
             at_s = book.now_s if event.started_s is None else event.started_s
             book.start(record, pod, event.nodes[pod.uid], at_s)
-    if book.unplaced(record):
+    if book.unplaced(record) and Trouble.NOT_STARTED not in record.reported:
         book.roomless[record.gang.uid] = None
     book.set_deadline(record)
     return actions

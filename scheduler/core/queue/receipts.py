@@ -255,9 +255,10 @@ def _why_in_line(book: Book, record: GangRecord, position: int) -> str:
         return _why_reserved(book, reservation.start_s)
     if position == 0:
         return f"more than {book.settings.depth} gangs go before it"
-    return (
-        f"{position - 1} gangs go before it, and there is no room that it could use without delaying the next"
-    )
+    if position == 1:
+        return "it is first in line, and there is no room for it yet"
+    before = "1 gang goes" if position == 2 else f"{position - 1} gangs go"
+    return f"{before} before it, and there is no room that it could use without delaying the next"
 
 
 def _why_reserved(book: Book, start_s: float) -> str:

@@ -52,7 +52,9 @@ def _late(book: Book, record: GangRecord) -> list[Action]:
         record.started_s + settings.run_time_s, record.stop_again_s
     ):
         return _stop(book, record)
-    if now_s >= record.half_open_until_s(settings.half_open_timeout_s):
+    half_open_until_s = record.half_open_until_s(settings.half_open_timeout_s)
+    # Once told it stays half open, and what else is due must still get its turn.
+    if now_s >= half_open_until_s and Trouble.HALF_OPEN not in record.reported:
         closed = len(record.pods.keys() - record.open - record.ended)
         why = f"{closed} of its {len(record.pods)} gates could not be opened within"
         return _give_up(book, record, Trouble.HALF_OPEN, f"{why} {settings.half_open_timeout_s:g} s")
@@ -80,7 +82,8 @@ def _stop(book: Book, record: GangRecord) -> list[Action]:
     limit_s = book.settings.run_time_s
     why = f"it has run for {limit_s:g} s, as long as a gang may run in queue {book.settings.name}"
     told = book.tell(record, Trouble.RAN_TOO_LONG, f"{why}: its pods are deleted")
-    return [*told, DeletePods(record.gang.uid, tuple(sorted(record.pods.keys() - record.ended)), why)]
+    pods = tuple(sorted(record.pods.keys() - record.ended))
+    return [*told, DeletePods(record.gang.uid, pods, why)] if pods else [*told]
 
 
 def _incomplete(book: Book, record: GangRecord) -> list[Action]:
@@ -97,6 +100,10 @@ def _give_up(book: Book, record: GangRecord, trouble: Trouble, why: str) -> list
     pods = tuple(sorted(record.open | (record.pods.keys() & record.asked) - record.ended))
     if not record.gang.recreates or not pods:
         sentence = f"{why}; its pods are left alone, since nothing would make them again: delete them by hand"
+        if trouble is Trouble.NOT_STARTED and record.started_s is None:
+            # It pays nothing until it is bound, so it could keep others out of its room for ever.
+            book.give_up_room(record)
+            sentence += ", or they start when there is room for them"
         return [*book.tell(record, trouble, sentence)]
     actions: list[Action] = [*book.tell(record, trouble, f"{why}; its pods are made anew")]
     return [*actions, DeletePods(record.gang.uid, pods, why), book.settle(record, book.now_s, vanished=True)]

@@ -242,6 +242,7 @@ class Assembly:
             says = membership_of(pod, complain)
             if says != member.says:
                 self._families.part(member)
+                self._disown(member)
                 member.says = says
 
     def _place(self, member: Member) -> None:
@@ -264,13 +265,20 @@ class Assembly:
         for orphan in in_order(self._orphans.pop(parent, {}).values()):
             self._families.admit(orphan, self._members.get(parent))
 
+    def _disown(self, member: Member) -> None:
+        """It waits no longer for the driver that it named."""
+        siblings = self._orphans.get(member.says.parent)
+        if siblings is not None:
+            siblings.pop(member.uid, None)
+            if not siblings:
+                del self._orphans[member.says.parent]
+
     def _lose(self, uid: str, now_s: float) -> None:
         self._foreign.drop(uid)
         member = self._members.pop(uid, None)
         if member is None:
             return
-        if member.says.parent in self._orphans:
-            self._orphans[member.says.parent].pop(uid, None)
+        self._disown(member)
         member.end(now_s)
         self._families.lose(member)
 

@@ -25,6 +25,7 @@ from scheduler.core.wire import Meta, OwnerReference, Pod
 COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 _JOBSET_UID = "jobset.sigs.k8s.io/jobset-uid"
 _JOBSET_ATTEMPT = "jobset.sigs.k8s.io/restart-attempt"
+_TRAINING_ROLE = "training.kubeflow.org/job-role"
 _SPARK_ROLE = "spark-role"
 _SPARK_OPERATED = "sparkoperator.k8s.io/app-name"
 _SPARK_CONF_VOLUME = "spark-conf-volume-driver"
@@ -149,6 +150,8 @@ def _made_by(meta: Meta, labels: dict[str, str]) -> ObjectRef | None:
     owner, namespace = _controller(meta), meta.namespace
     if TRAINING_JOB in labels and owner is not None and owner.kind in TRAINING:
         return ObjectRef("kubeflow.org", owner.kind, namespace, owner.name)
+    if _is_mpi_launcher(labels, owner):
+        return ObjectRef("kubeflow.org", "MPIJob", namespace, labels[TRAINING_JOB])
     if labels.get(RAY_CLUSTER):
         return ObjectRef("ray.io", "RayCluster", namespace, labels[RAY_CLUSTER])
     if labels.get(JOBSET):
@@ -156,6 +159,12 @@ def _made_by(meta: Meta, labels: dict[str, str]) -> ObjectRef | None:
     if owner is not None and owner.kind == "Job" and _together(meta, labels):
         return ObjectRef("batch", "Job", namespace, owner.name)
     return None
+
+
+def _is_mpi_launcher(labels: dict[str, str], owner: OwnerReference | None) -> bool:
+    """MPIJob's launcher is the pod of a Job that the operator makes; its workers are the MPIJob's own."""
+    launches = labels.get(_TRAINING_ROLE) == "launcher" and bool(labels.get(TRAINING_JOB))
+    return launches and owner is not None and owner.kind == "Job"
 
 
 def _together(meta: Meta, labels: dict[str, str]) -> bool:
@@ -190,6 +199,8 @@ def _generation(pod: Pod, labels: dict[str, str], owner: OwnerReference | None) 
         PREFIX + "gang" in annotations or VOLCANO_GROUP in annotations or pod.spec.schedulingGroup is not None
     )
     if chosen or owner is None or SPARK_APP in labels or POD_GROUP in labels:
+        return ""
+    if owner.kind == "MPIJob" or _is_mpi_launcher(labels, owner):
         return ""
     if JOBSET in labels:
         return "~".join(filter(None, (labels.get(_JOBSET_UID), labels.get(_JOBSET_ATTEMPT))))

@@ -37,15 +37,15 @@ class Rules:
         as long as nobody gave them our gate, they are foreign even if they name our scheduler.
         """
         meta = pod.metadata
-        annotations, labels = meta.annotations or {}, meta.labels or {}
+        annotations = meta.annotations or {}
         if self.gate_index(pod) < 0 and RECEIPT not in annotations:
             tied = _MIRROR in annotations or any(
                 one.kind == "DaemonSet" for one in meta.ownerReferences or ()
             )
-            if tied or not self._named(pod, annotations, labels):
+            if tied or not (pod.spec.schedulerName == self.scheduler_name or QUEUE_NAME in annotations):
                 return False
-        named = annotations.get(QUEUE_NAME) or labels.get(QUEUE_NAME) or self.default_queue
-        return named == self.queue
+        # Not the label: anybody may write it at any time, and would be charged no more after a restart.
+        return (annotations.get(QUEUE_NAME) or self.default_queue) == self.queue
 
     def gate_index(self, pod: Pod) -> int:
         """Where our gate is among the pod's gates; -1 when it is open."""
@@ -53,8 +53,3 @@ class Rules:
             if gate.name == self.gate:
                 return index
         return -1
-
-    def _named(self, pod: Pod, annotations: dict[str, str], labels: dict[str, str]) -> bool:
-        return (
-            pod.spec.schedulerName == self.scheduler_name or QUEUE_NAME in annotations or QUEUE_NAME in labels
-        )

@@ -132,14 +132,24 @@ def _config_map(source: _Source) -> Size:
 
 
 def _spark_application(source: _Source) -> Size:
-    return _spark(source, application_conf(source.spec))
+    executor = _at(source.spec, "executor")
+    where = {
+        key: _at(executor, key) or _at(executor, "template", "spec", key)
+        for key in ("nodeSelector", "affinity", "tolerations")
+    }
+    return _spark(source, application_conf(source.spec), source.shape({"spec": where}))
 
 
-def _spark(source: _Source, conf: Mapping[str, str]) -> Size:
+def _spark(source: _Source, conf: Mapping[str, str], where: Shape | None = None) -> Size:
+    """`where`: on which nodes executors may run, as far as the configuration cannot say it."""
     executors = executors_of(conf, source.complain)
-    shape = source.shapes.same(executors.shape)
+    shape = executors.shape
+    if where is not None:
+        selector = tuple(sorted((dict(shape.selector) | dict(where.selector)).items()))
+        shape = Shape(shape.requests, selector, where.affinity, where.tolerations)
+    executors = Executors(executors.count, source.shapes.same(shape))
     why = f"{source.ref} asks for {executors.count} executors"
-    return Size(1 + executors.count, why, (shape,) * min(executors.count, MOST), executors)
+    return Size(1 + executors.count, why, (executors.shape,) * min(executors.count, MOST), executors)
 
 
 def _unknown(source: _Source) -> Size:
