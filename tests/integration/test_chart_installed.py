@@ -38,6 +38,8 @@ VALUES: Object = {
     "storage": {"postgresql": {"existingSecret": "store"}, "registryUrl": "memory://models"},
     "settings": {"controller": {"lease_s": 6, "checkpoint_s": 1.0}},
 }
+CERTIFICATE = f"/api/v1/namespaces/{NAMESPACE}/secrets/fairlane-predictor-certificates"
+MOUNTED = "/etc/fairlane-certificate"
 PROCESSES = ("chart-controller", "chart-recorder", "chart-extender", "chart-scheduler")
 COLLECTIONS = {
     "Namespace": "/api/v1/namespaces",
@@ -83,6 +85,16 @@ class Release:
         ]
         self.cluster.run("chart-scheduler", str(program), *flags)
 
+    async def mount_certificate(self) -> None:
+        """What the recorder of the release keeps for the predictor, where its settings say that it is."""
+        folder = self._file("certificate")
+        folder.mkdir(exist_ok=True)
+        async with KubeClient.connect(str(self.cluster.kubeconfig)) as kube, asyncio.timeout(30):
+            while not (secret := await _read(kube, CERTIFICATE)).get("data"):
+                await asyncio.sleep(0.5)
+        for name in ("ca.crt", "tls.crt", "tls.key"):
+            (folder / name).write_bytes(base64.b64decode(secret["data"][name]))
+
     async def try_it(self) -> subprocess.CompletedProcess[str]:
         """What the test hook runs, with the hook's rights."""
         hooks = [
@@ -111,7 +123,8 @@ class Release:
     async def _settle_files(self, kube: KubeClient) -> None:
         base = f"/api/v1/namespaces/{NAMESPACE}"
         settings = await _read(kube, f"{base}/configmaps/fairlane-settings")
-        self._file("fairlane.settings").write_text(settings["data"]["fairlane.yaml"])
+        text = settings["data"]["fairlane.yaml"].replace(MOUNTED, str(self._file("certificate")))
+        self._file("fairlane.settings").write_text(text)
         scheduler = await _read(kube, f"{base}/configmaps/fairlane-scheduler")
         text = scheduler["data"]["scheduler.yaml"].replace(
             ":8888", f":{self.cluster.layout.ports['extender']}"

@@ -79,6 +79,7 @@ class Site:
     def _start(self) -> None:
         """What the pods that Helm just made would run."""
         asyncio.run(self.release.start())
+        asyncio.run(self.release.mount_certificate())
         ports, layout = self.cluster.layout.ports, self.cluster.layout
         common = {
             "PATH": self.reader.environment["PATH"],
