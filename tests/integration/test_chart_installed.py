@@ -89,9 +89,9 @@ class Release:
         """What the recorder of the release keeps for the predictor, where its settings say that it is."""
         folder = self._file("certificate")
         folder.mkdir(exist_ok=True)
-        async with KubeClient.connect(str(self.cluster.kubeconfig)) as kube, asyncio.timeout(30):
-            while not (secret := await _read(kube, CERTIFICATE)).get("data"):
-                await asyncio.sleep(0.5)
+        async with KubeClient.connect(str(self.cluster.kubeconfig)) as kube:
+            await _filled(kube, CERTIFICATE)
+            secret = await _read(kube, CERTIFICATE)
         for name in ("ca.crt", "tls.crt", "tls.key"):
             (folder / name).write_bytes(base64.b64decode(secret["data"][name]))
 
@@ -287,6 +287,13 @@ async def _until(kube: KubeClient, name: str, holds: Any) -> None:
             return
         await asyncio.sleep(0.2)
     raise AssertionError(await _read(kube, f"{PODS}/{name}"))
+
+
+async def _filled(kube: KubeClient, path: str) -> None:
+    for _ in range(60):
+        if (await _read(kube, path)).get("data"):
+            return
+        await asyncio.sleep(0.5)
 
 
 async def _read(kube: KubeClient, path: str) -> Object:
