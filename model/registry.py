@@ -25,6 +25,8 @@ from model.published import BrokenModelError, PublishedModel
 KEEP = 10
 MANIFEST, LATEST, VERSIONS = "manifest.json", "latest", "versions"
 FILE_BYTES_MAX = 256 * 1024 * 1024
+_WITHOUT_FOLDERS = {"s3", "gs", "abfs"}
+"""Object stores: making a folder there would make the bucket, also one of a mistyped name."""
 
 
 class RegistryError(Exception):
@@ -54,7 +56,10 @@ class Registry:
         self.url, self._keep = url, max(keep, 1)
         self._fs: Any = fs
         self._root = str(root).rstrip("/")
-        self._local = "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+        protocols = fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)
+        self._local = "file" in protocols
+        self._has_folders = _WITHOUT_FOLDERS.isdisjoint(protocols)
+        self._failures = _failures(protocols)
 
     def publish(self, model: PublishedModel) -> PublishedModel:
         """Write the model as the newest version and point `latest` at it; the model with its version."""
@@ -180,7 +185,8 @@ class Registry:
     def _write_version(self, model: PublishedModel) -> bytes:
         files = model.files()
         folder = self._path(VERSIONS, model.info.version)
-        self._fs.makedirs(folder, exist_ok=True)
+        if self._has_folders:
+            self._fs.makedirs(folder, exist_ok=True)
         for name, data in files.items():
             self._fs.pipe_file(f"{folder}/{name}", data)
         checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
@@ -219,8 +225,17 @@ class Registry:
     def _told(self, what: str) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except self._failures as error:
             raise RegistryError(f"registry {self.url}: can't {what}: {error}") from error
+
+
+def _failures(protocols: tuple[str, ...]) -> tuple[type[Exception], ...]:
+    """What a store's client raises when it cannot; that of S3 has errors of its own for the way there."""
+    if "s3" not in protocols:
+        return (OSError,)
+    from botocore.exceptions import BotoCoreError
+
+    return OSError, BotoCoreError
 
 
 def _json(values: dict[str, Any]) -> bytes:

@@ -8,6 +8,7 @@ A registry that can't be read or holds only broken versions changes nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -37,6 +38,8 @@ log = logging.getLogger("fairlane.predictor")
 SERVICE = pb.DESCRIPTOR.services_by_name["Predictor"].full_name
 NODES_MAX = 20_000
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
+FIRST_LOOK_S = 1.0
+"""How long a start waits for the newest model: a registry that does not answer must not keep it shut."""
 WAITING_MAX = 64
 """Requests computed or waiting at once; more are refused so that nobody waits past his deadline."""
 GRACE_S = 2.0
@@ -200,6 +203,7 @@ class PredictorServer:
         self._health = HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._looked = asyncio.Event()
         self._credentials: grpc.ServerCredentials | None = None
         self.port = 0
 
@@ -225,9 +229,11 @@ class PredictorServer:
             self.port = self._listen(server, address)
         except RuntimeError as error:
             raise OSError(f"can't listen on {address}: {error}") from error
-        await self.look_for_newer()
-        await server.start()
         self._watch = asyncio.create_task(self._keep_looking())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LOOK_S):
+                await self._looked.wait()
+        await server.start()
 
     def _listen(self, server: grpc.aio.Server, address: str) -> int:
         certificate, key = self._settings.certificate, self._settings.key
@@ -295,11 +301,12 @@ class PredictorServer:
 
     async def _keep_looking(self) -> None:
         while True:
-            await asyncio.sleep(self._settings.poll_s)
             try:
                 await self.look_for_newer()
             except Exception:  # a bug here must not end the search for newer models
                 log.exception("looking for a newer model failed")
+            self._looked.set()
+            await asyncio.sleep(self._settings.poll_s)
 
     async def _tell_health(self) -> None:
         status = health_pb2.HealthCheckResponse

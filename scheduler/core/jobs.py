@@ -82,7 +82,7 @@ def describe(pod: Pod) -> Described:
         namespace=meta.namespace,
         name=meta.name,
         job=job,
-        scheduler=pod.spec.schedulerName or "",
+        scheduler=_storable(pod.spec.schedulerName or ""),
         gang=f"{meta.namespace}/{gang}" if gang else "",
         is_driver=_is_driver(meta),
         **_passing_facts(pod),
@@ -162,10 +162,11 @@ def job_class(pod: Pod) -> str:
     meta = pod.metadata
     given = (meta.annotations or {}).get(PREFIX + "job-class", "").strip(" \t\r\n")
     if given:
-        return given[:MAX_TEXT]
+        return _storable(given)[:MAX_TEXT]
     kind, name = _owner(meta)
     image = _image_of(pod.spec.containers).partition("@")[0]
-    return "|".join(part for part in (f"{kind}/{name}", image, user_of(meta)) if part)[:MAX_TEXT]
+    derived = "|".join(part for part in (f"{kind}/{name}", image, user_of(meta)) if part)
+    return _storable(derived)[:MAX_TEXT]
 
 
 def user_of(meta: Meta) -> str:
@@ -198,10 +199,16 @@ def gang_of(pod: Pod) -> str:
 
 
 def bounded(text: str) -> str:
-    """`text` of at most `MAX_TEXT` characters; different texts stay different."""
+    """`text` of at most `MAX_TEXT` characters, without NUL; different texts stay different otherwise."""
+    text = _storable(text)
     if len(text) <= MAX_TEXT:
         return text
     return f"{text[: MAX_TEXT - 33]}~{sha256(text.encode()).hexdigest()[:32]}"
+
+
+def _storable(text: str) -> str:
+    """`text` without NUL: annotations may hold it, PostgreSQL may not, and one pod would stop all records."""
+    return text.replace("\0", "\ufffd")
 
 
 def _is_driver(meta: Meta) -> bool:

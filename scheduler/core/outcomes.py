@@ -148,6 +148,12 @@ class OutcomeTracker:
         for outcome in unfinished:
             self._outcomes.setdefault(outcome.pod_uid, outcome)
 
+    def recall(self, unfinished: Iterable[Outcome]) -> list[Outcome]:
+        """The same once the collection was observed: those that are gone have vanished."""
+        gone = [outcome for outcome in unfinished if outcome.pod_uid not in self._outcomes]
+        self.expect(gone)
+        return [lost for outcome in gone for lost in self._lose(outcome.pod_uid)]
+
     def _lose(self, uid: str) -> list[Outcome]:
         outcome = self._outcomes.pop(uid)
         return [] if outcome.end_state is not None else [_replace(outcome, end_state=EndState.VANISHED)]

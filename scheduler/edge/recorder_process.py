@@ -19,7 +19,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from scheduler.config import ConfigError, Settings
-from scheduler.core.outcomes import OutcomeTracker
+from scheduler.core.outcomes import Outcome, OutcomeTracker
 from scheduler.core.wire import Pod
 from scheduler.edge.cluster_view import PODS_PATH
 from scheduler.edge.http_server import is_loopback, listen, new_server
@@ -28,8 +28,8 @@ from scheduler.edge.kube import Changed, KubeClient, Listed
 from scheduler.edge.metrics import Scrape, counter, counters, cumulated, gauge
 from scheduler.edge.predictor_certificate import PredictorCertificateKeeper
 from scheduler.edge.recorder import RecorderApi
-from scheduler.edge.store import ExperienceStore, StoreError
-from scheduler.edge.store_writer import StoreWriter
+from scheduler.edge.store import ExperienceStore, StoreAwayError, StoreError
+from scheduler.edge.store_writer import StoreWriter, silence
 from scheduler.edge.versioned import VersionedApp
 from scheduler.edge.yielding import yield_processor
 
@@ -37,6 +37,8 @@ COUNT_S = 5.0
 """How often rows are counted for status and metrics, but see `COUNT_SHARE`."""
 COUNT_SHARE = 0.02
 """Counting takes at most this share of the time: it looks through whole tables."""
+CHECK_S = 5.0
+RECALL_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,8 @@ class Recorder(Collector):
         self._store = store
         self._listed = False
         self._rows: dict[str, int] = {}
+        self._unreadable = ""
+        self._asked_s: float | None = None
         kept = settings.predictor_certificate
         self._certificate = PredictorCertificateKeeper(kube, kept) if kept.secret else None
         self.tracker = OutcomeTracker()
@@ -70,9 +74,14 @@ class Recorder(Collector):
 
     async def run(self) -> None:
         """Everything in the background, until cancelled."""
-        self.tracker.expect(await asyncio.to_thread(self._store.unfinished))
+        known = self._store.is_open
+        if known:
+            self.tracker.expect(await asyncio.to_thread(self._store.unfinished))
         async with asyncio.TaskGroup() as tasks:
+            if not known:
+                tasks.create_task(self._recall())
             tasks.create_task(self.writer.run())
+            tasks.create_task(self._check_store())
             tasks.create_task(self._count_rows())
             if self._certificate is not None:
                 tasks.create_task(self._certificate.run())
@@ -90,10 +99,38 @@ class Recorder(Collector):
                 case Changed(_, pod):
                     self.writer.owe(self.tracker.observe(pod, now_s))
 
+    async def _recall(self) -> None:
+        """A store that was away at the start: what it has unfinished, once it is there.
+
+        Pods are followed meanwhile. What is owed of one is newer than what the store has, and what was
+        written since stays, for the end that was stored first stays.
+        """
+        unfinished: list[Outcome] | None = None
+        while unfinished is None:
+            await asyncio.sleep(RECALL_S)
+            if self._store.is_open and self._listed:
+                with contextlib.suppress(StoreError):
+                    unfinished = await asyncio.to_thread(self._store.unfinished)
+        new = [outcome for outcome in unfinished if not self.writer.owes(outcome.pod_uid)]
+        self.writer.owe(self.tracker.recall(new))
+
+    async def _check_store(self) -> None:
+        """Whether it answers, also while there is nothing to write."""
+        while True:
+            self._asked_s = time.monotonic()
+            try:
+                if self._store.is_open:
+                    await asyncio.to_thread(self._store.check)
+                self._unreadable = ""
+            except StoreError as error:
+                self._unreadable = str(error)
+            self._asked_s = None
+            await asyncio.sleep(CHECK_S)
+
     async def _count_rows(self) -> None:
         while True:
             begun_s = time.monotonic()
-            with contextlib.suppress(StoreError):  # a write says the same, and is counted
+            with contextlib.suppress(StoreError):  # `_check_store` says the same
                 self._rows = await asyncio.to_thread(self._store.counts)
             took_s = time.monotonic() - begun_s
             await asyncio.sleep(max(COUNT_S, took_s / COUNT_SHARE))
@@ -102,7 +139,12 @@ class Recorder(Collector):
         """Why nothing can be recorded; empty when it can."""
         if not self._listed:
             return "the API server has not listed pods yet"
-        return self.writer.stats.failure
+        return self.store_failure
+
+    @property
+    def store_failure(self) -> str:
+        """Why the store cannot be used, by the last write or the last reading; empty when it can."""
+        return self.writer.failure or self._unreadable or silence(self._asked_s)
 
     def status(self) -> dict[str, Any]:
         """The whole state in plain values, for `fairlane doctor`."""
@@ -117,7 +159,7 @@ class Recorder(Collector):
             "outcomes_waiting": self.writer.owed,
             "outcomes_dropped": stats.dropped,
             "store_failures": stats.failures,
-            "store_failure": stats.failure,
+            "store_failure": self.store_failure,
             "ended": {state: count for state, count in stats.ended.items() if state},
             "predictions": {name: _told(record) for name, record in self.judgement.models.items()},
             "predictor_certificate": self._certificate.status() if self._certificate else None,
@@ -133,7 +175,7 @@ class Recorder(Collector):
         yield gauge(f"{name}_outcomes_waiting", "Changes of pods not stored yet.", self.writer.owed)
         yield counter(f"{name}_outcomes_dropped", "Changes of pods given up.", stats.dropped)
         yield counter(f"{name}_store_failures", "Writes that failed and were tried again.", stats.failures)
-        yield gauge(f"{name}_store_writable", "Whether the last write succeeded.", not stats.failure)
+        yield gauge(f"{name}_store_writable", "Whether the store answers.", not self.store_failure)
         undecided = self._rows.get("undecided", 0)
         yield gauge(f"{name}_pods_undecided", "Pods of ours bound without a recorded decision.", undecided)
         yield counter(f"{name}_pruned_rows", "Rows deleted by retention.", stats.pruned)
@@ -177,7 +219,11 @@ async def recorder(settings: Settings) -> AsyncIterator[Recorder]:
     kubeconfig = str(settings.kubeconfig) if settings.kubeconfig else None
     store = ExperienceStore(settings.recorder.store_url)
     try:
-        await asyncio.to_thread(store.open)
+        try:
+            await asyncio.to_thread(store.open)
+        except StoreAwayError:
+            if not store.on_server:
+                raise
         async with KubeClient.connect(kubeconfig) as kube:
             yield Recorder(settings, kube, store)
     finally:
@@ -190,7 +236,7 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
     Raises:
         ConfigError: others could reach it and there is no token.
         KubeError: no usable Kubernetes configuration.
-        StoreError: the store cannot be opened.
+        StoreError: the store cannot be opened, nor will be; for a server that is away it waits.
         OSError: the address cannot be listened on.
     """
     if not settings.token.get_secret_value() and not is_loopback(settings.recorder.host):

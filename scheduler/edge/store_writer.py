@@ -2,7 +2,8 @@
 
 Outcomes are owed until they are stored: a newer state of a pod replaces the
 older one, so the buffer is bounded by the number of pods. Batches of decisions
-are written while their sender waits, who keeps them when that fails.
+are written while their sender waits, who keeps them when that fails. A database
+that is away at the start is opened by the first write that reaches it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +33,8 @@ BURST, BURST_S = 32, 2.0
 RETRY_S = 0.5
 RETRY_S_MAX = 15.0
 PRUNE_S = 3600.0
+SILENT_S = 15.0
+"""What takes longer is told: the database, or the disk, may hang."""
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
@@ -51,6 +55,12 @@ class WriterStats:
     """Why the last write failed; empty when it did not."""
     ended: Counter[str] = field(default_factory=Counter)
     """Pods by end state."""
+
+
+def silence(begun_s: float | None) -> str:
+    """That what was begun then (monotonic s) is not answered; empty if not for long, or for nothing begun."""
+    silent_s = 0.0 if begun_s is None else time.monotonic() - begun_s
+    return f"the experience store has not answered for {silent_s:.0f} s" if silent_s > SILENT_S else ""
 
 
 class StoreWriter:
@@ -74,12 +84,23 @@ class StoreWriter:
         self._owed: OrderedDict[str, Outcome] = OrderedDict()
         self._wake = asyncio.Event()
         self._pause_s = RETRY_S
+        self._begun_s: float | None = None
         self.stats = WriterStats()
 
     @property
     def owed(self) -> int:
         """Outcomes not stored yet."""
         return len(self._owed)
+
+    @property
+    def failure(self) -> str:
+        """Why nothing can be written now; empty when it can."""
+        opening = "" if self._store.is_open else "the experience store is being opened"
+        return silence(self._begun_s) or self.stats.failure or opening
+
+    def owes(self, pod_uid: str) -> bool:
+        """Whether something newer than the store has is known of a pod."""
+        return pod_uid in self._owed
 
     def owe(self, outcomes: Iterable[Outcome]) -> None:
         """Store these in the background."""
@@ -105,7 +126,7 @@ class StoreWriter:
 
     async def run(self) -> None:
         """Store what is owed, and prune every hour, until cancelled; then try once more."""
-        prune_at_s = self._clock()
+        prune_at_s = self._clock()  # at once, which also opens a store that was away
         try:
             while True:
                 await self._wait()
@@ -113,8 +134,7 @@ class StoreWriter:
                     if not await self._flush():
                         await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.0))
                         self._pause_s = min(RETRY_S_MAX, 2 * self._pause_s)
-                if self._clock() >= prune_at_s:
-                    await self._prune()
+                if self._clock() >= prune_at_s and await self._prune():
                     prune_at_s = self._clock() + PRUNE_S
         finally:
             while self._owed and await self._flush():
@@ -144,19 +164,20 @@ class StoreWriter:
         self._judge(judged)
         return True
 
-    async def _prune(self) -> None:
+    async def _prune(self) -> bool:
         try:
             gone = await self._call(
                 lambda: self._store.prune(self._clock(), self._keep_rows, self._keep_days)
             )
         except StoreError:
-            return
+            return False
         self.stats.pruned += gone
+        return True
 
     async def _call(self, work: Callable[[], Result]) -> Result:
         """Run `work` in the writing thread; a failure is told and counted before it is raised."""
         try:
-            result = await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            result = await asyncio.get_running_loop().run_in_executor(self._thread, self._timed, work)
         except StoreError as error:
             if not self.stats.failure:
                 log.warning("the experience store: %s", error)
@@ -167,6 +188,15 @@ class StoreWriter:
             log.info("the experience store can be written again")
         self.stats.failure = ""
         return result
+
+    def _timed(self, work: Callable[[], Result]) -> Result:
+        self._begun_s = time.monotonic()
+        try:
+            if not self._store.is_open:
+                self._store.open()
+            return work()
+        finally:
+            self._begun_s = None
 
     def _judge(self, judged: Sequence[Judged]) -> None:
         for one in judged:

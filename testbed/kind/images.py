@@ -59,8 +59,11 @@ UNUSED_FILES = (
     *(f"kubernetes/aio/{part}/[!_]*.py" for part in ("client/models", "client/api")),
     *("pyarrow/include", "pyarrow/*flight*", "pyarrow/*_s3*", "pyarrow/*_gcsfs*", "pyarrow/*_azurefs*"),
     *("pyarrow/libarrow_python.so", "pyarrow/libarrow_python.so.*.*", "matplotlib/mpl-data/sample_data"),
+    "botocore/data/*/",
 )
 """What no process of ours reads of the installed dependencies: sources, tests, Arrow's clients of stores."""
+USED_SERVICES = ("s3", "sts", "sso", "sso-oidc", "signin")
+"""But these of botocore's services: S3, and what its credentials come from. All of them are 27 MB."""
 JOBS = ROOT / "testbed" / "jobs"
 LOCK = ROOT / "requirements.lock"
 
@@ -338,6 +341,8 @@ def _locked_versions() -> list[str]:
 def _prune(site: Path) -> None:
     """Take out UNUSED_FILES."""
     for found in [path for pattern in UNUSED_FILES for path in site.glob(pattern)]:
+        if found.parent == site / "botocore" / "data" and found.name in USED_SERVICES:
+            continue
         if found.is_dir():
             shutil.rmtree(found, ignore_errors=True)
         else:

@@ -2,9 +2,10 @@
 
     python3 starts.py FAIRLANE
 
-starts every process of a release by its console entry, FAIRLANE, against an API server that does not
-answer, waits until its port is open, and prints `name -> [seconds of CPU, seconds]` as JSON. It imports
-only what the image has.
+starts every process of a release by its console entry, FAIRLANE, against an API server, a database and an
+object store that do not answer, waits until its port is open, and prints `name -> [seconds of CPU, seconds]`
+as JSON. It imports only what the image has. A process that cannot start, as without the driver for its
+database, is an error.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ ALONE = ("--host", "127.0.0.1", "--port", "0", "--port-file", "port")
 STARTS: dict[str, Sequence[str]] = {
     "extender": ("extender", *ALONE),
     "recorder": ("recorder", *ALONE, "--store", "sqlite:///experience.db"),
+    "recorder, PostgreSQL": ("recorder", *ALONE, "--store", "postgresql://fairlane@127.0.0.1:1/fairlane"),
     "predictor": ("predictor", *ALONE, "--registry", "models"),
+    "predictor, S3": ("predictor", *ALONE, "--registry", "s3://models/fairlane"),
     "controller": ("controller", *ALONE, "--namespace", "default"),
     "admission": ("admission", *ALONE),
     "probe": (
@@ -50,6 +53,7 @@ users: [{name: a, user: {token: none}}]
 contexts: [{name: a, context: {cluster: a, user: a}}]
 current-context: a
 """
+S3 = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none"}
 OPEN_S_MAX = 60.0
 TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 
@@ -60,7 +64,12 @@ def measured(fairlane: str, words: Sequence[str]) -> tuple[float, float]:
         folder = Path(name)
         (folder / "kubeconfig").write_text(KUBECONFIG)
         (folder / "peers").write_text("")
-        own = {"KUBECONFIG": str(folder / "kubeconfig"), "FAIRLANE_TOKEN": "none", **_certificate(folder)}
+        own = {
+            "KUBECONFIG": str(folder / "kubeconfig"),
+            "FAIRLANE_TOKEN": "none",
+            **S3,
+            **_certificate(folder),
+        }
         begun_s = time.monotonic()
         process = subprocess.Popen(
             [fairlane, *words], cwd=folder, env={**os.environ, **own}, stdout=subprocess.DEVNULL, stderr=None

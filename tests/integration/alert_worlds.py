@@ -61,6 +61,8 @@ def healthy() -> World:
         'fairlane_prediction_error_count{model="m7"}': per_minute(2),
         "fairlane_predictor_model_trained_at_seconds": now_plus(-2 * DAY_S),
         "fairlane_predictor_registry_ok": at(1),
+        "fairlane_predictor_certificate_ok": at(1),
+        "fairlane_predictor_certificate_ends_seconds": now_plus(40 * DAY_S),
         "fairlane_admission_certificate_ok": at(1),
         "fairlane_admission_certificate_ends_seconds": now_plus(40 * DAY_S),
         'fairlane_admission_failures_total{status="503"}': at(3),
@@ -107,6 +109,7 @@ def broken() -> World:
         'fairlane_prediction_error_sum{model="m7"}': per_minute(3),
         "fairlane_predictor_model_trained_at_seconds": now_plus(-20 * DAY_S),
         "fairlane_predictor_registry_ok": at(0),
+        "fairlane_predictor_certificate_ok": at(0),
         "fairlane_admission_certificate_ok": at(0),
         'fairlane_admission_failures_total{status="503"}': per_minute(1),
     }

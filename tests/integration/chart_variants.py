@@ -64,7 +64,14 @@ VARIANTS: dict[str, tuple[Object, Any, tuple[str, ...]]] = {
     "predictor without TLS": ({"predictor": {"tls": "none"}}, NEWEST, ()),
     "PostgreSQL": ({"storage": {"postgresql": {"existingSecret": "store"}}}, NEWEST, ()),
     "no volume": (
-        {"storage": {"postgresql": {"existingSecret": "store"}, "registryUrl": "s3://models/fairlane"}},
+        {
+            "predictor": {"replicas": 2},
+            "storage": {
+                "postgresql": {"existingSecret": "store", "caKey": "ca.crt"},
+                "registryUrl": "s3://models/fairlane",
+                "registrySecret": "models",
+            },
+        },
         NEWEST,
         (),
     ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from typing import Any
 import pytest
 import yaml
 from chart_variants import helm_or_skip
+from test_chart_detection import COMMUNITY, STACK, Known
 
 from scheduler.edge.kube import JSON_PATCH, KubeClient, KubeError
 from testbed.chart.helm import CHART, NAMESPACE, NEWEST, HelmError
@@ -202,6 +204,58 @@ async def test_a_release_lives_and_no_pod_is_lost(release: Release) -> None:
         await _uninstalled(release, kube, before)
         release.act(*words, values=VALUES)  # what stayed belongs to the release again
         release.act("uninstall", "fairlane")
+
+
+async def test_a_found_prometheus_outlives_upgrades_and_is_found_anew_when_it_has_gone(
+    release: Release,
+) -> None:
+    upgrade = ("upgrade", "fairlane", str(CHART), "--reset-then-reuse-values")
+    async with KubeClient.connect(str(release.cluster.kubeconfig)) as kube:
+        first, better = (
+            f"http://{name}.{where}.svc:{port}" for where, name, _, port, _ in (COMMUNITY, STACK)
+        )
+        gone = await _serve(kube, COMMUNITY)
+        release.act("install", "fairlane", str(CHART), "--create-namespace", values=VALUES)
+        assert await _found(kube) == (first, first)
+        await _serve(kube, STACK)
+        assert f"Passed over: {better}." in release.act(*upgrade)
+        assert await _found(kube) == (first, first)
+        await kube.delete(gone)
+        assert f"{first}, is not there any more" in release.act(*upgrade)
+        assert await _found(kube) == (better, better)
+        release.act("rollback", "fairlane")  # to what was rendered then
+        assert await _found(kube) == (first, first)
+        release.act(*upgrade)
+        assert await _found(kube) == (better, better)
+        named = {"settings": {"prometheus": {"url": "http://named.example:9090"}}}
+        release.act(*upgrade, values=named)
+        assert await _found(kube) == ("http://named.example:9090", None)
+        release.act(*upgrade, values={"settings": {"prometheus": {"url": ""}}})
+        assert await _found(kube) == (better, better)
+    release.act("uninstall", "fairlane")
+
+
+async def _serve(kube: KubeClient, known: Known) -> str:
+    """Make the Service of a well-known Prometheus; its path."""
+    namespace, name, labels, port, target = known
+    with contextlib.suppress(KubeError):  # it is there
+        await kube.post("/api/v1/namespaces", _head("Namespace", namespace))
+    ports = [{"name": "http", "port": port, "targetPort": target}]
+    service = _head("Service", name) | {"spec": {"selector": {"prometheus": name}, "ports": ports}}
+    service["metadata"]["labels"] = labels
+    await kube.post(f"/api/v1/namespaces/{namespace}/services", service)
+    return f"/api/v1/namespaces/{namespace}/services/{name}"
+
+
+async def _found(kube: KubeClient) -> tuple[str, str | None]:
+    """Where the extender reads telemetry, and what is noted as found."""
+    base = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
+    settings = json.loads((await _read(kube, f"{base}/fairlane-settings"))["data"]["fairlane.yaml"])
+    try:
+        noted = await _read(kube, f"{base}/fairlane-prometheus-found")
+    except KubeError:
+        return settings["prometheus"]["url"], None
+    return settings["prometheus"]["url"], json.loads(noted["data"]["found"])["url"]
 
 
 def _metrics_of_alerts_are_served(cluster: Cluster) -> None:

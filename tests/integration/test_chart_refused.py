@@ -14,6 +14,8 @@ def helm() -> Helm:
     return helm_or_skip()
 
 
+ELSEWHERE: Object = {"postgresql": {"existingSecret": "store"}, "registryUrl": "s3://models/fairlane"}
+MINIO = [{"name": "AWS_ENDPOINT_URL", "value": "http://minio:9000"}]
 WRONG: list[tuple[Object, str]] = [
     ({"controler": {"replicas": 2}}, r"additional properties 'controler' not allowed"),
     ({"controller": {"replicas": "two"}}, r"/controller/replicas'?: got string, want integer"),
@@ -48,6 +50,33 @@ WRONG: list[tuple[Object, str]] = [
         r"predictor.replicas is 2, but the models are on a volume that one node can",
     ),
     ({"storage": {"accessMode": "ReadWriteMany"}}, r"name a storageClass that can do that"),
+    (
+        {"storage": {"accessMode": "ReadWriteMany", "postgresql": {"existingSecret": "store"}}},
+        r"name a storageClass that can do that",
+    ),
+    (
+        {"storage": {**ELSEWHERE, "existingClaim": "data"}},
+        r"existingClaim is given, but the store is in PostgreSQL and the models are elsewhere",
+    ),
+    (
+        {"storage": {"postgresql": {"caKey": "ca.crt"}}},
+        r"postgresql.existingSecret is empty: name the Secret",
+    ),
+    ({"storage": {"postgresql": {"caKey": "a/b"}}}, r'caKey is "a/b", but must be a key .*, or empty'),
+    ({"storage": {"registrySecret": "s3"}}, r"registryUrl is empty: say where the models are published"),
+    ({"storage": {"registryUrl": "file:///models"}}, r"a folder of one container that no other one sees"),
+    (
+        {"storage": ELSEWHERE, "predictor": {"env": MINIO}, "train": {"env": MINIO}},
+        r"env has AWS_ENDPOINT_URL=http://minio:9000, but port 9000 is not in networkPolicies.registryPorts",
+    ),
+    (
+        {
+            "storage": ELSEWHERE,
+            "predictor": {"env": MINIO},
+            "networkPolicies": {"registryPorts": [9000]},
+        },
+        r'name different object stores \("http://minio:9000" and ""\): models would be published where',
+    ),
     (
         {"settings": {"prometheus": {"url": "prometheus:9090"}}},
         r'settings.prometheus.url is "prometheus:9090", but must be an http or https URL, such',

@@ -104,7 +104,7 @@ class Site:
                 "extender": Container("chart-extender", common),
                 "kube-scheduler": Container("chart-scheduler", common),
                 "controller": Container("chart-controller", common, {8891: ports["controller"]}),
-                "recorder": Container("chart-recorder", common),
+                "recorder": Container("chart-recorder", common, {8890: ports["recorder"]}),
                 "predictor": Container("chart-predictor", common, {8896: ports["predictor_metrics"]}),
                 "train": Container("", common),
                 "trial": Container("", common),

@@ -41,12 +41,16 @@ def test_every_dependency_is_locked() -> None:
 
 
 def test_what_no_process_reads_does_not_get_into_the_image(tmp_path: Path) -> None:
-    kept = ("numpy/core.py", "numpy/core.so", "pyarrow/libarrow.so.26", "numpy.libs/libopenblas.so")
+    kept = (
+        *("numpy/core.py", "numpy/core.so", "pyarrow/libarrow.so.26", "numpy.libs/libopenblas.so"),
+        *("botocore/data/s3/2006-03-01/service-2.json.gz", "botocore/data/endpoints.json"),
+    )
     unused = (
         "numpy/core.pyi",
         "numpy/tests/test_core.py",
         "pyarrow/libarrow_flight.so.26",
         "pyarrow/include/api.h",
+        "botocore/data/ec2/2016-11-15/service-2.json.gz",
     )
     for name in (*kept, *unused):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -142,6 +142,16 @@ def test_a_pod_that_is_gone_after_a_pause_has_vanished() -> None:
     assert (gone.end_state, gone.ended_at_s, gone.run_s) == (EndState.VANISHED, None, None)
 
 
+def test_what_a_late_store_has_unfinished_is_followed_or_has_vanished() -> None:
+    [gone] = OutcomeTracker().observe(pod_of(running(), "a", "gone"), T + 3.5)
+    [there] = OutcomeTracker().observe(pod_of(running(), "a", "there"), T + 3.5)
+    restarted = OutcomeTracker()
+    restarted.observe_all([pod_of(running(), "a", "there")], T + 60)  # before the store could be read
+    [lost] = restarted.recall([gone, there])
+    assert (lost.pod_uid, lost.end_state) == ("gone", EndState.VANISHED)
+    assert len(restarted) == 1
+
+
 def test_times_seen_live_survive_a_restart() -> None:
     [before] = OutcomeTracker().observe(pod_of(running(), "a"), T + 3.2)
     restarted = OutcomeTracker()

@@ -90,7 +90,8 @@ securityContext:
   seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
-{{/* image, environment and mounts of a container of ours; values: resources, env; bare: without the token */}}
+{{/* image, environment and mounts of a container of ours; values: resources, env; bare: without the token; from: a Secret
+whose keys are variables */}}
 {{- define "fairlane.container" -}}
 image: {{ include "fairlane.ownImage" .root }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
@@ -107,6 +108,10 @@ env:
 {{- end }}
 {{- with .values.env }}
 {{ toYaml . }}
+{{- end }}
+{{- with .from }}
+envFrom:
+- secretRef: {name: {{ . }}}
 {{- end }}
 resources:
   {{- toYaml .values.resources | nindent 2 }}

@@ -2,6 +2,6 @@
 
 from scheduler.edge.store.experience import ExperienceStore, Placement
 from scheduler.edge.store.settling import Judged
-from scheduler.edge.store_error import StoreError
+from scheduler.edge.store_error import StoreAwayError, StoreError
 
-__all__ = ["ExperienceStore", "Judged", "Placement", "StoreError"]
+__all__ = ["ExperienceStore", "Judged", "Placement", "StoreAwayError", "StoreError"]

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 
-from scheduler.edge.store_error import StoreError
+from scheduler.edge.store_error import StoreAwayError, StoreError
 
 BUSY_MS = 2000
 """How long SQLite waits for another connection's lock."""
@@ -23,6 +24,15 @@ _ALONE_ON_SERVER = (
     f"SET LOCAL lock_timeout = '{ALONE_S}s'",
     f"SELECT pg_advisory_xact_lock({int.from_bytes(b'fairlane')})",
 )
+_ANSWERS_S = 10
+_SERVER = {
+    "connect_timeout": _ANSWERS_S,
+    "tcp_user_timeout": 1000 * _ANSWERS_S,
+    "keepalives_idle": _ANSWERS_S,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+"""Of libpq: a server that went away without a word is given up after seconds; TCP waits for 15 minutes."""
 CHUNK = 400
 """Values in one IN (...), below every database's limit on parameters."""
 
@@ -37,7 +47,7 @@ def connect(url: str, max_bytes: int | None = None) -> Engine:
     """
     try:
         parsed = _with_driver(make_url(url))
-        engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() == "postgresql")
+        engine = create_engine(parsed, **_options(parsed))
     except (ArgumentError, ModuleNotFoundError, SQLAlchemyError) as error:
         raise StoreError(f"the store URL cannot be used: {error}") from error
     if engine.dialect.name == "sqlite":
@@ -52,6 +62,14 @@ def _with_driver(url: URL) -> URL:
             f"the store cannot be kept in {backend}: use sqlite:///FILE or postgresql://USER@HOST/DATABASE"
         )
     return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+
+
+def _options(url: URL) -> dict[str, Any]:
+    """What the URL says itself goes before."""
+    if url.get_backend_name() != "postgresql":
+        return {}
+    own = {name: value for name, value in _SERVER.items() if name not in url.query}
+    return {"pool_pre_ping": True, "connect_args": own}
 
 
 def _prepare_sqlite(raw: Any, max_bytes: int | None) -> None:
@@ -104,8 +122,10 @@ def told(action: str) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
+        away = isinstance(error, OperationalError | InterfaceError | NoConnectionError)
         cause = getattr(error, "orig", None) or error
-        raise StoreError(f"cannot {action}: {' '.join(str(cause).split())}") from error
+        kind = StoreAwayError if away else StoreError
+        raise kind(f"cannot {action}: {' '.join(str(cause).split())}") from error
 
 
 def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:

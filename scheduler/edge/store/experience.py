@@ -62,6 +62,8 @@ class ExperienceStore:
         self._engine = connect(url, max_bytes)
         self._migrations = migrations
         self._insert = _insert_of(self._engine.dialect.name)
+        self.on_server = self._engine.dialect.name == "postgresql"
+        self.is_open = False
         self._tables = settling.TableReader()
 
     def open(self) -> None:
@@ -71,8 +73,13 @@ class ExperienceStore:
         interrupted, the store is what it was before.
 
         Raises:
-            StoreError: it cannot be reached, or a newer version of Fairlane wrote it.
+            StoreAwayError: it cannot be reached now.
+            StoreError: a newer version of Fairlane wrote it, or it is none.
         """
+        self._open()
+        self.is_open = True
+
+    def _open(self) -> None:
         with told("open the experience store"):
             with self._engine.connect() as connection:
                 if found_version(connection) == VERSION:

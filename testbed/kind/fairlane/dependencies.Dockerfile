@@ -13,10 +13,13 @@ FROM system AS stripped
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils >/dev/null
 COPY site/ /opt/fairlane/site/
 # libraries below *.libs were put there by tools whose work strip would spoil; the client of Kubernetes is 1,600
-# modules that every process imports: compiled they take a second less each time, and without their sources less room
+# modules that every process imports: compiled they take a second less each time, and without their sources less room;
+# what only a URL of PostgreSQL or S3 leads to is not among what the next image imports, and compiles by that
 RUN find /opt/fairlane/site -name '*.so*' -type f -not -path '*.libs/*' -exec strip --strip-unneeded {} + \
  && python3 -m compileall -q -b /opt/fairlane/site/kubernetes \
- && find /opt/fairlane/site/kubernetes -name '*.py' -delete
+ && find /opt/fairlane/site/kubernetes -name '*.py' -delete \
+ && for part in psycopg sqlalchemy/dialects/postgresql s3fs fsspec aiobotocore botocore aioitertools wrapt jmespath dateutil; do \
+      python3 -m compileall -q "/opt/fairlane/site/$part"; done
 FROM system AS slim
 # nothing is installed into a running container
 RUN dpkg --purge --force-depends --force-remove-essential \
