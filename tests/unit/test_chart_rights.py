@@ -85,6 +85,8 @@ CALLS: dict[tuple[str, str], list[tuple[str, ...]]] = {
     ("release", "patch"): [("/pods",)],
     ("release", "delete"): [("/pods",)],
     ("support", "get"): [("/pods", "/pods/log", "/events", "/nodes", *QUEUES)],
+    ("support", "list_all"): [("/pods",)],
+    ("support_users", "list_all"): [QUEUES, ("/pods",)],
     ("trial", "post"): [("/pods",)],
     ("trial", "get"): [("/pods",)],
     ("trial", "delete"): [("/pods",)],
