@@ -337,7 +337,16 @@ def test_while_prometheus_is_down_the_last_snapshot_stays_with_its_date() -> Non
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>", b'{"data": {"result": []}}', b'{"data": {"result": [0, "x"]}}']
+    "body",
+    [
+        b"",
+        b"<html>",
+        b'{"data": {"result": []}}',
+        b'{"data": {"result": [0, "x"]}}',
+        b'{"data": {"result": [0, "NaN"]}}',
+        b'{"data": {"result": [0, "1e12"]}}',
+        b'{"data": {"result": [0, "1e300"]}}',
+    ],
 )
 def test_rubbish_everywhere_makes_no_snapshot(prometheus: CannedPrometheus, body: bytes) -> None:
     prometheus.raw["*"] = body
