@@ -33,7 +33,7 @@ _WITH_UNIT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z
 _TIME = re.compile(
     r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?\s?(?:Z|UTC|[+-]\d\d(?::?\d\d)?)?)?", re.ASCII
 )
-_EPOCH = pd.Timestamp(0, tz="UTC")
+_EPOCH = pd.Timestamp(0, tz="UTC").as_unit("us")
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +163,8 @@ def states(values: pd.Series) -> pd.Series:
 
 def _since(moments: pd.Series) -> pd.Series:
     aware = moments if moments.dt.tz is not None else moments.dt.tz_localize("UTC")
-    seconds: pd.Series = (aware - _EPOCH) / pd.Timedelta(seconds=1)
+    # nanoseconds end in the year 2262, and 9999-12-31 is what many programs write for "never"
+    seconds: pd.Series = (aware.dt.as_unit("us") - _EPOCH) / pd.Timedelta(seconds=1)
     return seconds
 
 
@@ -173,6 +174,15 @@ def truth(value: object) -> bool | None:
     if word in TRUE:
         return True
     return False if word in FALSE or word == "" else None
+
+
+def without_bytes(values: pd.Series) -> pd.Series:
+    """The column with text where it holds bytes, as some programs write names to Parquet."""
+    if values.dtype != object or not any(isinstance(cell, bytes) for cell in values):
+        return values
+    return values.map(
+        lambda cell: cell.decode(errors="backslashreplace") if isinstance(cell, bytes) else cell
+    )
 
 
 def is_nested(values: pd.Series) -> bool:
@@ -188,6 +198,6 @@ def finer_units(moments: pd.Series) -> dict[str, pd.Series]:
     below, found = np.inf, {}
     for least, prefix, divisor in UNITS_OF_A_SECOND:
         rows = (size >= least) & (size < below)
-        found[f"ended_at is in {prefix}seconds, divide it by {divisor}:"] = rows
+        found[f"ended_at is in {prefix}seconds, divide it by {divisor}, or after the year 5138:"] = rows
         below = least
     return found

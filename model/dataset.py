@@ -24,6 +24,7 @@ from model.cells import (
     numbers_of,
     states,
     truth,
+    without_bytes,
 )
 from model.history import COLUMNS as HISTORY
 from model.reading import ExamplesError
@@ -82,8 +83,9 @@ def examples_from(table: pd.DataFrame, notes: Sequence[str] = ()) -> Examples:
     Raises SchemaMismatchError when it holds features of another version of
     the feature table, ExamplesError for everything else that is wrong.
     """
-    table = table.set_axis([str(name) for name in table.columns], axis=1).reset_index(drop=True)
+    table = _plain(table)
     _require_columns(table)
+    table = pd.DataFrame({name: without_bytes(table[name]) for name in table.columns})
     of_fairlane = _has_fairlane_features(table)
     frame, excluded = _without_censored(table)
     moments = {"run_s": numbers_of(frame["run_s"], DURATION_WAYS)}
@@ -99,6 +101,13 @@ def examples_from(table: pd.DataFrame, notes: Sequence[str] = ()) -> Examples:
     used, categorical = _numeric_features(columns, told) if of_fairlane else _features(columns, told)
     frame = pd.DataFrame(columns | used).sort_values("ended_at", kind="stable", ignore_index=True)
     return Examples(frame, tuple(used), tuple(categorical), of_fairlane, excluded, tuple(told))
+
+
+def _plain(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows by number, columns by name; a named index, which pandas keeps in Parquet, is a column too."""
+    named = [name for name in table.index.names if name is not None]
+    table = table.reset_index(level=named, allow_duplicates=True) if named else table
+    return table.set_axis([str(name) for name in table.columns], axis=1).reset_index(drop=True)
 
 
 def _require_columns(table: pd.DataFrame) -> None:

@@ -125,9 +125,10 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
     def fit(self, X: Any, y: Any) -> Self:
         """Fit to X of shape (rows, columns) and run times y in s, shape (rows,).
 
-        Raises ValueError for targets that are not positive.
+        Raises ValueError for targets that are not positive, and parameters that can't be used.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", y_numeric=True)
+        self._require_usable_parameters()
         if not (y > 0).all():
             raise ValueError("run times must be positive (Negative or zero y values are not supported)")
         order = self._oldest_first(X)
@@ -173,6 +174,26 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         checked: Floats = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
         return checked
 
+    def _require_usable_parameters(self) -> None:
+        """LightGBM would end the whole process over some of them."""
+        usable = {
+            "trees": self.trees >= 0,
+            "learning_rate": self.learning_rate > 0,
+            "threads": self.threads >= 1,
+            "held_out": 0 < self.held_out < 1 / TIME_FOLDS,
+            "half_life_s": self.half_life_s is None or self.half_life_s > 0,
+        }
+        if wrong := [name for name, is_usable in usable.items() if not is_usable]:
+            told = ", ".join(f"{name}={getattr(self, name)}" for name in wrong)
+            raise ValueError(f"parameters out of range: {told}")
+        own = (self.class_column, self.node_column, self.time_column, self.group_column)
+        roles = [
+            *self.prior_columns, *self.seconds_columns, *self.computing_columns, *self.categorical_columns,
+            *self.history_columns, *(column for column in own if column is not None),
+        ]  # fmt: skip
+        if not set(roles) <= set(range(self.n_features_in_)):
+            raise ValueError(f"columns {sorted(set(roles))} are named, X has {self.n_features_in_}")
+
     def _oldest_first(self, X: Floats) -> Indices:
         if self.time_column is None:
             return np.arange(len(X), dtype=np.intp)
@@ -203,6 +224,8 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         signs = [0] * self.n_features_in_ if self.monotone is None else list(self.monotone)
         if len(signs) != self.n_features_in_:
             raise ValueError(f"monotone has {len(signs)} signs for {self.n_features_in_} columns")
+        if any(signs[column] for column in self.categorical_columns):
+            raise ValueError("monotone has a sign for a categorical column, whose codes have no order")
         options = {
             "verbosity": -1,
             "seed": self.seed,

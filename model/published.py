@@ -126,7 +126,7 @@ class PublishedModel:
             _try_out(model)
         except KeyError as error:
             raise BrokenModelError(f"the model lacks {error}") from error
-        except (ValueError, TypeError, AttributeError) as error:
+        except Exception as error:  # files of any content: what comes of them must end no server
             raise BrokenModelError(f"the model is not readable: {error}") from error
         return model
 

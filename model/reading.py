@@ -82,7 +82,25 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
             )
         except pd.errors.ParserError as error:
             raise _explained(error) from error
-    return table, () if separator == "," else (f"cells are separated by {SEPARATORS[separator]}",)
+    return table, (*_told_of_separator(separator), *_told_of_line_breaks(table))
+
+
+def _told_of_separator(separator: str) -> tuple[str, ...]:
+    return () if separator == "," else (f"cells are separated by {SEPARATORS[separator]}",)
+
+
+def _told_of_line_breaks(table: pd.DataFrame) -> tuple[str, ...]:
+    """A stray quote makes all lines up to the next one a single cell: rows are gone unseen."""
+    text = table.select_dtypes(["object", "string"])
+    broken = [str(name) for name in text if text[name].map(_has_line_break).any()]
+    if not broken:
+        return ()
+    columns = ", ".join(broken)
+    return (f"cells of column {columns} go over several lines: a quote that is not closed takes rows away",)
+
+
+def _has_line_break(cell: object) -> bool:
+    return isinstance(cell, str) and "\n" in cell
 
 
 def _separator_of(header: str) -> str:

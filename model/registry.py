@@ -216,7 +216,7 @@ class Registry:
         except FileNotFoundError:
             return []
         names = (str(path).rstrip("/").rsplit("/", 1)[-1] for path in found)
-        return sorted(name for name in names if name.split("-")[0].isdigit())
+        return sorted(name for name in names if name.split("-")[0].isdecimal())
 
     def _path(self, *parts: str) -> str:
         return "/".join((self._root, *parts))

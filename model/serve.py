@@ -283,8 +283,7 @@ class PredictorServer:
 
     def _newer(self) -> Loaded | None:
         current = self._answers.model
-        latest = self._registry.latest()
-        if current is not None and current.info.version == latest:
+        if current is not None and current.info.version == self._registry.latest():
             self._answers.problem = ""
             return None
         found = self._registry.newest_usable(self._settings.threads)

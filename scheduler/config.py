@@ -8,7 +8,6 @@ be a silent default. Units are the last word of a name.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -27,7 +26,7 @@ from pydantic import (
 
 from scheduler.admission_settings import AdmissionSettings
 from scheduler.certificate_settings import PredictorCertificate
-from scheduler.settings_section import Port, Section
+from scheduler.settings_section import Port, Section, WebAddress
 from scheduler.settings_text import ConfigError, overlay, read_secret, read_yaml, sentences
 
 __all__ = ["ConfigError", "Settings", "Source"]
@@ -39,7 +38,7 @@ UrlPath = Annotated[str, Field(pattern=r"^(/[\w.-]+)*$")]
 class PrometheusSettings(Section):
     """Where and how telemetry is read."""
 
-    url: str = ""
+    url: WebAddress = ""
     """Base URL, e.g. http://prometheus.monitoring:9090; empty: no telemetry."""
     bearer_token: SecretStr | None = None
     bearer_token_file: Path | None = None
@@ -65,8 +64,6 @@ class PrometheusSettings(Section):
 
     @model_validator(mode="after")
     def _usable(self) -> PrometheusSettings:
-        if self.url and not re.match(r"https?://[^/\s]+", self.url):
-            raise ValueError(f"the url must start with http:// or https://, not {self.url!r}")
         if (self.bearer_token or self.bearer_token_file) and self.username:
             raise ValueError("give a bearer token or a username, not both")
         if bool(self.username) != bool(self.password or self.password_file):
@@ -95,7 +92,7 @@ class ReadingQuery(Freshness):
     expr: str
     """PromQL; $range stands for prometheus.rate_range_s, $rate(selector) for rate() over that range
     where the series has samples at both ends of it."""
-    scale: float = 1.0
+    scale: PositiveFloat = 1.0
     """The answer times this is in the reading's unit (model.snapshot)."""
 
 
@@ -204,7 +201,7 @@ class ControllerSettings(Section):
 
     host: str = "0.0.0.0"
     port: Port = 8891
-    url: str = ""
+    url: WebAddress = ""
     """Where other replicas and `fairlane queue` reach this one; default: its host name and port."""
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?$")] = "fairlane-controller"
     """Of the Lease and of the checkpoint's ConfigMap: one for all replicas of a queue."""
@@ -345,11 +342,11 @@ class Settings(Section):
     """host:port of the predictor; empty: the analytic prior alone."""
     predictor_ca_file: Path | None = None
     """PEM bundle that signs the predictor's certificate, read again when it changes; empty: no TLS."""
-    extender_url: str = ""
+    extender_url: WebAddress = ""
     """Base URL of the extender, as `fairlane doctor` reaches it."""
-    recorder_url: str = ""
+    recorder_url: WebAddress = ""
     """Base URL of the recorder; empty: nothing is recorded."""
-    controller_url: str = ""
+    controller_url: WebAddress = ""
     """Base URL of the controller, as `fairlane queue` reaches it."""
     token: SecretStr = SecretStr("")
     """Shared by our own processes (recorder, probe); usually FAIRLANE_TOKEN."""

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _web_address(text: str) -> str:
+    parts = urlsplit(text)  # which raises ValueError for a host it can't read, and `port` for such a port
+    usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not text.split()[1:]
+    if text and not usable:
+        raise ValueError(f"a URL must start with http:// or https:// and name a host, not {text!r}")
+    return text
+
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+"""URL of something that is asked over HTTP; empty where there is none."""
 
 
 class Section(BaseModel):
@@ -15,6 +28,7 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
+        allow_inf_nan=False,
         validate_default=True,
         hide_input_in_errors=True,
         use_attribute_docstrings=True,

@@ -33,6 +33,24 @@ class ConfigError(ValueError):
     """The settings cannot be used; the message says which and why, one sentence a line."""
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML of which no key is given twice: PyYAML would forget the first without a word."""
+
+
+def _mapping(loader: _EachKeyOnce, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+    twice = sorted({key for key in keys if keys.count(key) > 1 and key != "<<"})
+    if twice:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"{', '.join(twice)} is given more than once", node.start_mark
+        )
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+_EachKeyOnce.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
 def read_secret(path: Path) -> str:
     """The text of a file that holds one secret, without surrounding white space."""
     try:
@@ -47,7 +65,7 @@ def read_secret(path: Path) -> str:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The keys and values of a YAML file; empty for an empty file."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)
     except OSError as error:
         raise ConfigError(f"cannot read the settings file {path}: {error.strerror}") from error
     except _NOT_YAML as error:

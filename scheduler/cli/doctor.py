@@ -132,7 +132,9 @@ def _print(facts: Facts, findings: list[Finding]) -> None:
 
 
 def _readings_table(rows: list[Coverage]) -> Table:
-    table = Table("Reading", "Unit", "Known", "Age", "Every", "From", title="Telemetry")
+    table = Table(title="Telemetry", pad_edge=False)
+    for name in ("Reading", "Unit", "Known", "Age", "Every", "From"):
+        table.add_column(name, no_wrap=name in ("Reading", "From"))  # whole names, also where lines are short
     for row in rows:
         known = f"{row.known}/{row.total} {row.of}"
         style = None if row.known else "yellow"
@@ -142,7 +144,7 @@ def _readings_table(rows: list[Coverage]) -> Table:
             known,
             _s(row.age_s),
             _s(row.interval_s),
-            escape(", ".join(row.sources)),
+            escape(",\n".join(row.sources)),
             style=style,
         )
     return table

@@ -8,9 +8,11 @@ from typing import Any, TypeVar
 
 import typer
 import uvloop
+from pydantic import ValidationError
 
 from scheduler.config import ConfigError, Settings
 from scheduler.settings_section import Section
+from scheduler.settings_text import sentences
 from scheduler.structured_logs import set_up_logs
 
 Part = TypeVar("Part", bound=Section)
@@ -24,18 +26,18 @@ def with_options(settings: Settings, section: str, own: Mapping[str, Any], **gen
     Raises:
         ConfigError: an option has an impossible value.
     """
-    part = getattr(settings, section)
-    changed = {name: value for name, value in general.items() if value is not None}
-    changed[section] = _changed(part, own)
-    return settings.model_copy(update=changed)
+    return _changed(settings, {**general, section: _changed(getattr(settings, section), own)})
 
 
-def _changed(part: Part, own: Mapping[str, Any]) -> Part:
-    given = {name: value for name, value in own.items() if value is not None}
+def _changed(part: Part, given: Mapping[str, Any]) -> Part:
+    """`part` with those of the values that are not None."""
+    changed = {name: value for name, value in given.items() if value is not None}
+    held = {name: getattr(part, name) for name in type(part).model_fields}
     try:
-        return part.model_validate({**part.model_dump(), **given})
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+        return part.model_validate({**held, **changed})
+    except ValidationError as error:
+        mistakes = sentences(error, type(part))
+        raise ConfigError("\n".join(["the options cannot be used:", *mistakes])) from error
 
 
 def run_serving(command: str, settings: Settings, serving: Coroutine[Any, Any, None]) -> None:

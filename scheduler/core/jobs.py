@@ -50,6 +50,7 @@ _FRAMEWORK_LABELS = {
     "ray.io/cluster": "ray",
     "training.kubeflow.org/job-name": "torch",
 }
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _GENERATED = re.compile(
     r"-(?:[bcdfghjklmnpqrstvwxz2456789]{5}|[bcdfghjklmnpqrstvwxz2456789]{8,10}|\d{6,}|[0-9a-f]{8,})$"
 )
@@ -162,11 +163,10 @@ def job_class(pod: Pod) -> str:
     meta = pod.metadata
     given = (meta.annotations or {}).get(PREFIX + "job-class", "").strip(" \t\r\n")
     if given:
-        return _storable(given)[:MAX_TEXT]
+        return _printable(given[:MAX_TEXT])
     kind, name = _owner(meta)
     image = _image_of(pod.spec.containers).partition("@")[0]
-    derived = "|".join(part for part in (f"{kind}/{name}", image, user_of(meta)) if part)
-    return _storable(derived)[:MAX_TEXT]
+    return _printable("|".join(part for part in (f"{kind}/{name}", image, user_of(meta)) if part)[:MAX_TEXT])
 
 
 def user_of(meta: Meta) -> str:
@@ -199,16 +199,19 @@ def gang_of(pod: Pod) -> str:
 
 
 def bounded(text: str) -> str:
-    """`text` of at most `MAX_TEXT` characters, without NUL; different texts stay different otherwise."""
-    text = _storable(text)
+    """`text` of at most `MAX_TEXT` characters; different texts stay different."""
+    text = _printable(text)
     if len(text) <= MAX_TEXT:
         return text
     return f"{text[: MAX_TEXT - 33]}~{sha256(text.encode()).hexdigest()[:32]}"
 
 
-def _storable(text: str) -> str:
-    """`text` without NUL: annotations may hold it, PostgreSQL may not, and one pod would stop all records."""
-    return text.replace("\0", "\ufffd")
+def _printable(text: str) -> str:
+    """Without control characters, which admission refuses where it is installed.
+
+    An annotation may hold NUL, PostgreSQL's text may not: one pod would stop all that is recorded.
+    """
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _is_driver(meta: Meta) -> bool:

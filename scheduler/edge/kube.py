@@ -132,9 +132,7 @@ class KubeClient:
             KubeError: no usable configuration was found.
         """
         configuration = await load_configuration(kubeconfig)
-        connector = aiohttp.TCPConnector(limit=parallel + 16, ssl=_tls(configuration))
-        timeout = aiohttp.ClientTimeout(total=60, sock_connect=10)
-        async with aiohttp.ClientSession(configuration.host, connector=connector, timeout=timeout) as session:
+        async with _session(configuration, parallel) as session:
             yield cls(session, configuration)
 
     async def get(self, path: str, params: Params | None = None) -> bytes:
@@ -293,23 +291,39 @@ async def load_configuration(kubeconfig: str | None = None) -> Configuration:
         KubeError: none of them is usable; the message says what to do.
     """
     configuration, loaders = Configuration(), cast(Any, kubernetes_config)  # which has no types
+    if kubeconfig and not _has_file(kubeconfig):
+        raise _unusable(f"there is no file {kubeconfig}")
     try:
-        if kubeconfig or _has_default_file():
+        if kubeconfig or _has_file(kubernetes_config.KUBE_CONFIG_DEFAULT_LOCATION):
             await loaders.load_kube_config(kubeconfig, client_configuration=configuration)
         else:  # asked for by name: `load_config` would warn in every pod that there is no file
             loaders.load_incluster_config(client_configuration=configuration)
     except (kubernetes_config.ConfigException, OSError) as error:
-        hint = "pass --kubeconfig, set KUBECONFIG, or run inside a pod with a service account"
-        raise KubeError(
-            0, "NoConfiguration", f"no usable Kubernetes configuration ({error}); {hint}"
-        ) from error
+        raise _unusable(error) from error
+    except Exception as error:  # the loader takes the file for well formed, and raises what comes of that
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise _unusable(f"{kubeconfig or 'the file'} is no kubeconfig: {what}") from error
     return configuration
 
 
-def _has_default_file() -> bool:
-    """Whether KUBECONFIG, which may be a list, or ~/.kube/config is there."""
-    listed = kubernetes_config.KUBE_CONFIG_DEFAULT_LOCATION.split(os.pathsep)
-    return any(one and Path(one).expanduser().exists() for one in listed)
+def _unusable(why: object) -> KubeError:
+    hint = "pass --kubeconfig, set KUBECONFIG, or run inside a pod with a service account"
+    return KubeError(0, "NoConfiguration", f"no usable Kubernetes configuration ({why}); {hint}")
+
+
+def _session(configuration: Configuration, parallel: int) -> aiohttp.ClientSession:
+    """Raises KubeError when the address or the certificates of the configuration are not usable."""
+    timeout = aiohttp.ClientTimeout(total=60, sock_connect=10)
+    try:
+        connector = aiohttp.TCPConnector(limit=parallel + 16, ssl=_tls(configuration))
+        return aiohttp.ClientSession(configuration.host, connector=connector, timeout=timeout)
+    except (OSError, ValueError) as error:
+        raise _unusable(f"server {configuration.host}: {error}") from error
+
+
+def _has_file(paths: str) -> bool:
+    """Whether one of the listed files is there (KUBECONFIG may be a list)."""
+    return any(one and Path(one).expanduser().exists() for one in paths.split(os.pathsep))
 
 
 def _tls(configuration: Configuration) -> ssl.SSLContext | bool:

@@ -23,6 +23,7 @@ from typing import TypeVar
 from scheduler.config import Source
 
 Labels = Mapping[str, str]
+Key = TypeVar("Key")
 Value = TypeVar("Value")
 UNKNOWN = -1
 """The position of a node that the cluster does not have."""
@@ -79,9 +80,9 @@ class Joins:
         A pod with host network has the node's own address, so all such pods agree.
         """
         return cls(
-            dict(_unique((s.get("instance", ""), s.get("nodename", "")) for s in uname)),
-            {(s.get("namespace", ""), s.get("pod", "")): s.get("node", "") for s in pods},
-            dict(_unique((s.get("pod_ip", ""), s.get("node", "")) for s in pods)),
+            _unique((s.get("instance", ""), s.get("nodename", "")) for s in uname),
+            _unique(((s.get("namespace", ""), s.get("pod", "")), s.get("node", "")) for s in pods),
+            _unique((s.get("pod_ip", ""), s.get("node", "")) for s in pods),
         )
 
 
@@ -173,9 +174,9 @@ def _hostnames(node: NodeIdentity) -> set[str]:
     return names | {name.split(".", 1)[0] for name in names if not name[0].isdigit()}
 
 
-def _unique(pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
+def _unique(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, Value]:
     """Only the keys that all pairs agree on, the empty key never."""
-    values: dict[str, set[Value]] = {}
+    values: dict[Key, set[Value]] = {}
     for key, value in pairs:
         if key:
             values.setdefault(key, set()).add(value)

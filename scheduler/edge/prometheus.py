@@ -34,6 +34,8 @@ from scheduler.edge.series import Block
 from scheduler.settings_text import ConfigError, read_secret
 
 _CHUNK_BYTES = 1 << 16
+_TIME_S_MAX = 1e11
+"""No clock in seconds tells more: that is the year 5138."""
 
 
 class PrometheusError(Exception):
@@ -85,7 +87,7 @@ class PrometheusReader:
             _, now_s = msgspec.json.decode(result, type=tuple[float, float], strict=False)
         except msgspec.MsgspecError as error:
             raise PrometheusError(f"time() was answered by {_shortened(bytes(result))}") from error
-        if not math.isfinite(now_s) or now_s <= 0:
+        if not 0 < now_s < _TIME_S_MAX:
             raise PrometheusError(f"time() was answered by {now_s}")
         return now_s
 

@@ -324,6 +324,18 @@ async def test_a_damaged_newest_model_changes_nothing_and_is_told(
     assert "truncated or was changed" in about.problem
 
 
+async def test_a_damaged_pointer_does_not_keep_a_fresh_predictor_from_a_sound_version(
+    tmp_path: Path, model: PublishedModel
+) -> None:
+    with running(tmp_path) as server:
+        good = server.registry.publish(model).info.version
+        (tmp_path / "models" / "latest").write_text('{"version": 3}')
+        async with PredictionClient(server.start(), 10) as client:
+            await answered(client, good)
+            about = await client.current_model()
+    assert "the file latest is damaged" in about.problem
+
+
 async def test_a_client_finds_a_predictor_that_came_back(tmp_path: Path, model: PublishedModel) -> None:
     with running(tmp_path) as server:
         server.registry.publish(model)

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from scheduler.cli.serving import with_options
 from scheduler.config import ConfigError, Settings, Source
 from scheduler.edge.sources import load_sources, preset, preset_names
+from scheduler.settings_text import read_yaml
 
 
 def load(text: str = "", tmp_path: Path | None = None, **environment: str) -> Settings:
@@ -78,7 +80,19 @@ def test_the_token_may_come_from_a_file(tmp_path: Path) -> None:
         ("prometheus: {urll: x}", "prometheus.urll: there is no such setting; did you mean prometheus.url?"),
         ("epoch_s: -1", "epoch_s: input should be greater than 0."),
         ("epoch_s: soon", "epoch_s: input should be a valid number"),
-        ("prometheus: {url: 'prom:9090'}", "prometheus: the url must start with http:// or https://"),
+        ("prometheus: {url: 'prom:9090'}", "prometheus.url: a URL must start with http:// or https://"),
+        ("prometheus: {url: 'http://[::1'}", "prometheus.url: invalid IPv6 URL"),
+        ("prometheus: {url: 'http://prom:99999'}", "prometheus.url: port out of range"),
+        ("recorder_url: recorder:8890", "recorder_url: a URL must start with http:// or https://"),
+        ("extender_url: 'http://'", "extender_url: a URL must start with http:// or https:// and"),
+        ("epoch_s: .inf", "epoch_s: input should be a finite number."),
+        ("controller: {reference: {cpu: .nan}}", "reference.cpu: input should be a finite number."),
+        ("epoch_s: 5\nepoch_s: 6", "epoch_s is given more than once"),
+        ("extender: {port: 1}\nprometheus: {parallel: 1, parallel: 2}", "parallel is given more than once"),
+        (
+            "sources: [{name: x, newest: y, readings: {rtt: {expr: y, scale: 0}}}]",
+            "readings.rtt.scale: input should be greater than 0.",
+        ),
         ("prometheus: {username: a}", "username and password go together"),
         ("prometheus: {username: a, password: b, bearer_token: c}", "a bearer token or a username, not both"),
         ("prometheus: {ca_file: a, skip_tls_verify: true}", "a ca_file or skip_tls_verify, not both"),
@@ -94,6 +108,27 @@ def test_the_token_may_come_from_a_file(tmp_path: Path) -> None:
 )
 def test_a_mistake_in_the_file_is_told_in_a_sentence(text: str, sentence: str, tmp_path: Path) -> None:
     assert sentence in mistake(text, tmp_path)
+
+
+def test_a_mapping_may_still_be_merged_into_another(tmp_path: Path) -> None:
+    text = "exploration: &one {rate: 0.5, temperature: 2}\n"
+    file = tmp_path / "merged.yaml"
+    file.write_text(f"{text}other: {{<<: *one, rate: 0.25}}\n")
+    assert read_yaml(file)["other"] == {"rate": 0.25, "temperature": 2}
+
+
+def test_options_are_checked_like_settings() -> None:
+    settings = load(FAIRLANE_EPOCH_S="3")
+    changed = with_options(settings, "extender", {"port": 1, "host": None}, extender_url="http://x:1")
+    assert (changed.extender.port, changed.extender.host) == (1, settings.extender.host)
+    assert (changed.extender_url, changed.epoch_s, changed.sources) == ("http://x:1", 3, settings.sources)
+    for own, general, sentence in (
+        ({"port": 70_000}, {}, "port: input should be less than or equal to 65535."),
+        ({}, {"extender_url": "x:1"}, "extender_url: a URL must start with http:// or https://"),
+    ):
+        with pytest.raises(ConfigError, match="the options cannot be used") as raised:
+            with_options(settings, "extender", own, **general)
+        assert sentence in str(raised.value)
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:

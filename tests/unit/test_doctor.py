@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from model.schema import SCHEMA_VERSION
-from model.snapshot import PairReadings, TelemetrySnapshot
-from scheduler.cli.doctor import CHECKS, as_plain
+from model.snapshot import NODE_READINGS, PAIR_READINGS, PairReadings, TelemetrySnapshot
+from scheduler.cli.doctor import CHECKS, _readings_table, as_plain
 from scheduler.config import Settings
 from scheduler.edge.diagnosis import Level, diagnose
-from scheduler.edge.diagnosis_telemetry import ESSENTIAL, coverage
+from scheduler.edge.diagnosis_telemetry import ESSENTIAL, Coverage, coverage
 from scheduler.edge.facts import Asked, Facts
 from scheduler.edge.node_mapping import NodeIdentity
 from scheduler.edge.predictions import CurrentModel
@@ -287,3 +289,16 @@ def test_json_is_plain_and_unknown_is_null() -> None:
 
 def test_coverage_has_one_row_per_offered_reading() -> None:
     assert [row.reading for row in coverage(GOOD)] == [*NODE_NAMES, "rtt", "throughput"]
+
+
+def test_names_are_whole_where_lines_are_short() -> None:
+    sources = ("fairlane_probe", "ping_exporter")
+    rows = [
+        Coverage(one.name, one.unit, "nodes", 5000, 5000, 123.4, 15.0, sources, ())
+        for one in (*NODE_READINGS, *PAIR_READINGS)
+    ]
+    console = Console(width=80, file=io.StringIO())
+    with console.capture() as written:
+        console.print(_readings_table(rows))
+    assert "…" not in written.get()
+    assert all(row.reading in written.get() for row in rows)

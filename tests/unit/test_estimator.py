@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -212,6 +213,25 @@ def test_run_times_must_be_positive() -> None:
 def test_signs_must_match_the_columns() -> None:
     with pytest.raises(ValueError, match="2 signs for 1 columns"):
         CompletionTimeEstimator(monotone=[1, 0]).fit(np.ones((50, 1)), np.ones(50))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"trees": -1},
+        {"learning_rate": 0},
+        {"threads": 0},
+        {"held_out": 0.0},
+        {"held_out": 0.5},
+        {"half_life_s": 0.0},
+        {"time_column": 4},
+        {"categorical_columns": (-1,)},
+        {"categorical_columns": (3,), "monotone": (1, 0, 0, 1)},
+    ],
+)
+def test_parameters_that_cant_be_used_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"out of range|X has 4|no order"):
+        CompletionTimeEstimator(**wrong).fit(*jobs(100))
 
 
 def test_no_group_is_both_fitted_on_and_held_out() -> None:

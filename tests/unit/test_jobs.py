@@ -33,6 +33,12 @@ def test_job_class_annotation_wins() -> None:
     assert job_class(a_pod({"job-class": " etl "}, owner=("Job", "x"))) == "etl"
 
 
+def test_control_characters_reach_no_store_and_no_terminal() -> None:
+    job = describe(a_pod({"job-class": "a\0b", "user": "x\x1b[2Jy", "gang": "g\nh"})).pod.job
+    assert (job.job_class, job.user, job.gang) == ("a\ufffdb", "x\ufffd[2Jy", "g\ufffdh")
+    assert "\0" not in job_class(a_pod({"user": "x\0"}))
+
+
 @pytest.mark.parametrize(
     ("owner", "name"),
     [

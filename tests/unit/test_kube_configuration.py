@@ -46,3 +46,39 @@ async def test_a_list_of_files_is_read_though_some_are_not_there(
     monkeypatch.setattr(kube.kubernetes_config, "KUBE_CONFIG_DEFAULT_LOCATION", listed)
     monkeypatch.setattr("kubernetes.aio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", listed)
     assert (await kube.load_configuration()).host == "http://here:1"
+
+
+def changed(path: Path, **cluster: str) -> Path:
+    named = yaml.safe_load(written(path).read_text())
+    named["clusters"][0]["cluster"] |= cluster
+    path.write_text(yaml.safe_dump(named))
+    return path
+
+
+@pytest.mark.parametrize("content", [b"", b"root:x:0:0\n", b"- 1", b"a: [", b"\xff\xfe\0", b"clusters: 3"])
+async def test_a_file_that_is_no_kubeconfig_is_told(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "config"
+    path.write_bytes(content)
+    with pytest.raises(kube.KubeError, match=r"no usable Kubernetes configuration \(.*pass --kubeconfig"):
+        await kube.load_configuration(str(path))
+
+
+async def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(kube.KubeError, match=f"there is no file {tmp_path}/none"):
+        await kube.load_configuration(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"server": "nonsense"},
+        {"server": "https://[::1"},
+        {"server": "https://here:1", "certificate-authority": "/etc/hostname"},
+        {"server": "https://here:1", "certificate-authority-data": "AAAA"},
+    ],
+)
+async def test_an_address_or_an_authority_that_is_none_is_told(tmp_path: Path, wrong: dict[str, str]) -> None:
+    path = changed(tmp_path / "config", **wrong)
+    with pytest.raises(kube.KubeError, match=r"no usable Kubernetes configuration \(server "):
+        async with kube.KubeClient.connect(str(path)):
+            pass

@@ -93,6 +93,13 @@ def test_an_address_that_two_nodes_claim_leads_nowhere() -> None:
     assert twins.by_address("10.0.0.1") == -1
 
 
+def test_a_pod_that_two_nodes_claim_leads_nowhere() -> None:
+    pod = {"namespace": "mon", "pod": "exporter-0", "pod_ip": ""}
+    moved = Joins.read([], [pod | {"node": "worker-a"}, pod | {"node": "worker-b"}])
+    source = Source.model_validate({"name": "s", "readings": {"rtt": {"expr": "x", "newest": "x"}}})
+    assert SeriesMapper(source, DIRECTORY, moved).node({"namespace": "mon", "pod": "exporter-0"}) == -1
+
+
 def test_a_short_name_that_two_nodes_share_leads_nowhere() -> None:
     twins = NodeDirectory([NodeIdentity("a.east.example"), NodeIdentity("a.west.example")])
     assert twins.by_host("a") == -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,6 +153,22 @@ def test_a_model_without_network_ignores_what_it_is_told_of_it() -> None:
     features[:, POSITION["transfer_ratio"]] = 40.0
     assert blind.predict_quantiles(features) == pytest.approx(before)
     assert PublishedModel.from_files(blind.files()).predict_quantiles(features) == pytest.approx(before)
+
+
+@pytest.mark.parametrize("info", [{"features": [[]]}, {"features": 3}, {"metrics": None, "more": 1}, []])
+def test_files_with_other_content_than_a_model_are_refused(model: PublishedModel, info: Any) -> None:
+    files = model.files()
+    changed = json.loads(files["info.json"]) | info if isinstance(info, dict) else info
+    with pytest.raises(BrokenModelError):
+        PublishedModel.from_files({**files, "info.json": json.dumps(changed).encode()})
+
+
+def test_what_is_no_version_is_left_alone(registry: Registry, model: PublishedModel) -> None:
+    first = registry.publish(model).info.version
+    for name in ("²", "99x", "notes"):
+        (Path(registry.url) / "versions" / name).mkdir()
+    assert registry.versions() == [first]
+    assert registry.publish(model).info.version.startswith("000002-")
 
 
 def test_an_object_store_serves_as_well(model: PublishedModel) -> None:

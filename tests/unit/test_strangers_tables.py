@@ -118,6 +118,19 @@ def test_a_moment_is_no_run_time(tmp_path: Path) -> None:
     assert "run_s is not a number in 60 of 60 rows" in refused(path)
 
 
+@pytest.mark.parametrize("held", ["csv", "parquet"])
+def test_a_date_that_stands_for_never_is_a_date_like_others(tmp_path: Path, held: str) -> None:
+    until = [dt.datetime(9999, 12, 31) if row % 3 else dt.datetime(2024, 1, 1) for row in range(ROWS)]
+    table = runs(until=np.array(until, dtype="datetime64[us]"))
+    examples = read(csv_of(tmp_path, table) if held == "csv" else parquet_of(tmp_path, table))
+    assert set(examples.frame["until"]) == {253402214400.0, 1704067200.0}
+
+
+def test_a_run_that_ends_never_is_refused(tmp_path: Path) -> None:
+    moments = ["9999-12-31", *pd.to_datetime(pd.Series(ENDED_S[1:]), unit="s").map(str)]
+    assert "or after the year 5138: in 1 of 60 rows" in refused(csv_of(tmp_path, runs(ended_at=moments)))
+
+
 # -- files --------------------------------------------------------------------------------------
 
 
@@ -129,6 +142,37 @@ def test_rows_longer_than_the_header_are_refused_with_the_line(tmp_path: Path, l
     said = refused(path)
     assert "rows have more cells than the header" in said
     assert f"line {longer_from + 1} has 5, the header 4" in said
+
+
+@pytest.mark.parametrize("index", ["ended_at", ["job_class", "size"]])
+def test_a_named_index_that_pandas_wrote_is_a_column(tmp_path: Path, index: Any) -> None:
+    examples = read(parquet_of(tmp_path, runs().set_index(index)))
+    assert examples.features == ("size",)
+    assert examples.frame["ended_at"].tolist() == ENDED_S.tolist()
+
+
+def test_an_index_named_like_a_column_is_refused() -> None:
+    table = runs().rename_axis("run_s")
+    with pytest.raises(ExamplesError, match="more than one column named run_s"):
+        examples_from(table)
+
+
+def test_names_held_as_bytes_are_read(tmp_path: Path) -> None:
+    zones = [b"eu", b"us", b"\xff\xfe"]
+    examples = read(parquet_of(tmp_path, runs(zone=zones * (ROWS // 3), job_class=[b"a"] * ROWS)))
+    assert set(examples.frame["zone"]) == {"eu", "us", "\\xff\\xfe"}
+    assert set(examples.frame["job_class"]) == {"a"}
+
+
+def test_lines_that_stray_quotes_make_a_cell_are_told(tmp_path: Path) -> None:
+    path = csv_of(tmp_path, runs(zone=["x"] * ROWS))
+    lines = path.read_text().splitlines()
+    for line in (3, 8):
+        lines[line] = lines[line].removesuffix("x") + '"x'
+    path.write_text("\n".join(lines))
+    ended = train(path)
+    assert "55 completed runs" in ended.output
+    assert "cells of column zone go over several lines" in " ".join(ended.output.split())
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -233,6 +233,7 @@ def test_two_series_for_one_pair_count_once(prometheus: CannedPrometheus) -> Non
 
 def test_a_pair_with_itself_is_no_pair(prometheus: CannedPrometheus) -> None:
     prometheus.series["rtt"] = [({"source": "n0", "target": "10.0.0.0"}, 0.1)]
+    prometheus.series["rounds"] = [({"source": "n0", "target": "10.0.0.0"}, lambda t: t)]  # nor undated
     assert len(polled(prometheus).pair_readings["rtt"].value) == 0
 
 
@@ -337,7 +338,16 @@ def test_while_prometheus_is_down_the_last_snapshot_stays_with_its_date() -> Non
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>", b'{"data": {"result": []}}', b'{"data": {"result": [0, "x"]}}']
+    "body",
+    [
+        b"",
+        b"<html>",
+        b'{"data": {"result": []}}',
+        b'{"data": {"result": [0, "x"]}}',
+        b'{"data": {"result": [0, "NaN"]}}',
+        b'{"data": {"result": [0, "1e12"]}}',
+        b'{"data": {"result": [0, "1e300"]}}',
+    ],
 )
 def test_rubbish_everywhere_makes_no_snapshot(prometheus: CannedPrometheus, body: bytes) -> None:
     prometheus.raw["*"] = body
@@ -353,9 +363,7 @@ def test_when_no_query_is_answered_the_poll_has_failed(prometheus: CannedPrometh
     before = made.snapshot
     prometheus.status["*"] = 503
     prometheus.raw["*"] = b"overloaded"
-    prometheus.raw["time()"] = (
-        prometheus.answer("/query", {"query": ["x"]}) if False else b'{"data": {"result": [1, "1700000000"]}}'
-    )
+    prometheus.raw["time()"] = b'{"data": {"result": [1, "1700000000"]}}'
     prometheus.status["time()"] = 200
     assert not made.poll()
     assert made.snapshot is before
