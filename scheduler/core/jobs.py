@@ -83,7 +83,7 @@ def describe(pod: Pod) -> Described:
         namespace=meta.namespace,
         name=meta.name,
         job=job,
-        scheduler=_storable(pod.spec.schedulerName or ""),
+        scheduler=_printable(pod.spec.schedulerName or ""),
         gang=f"{meta.namespace}/{gang}" if gang else "",
         is_driver=_is_driver(meta),
         **_passing_facts(pod),
