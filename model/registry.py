@@ -23,7 +23,7 @@ import fsspec
 from model.published import BrokenModelError, PublishedModel
 
 KEEP = 10
-MANIFEST, LATEST, VERSIONS = "manifest.json", "latest", "versions"
+MANIFEST, LATEST, VERSIONS, TRIAL = "manifest.json", "latest", "versions", "trial"
 FILE_BYTES_MAX = 256 * 1024 * 1024
 _WITHOUT_FOLDERS = {"s3", "gs", "abfs"}
 """Object stores: making a folder there would make the bucket, also one of a mistyped name."""
@@ -60,6 +60,14 @@ class Registry:
         self._local = "file" in protocols
         self._has_folders = _WITHOUT_FOLDERS.isdisjoint(protocols)
         self._failures = _failures(protocols)
+
+    def require_writable(self) -> None:
+        """Write a small file and take it away: to know before a training. Raises RegistryError."""
+        with self._told("be written to"):
+            if self._has_folders:
+                self._fs.makedirs(self._root, exist_ok=True)
+            self._replace(TRIAL, b"")
+            self._fs.rm_file(self._path(TRIAL))
 
     def publish(self, model: PublishedModel) -> PublishedModel:
         """Write the model as the newest version and point `latest` at it; the model with its version."""

@@ -10,7 +10,6 @@ from pydantic import (
     AfterValidator,
     Discriminator,
     Field,
-    PositiveFloat,
     PositiveInt,
     Tag,
     field_validator,
@@ -19,7 +18,7 @@ from pydantic import (
 
 from scheduler.certificate_settings import KeptCertificate
 from scheduler.core.admission.kinds import KNOWN
-from scheduler.settings_section import Port, Section
+from scheduler.settings_section import Port, Seconds, Section
 
 
 def _known_kind(name: str) -> str:
@@ -95,7 +94,7 @@ class AdmissionSettings(KeptCertificate):
     secret: str = "fairlane-admission-certificates"
     """Where the self-managed CA and certificate are kept."""
     max_body_bytes: PositiveInt = 16 * 2**20
-    read_timeout_s: PositiveFloat = 5.0
+    read_timeout_s: Seconds = 5.0
 
     @model_validator(mode="after")
     def _usable(self) -> AdmissionSettings:

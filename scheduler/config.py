@@ -26,7 +26,7 @@ from pydantic import (
 
 from scheduler.admission_settings import AdmissionSettings
 from scheduler.certificate_settings import PredictorCertificate
-from scheduler.settings_section import Port, Section, WebAddress
+from scheduler.settings_section import YEAR_S, Port, Seconds, Section, WebAddress
 from scheduler.settings_text import ConfigError, overlay, read_secret, read_yaml, sentences
 
 __all__ = ["ConfigError", "Settings", "Source"]
@@ -53,7 +53,7 @@ class PrometheusSettings(Section):
     """URL of an HTTP proxy; the environment's proxies and .netrc are not used."""
     headers: dict[str, str] = Field(default_factory=dict)
     """Sent with every query, e.g. X-Scope-OrgID of a multi-tenant store."""
-    timeout_s: PositiveFloat = 5.0
+    timeout_s: Seconds = 5.0
     """For one query, connection included."""
     parallel: Annotated[int, Field(ge=1, le=64)] = 4
     """Queries in flight at once."""
@@ -161,22 +161,22 @@ class ExtenderSettings(Section):
     """Best nodes listed in an answer; a node left out counts 0."""
     max_body_bytes: PositiveInt = 4 * 2**20
     """A larger request is refused with 413."""
-    read_timeout_s: PositiveFloat = 2.0
+    read_timeout_s: Seconds = 2.0
     """A request that is not complete by then gets 408."""
-    keep_alive_s: PositiveFloat = 120.0
+    keep_alive_s: Seconds = 120.0
     """kube-scheduler drops idle connections after 90 s; ours must live longer."""
-    max_epoch_age_s: PositiveFloat = 120.0
+    max_epoch_age_s: Seconds = 120.0
     """An older snapshot is not used any more."""
     decision_buffer: PositiveInt = 10_000
     """Decisions kept for the recorder; beyond it the oldest are dropped and counted."""
     decision_batch: PositiveInt = 200
-    flush_s: PositiveFloat = 1.0
+    flush_s: Seconds = 1.0
     """Decisions wait at most this long for their batch."""
-    hold_s: NonNegativeFloat = 10.0
+    hold_s: Annotated[float, Field(ge=0.0, le=YEAR_S)] = 10.0
     """While call follows call, decisions wait up to this long more: what waits is placed first."""
-    predict_timeout_s: PositiveFloat = 2.0
+    predict_timeout_s: Seconds = 2.0
     """Deadline of a background prediction."""
-    table_idle_s: PositiveFloat = 600.0
+    table_idle_s: Seconds = 600.0
     """Score tables of a job class unused for so long are dropped."""
     max_tables: PositiveInt = 256
 
@@ -225,13 +225,13 @@ class ControllerSettings(Section):
     parallel: Annotated[int, Field(ge=1, le=256)] = 32
     """Patches in flight at once."""
     tick_s: Annotated[float, Field(gt=0, le=30)] = 5.0
-    checkpoint_s: PositiveFloat = 5.0
+    checkpoint_s: Seconds = 5.0
     """At most so much of the ledger is lost by a crash: that of gangs that ended and vanished meanwhile."""
-    announce_s: PositiveFloat = 5.0
+    announce_s: Seconds = 5.0
     """How often it is looked whose place in the queue has changed noticeably."""
-    announcements_per_s: PositiveFloat = 20.0
+    announcements_per_s: Seconds = 20.0
     """Conditions and events written at most; what is too many waits, or is dropped and counted."""
-    check_s: PositiveFloat = 60.0
+    check_s: Seconds = 60.0
     """How often all invariants of the queue are checked."""
     placement: Literal["extender", "hint"] = "extender"
     """Who says where pods go: `extender`, kube-scheduler asks it pod by pod; `hint`, the controller asks it
@@ -242,13 +242,13 @@ class ControllerSettings(Section):
     hint_nominates: bool = True
     """The best node of a plan is nominated beside being preferred (status.nominatedNodeName, one more patch
     per pod): kube-scheduler tries it first, and looks at other nodes only if the pod does not fit there."""
-    plan_timeout_s: PositiveFloat = 1.0
+    plan_timeout_s: Seconds = 1.0
     """Without a plan by then gangs are released without a hint."""
     expected_core_share: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Part of one core, at most, that works out expected starts, at the lowest priority; 0: none are."""
     expected_gangs: Annotated[int, Field(ge=1, le=10_000)] = 300
     """Waiting gangs, the next first, whose expected start is worked out; the others start later."""
-    expected_every_s: PositiveFloat = 10.0
+    expected_every_s: Seconds = 10.0
     """How often the queue is looked at for that, at most."""
 
 
@@ -262,7 +262,7 @@ class PredictorSettings(Section):
     """Tells /metrics, /healthz, /readyz and /v1/status there; none: nowhere, `port` speaks gRPC only."""
     registry: str = "registry"
     """Folder or fsspec URL with the published models."""
-    reload_s: PositiveFloat = 5.0
+    reload_s: Seconds = 5.0
     """How often the registry is looked at for a newer champion."""
     threads: PositiveInt = 1
     """Threads that one prediction may use; two predictions may run at once."""
@@ -285,7 +285,7 @@ class ProbeSettings(Section):
     """Peers connect here."""
     metrics_port: Port = 8894
     """Prometheus scrapes /metrics here."""
-    interval_s: PositiveFloat = 15.0
+    interval_s: Seconds = 15.0
     """Between two rounds."""
     peers_per_round: PositiveInt = 5
     """Peers measured in one round, in turn, so that every pair is measured in time."""
@@ -294,18 +294,18 @@ class ProbeSettings(Section):
     series grows with the nodes and not with their square."""
     samples: Annotated[int, Field(ge=1, le=1000)] = 5
     """Round trips per peer and round."""
-    sample_gap_s: NonNegativeFloat = 0.05
+    sample_gap_s: Annotated[float, Field(ge=0.0, le=YEAR_S)] = 0.05
     """Pause between two round trips."""
-    timeout_s: PositiveFloat = 1.0
+    timeout_s: Seconds = 1.0
     """A round trip that takes longer is lost."""
     transfer_bytes: Annotated[int, Field(ge=0, le=64 * 2**20)] = 256 * 1024
     """Payload of the probe transfer; 0 switches it off."""
-    transfer_timeout_s: PositiveFloat = 10.0
+    transfer_timeout_s: Seconds = 10.0
     budget_bytes_per_minute: PositiveInt = 20 * 2**20
     """Bytes that a probe sends to its peers, and likewise bytes that it takes from them, in any minute."""
     max_connections: PositiveInt = 64
     """Connections served at once; a further one is closed and counted."""
-    peers_refresh_s: PositiveFloat = 60.0
+    peers_refresh_s: Seconds = 60.0
     """How often the list of peers is read again."""
     ca_file: Path | None = None
     """With certificate and key: mutual TLS."""
@@ -330,11 +330,11 @@ class Settings(Section):
     prometheus: PrometheusSettings = PrometheusSettings()
     sources: tuple[NamedSource, ...] = ("node_exporter", "fairlane_probe", "ping_exporter")
     """Preset names or inline sources; the first that delivers a reading for a node or pair wins."""
-    epoch_s: PositiveFloat = 15.0
+    epoch_s: Seconds = 15.0
     """Time between two telemetry snapshots."""
     stale_after_scrapes: Annotated[float, Field(ge=1.0)] = 3.0
     """Measurement intervals without a new value after which a reading is unknown."""
-    stale_at_least_s: NonNegativeFloat = 30.0
+    stale_at_least_s: Annotated[float, Field(ge=0.0, le=YEAR_S)] = 30.0
     """A reading is not unknown before this age, however short its interval: networks change over minutes."""
     missing_nodes_ratio: Ratio = 0.05
     """`fairlane doctor` fails when an essential reading is missing for more than this share of the nodes."""

@@ -55,7 +55,7 @@ def predictor(
         asyncio.run(_serve(server_settings(settings), settings.predictor, port_file))
     except (ConfigError, RegistryError, OSError) as error:
         typer.echo(f"fairlane predictor: {error}", err=True)
-        raise typer.Exit(1) from error
+        raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from error
 
 
 def server_settings(settings: Settings) -> ServerSettings:

@@ -184,6 +184,7 @@ def _run(
     store = None if registry is None else Registry(registry, keep)
     if store is not None:
         require_publishable(examples)
+        store.require_writable()
     with _progress(hidden=as_json) as told:
         measured = measure(examples, options, told)
     report = report_of(examples, options, measured) | {

@@ -2,7 +2,8 @@
 
 prometheus-api-client speaks the protocol; this file bounds it. The library's
 time limit holds between two received bytes only and it loads answers of any
-size, so the session reads the body itself, with a deadline and a limit.
+size, so the session reads the body itself, with a deadline and a limit, and
+nobody waits longer than that for an answer whose head does not end.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from threading import local
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -36,6 +37,8 @@ from scheduler.settings_text import ConfigError, read_secret
 _CHUNK_BYTES = 1 << 16
 _TIME_S_MAX = 1e11
 """No clock in seconds tells more: that is the year 5138."""
+
+_Found = TypeVar("_Found")
 
 
 class PrometheusError(Exception):
@@ -82,7 +85,8 @@ class PrometheusReader:
     def server_time_s(self) -> float:
         """Prometheus' own clock, unix seconds: ages are differences to it, whatever our clock says."""
         self._headers = self._fresh_headers()
-        result = self._ask(lambda client: client.custom_query("time()"))
+        asked = self._pool.submit(self._ask, lambda client: client.custom_query("time()"))
+        result = self._awaited(asked, self._patience_s(1))
         try:
             _, now_s = msgspec.json.decode(result, type=tuple[float, float], strict=False)
         except msgspec.MsgspecError as error:
@@ -99,8 +103,29 @@ class PrometheusReader:
         The last step of every grid is `now_s`, to the millisecond.
         """
         last_s = math.floor(now_s * 1000.0) / 1000.0
-        answers = self._pool.map(lambda query: self._read_one(query, last_s), queries)
-        return dict(zip(queries, answers, strict=True))
+        asked = {query: self._pool.submit(self._read_one, query, last_s) for query in queries}
+        until_s = time.monotonic() + self._patience_s(len(queries))
+        return {query: self._awaited_or_why(one, until_s - time.monotonic()) for query, one in asked.items()}
+
+    def _patience_s(self, queries: int) -> float:
+        """How long so many queries take at most, each its limit to be answered and its limit to be read."""
+        return 2 * self._settings.timeout_s * math.ceil(queries / self._settings.parallel)
+
+    def _awaited_or_why(
+        self, asked: Future[Answer | PrometheusError], within_s: float
+    ) -> Answer | PrometheusError:
+        try:
+            return self._awaited(asked, within_s)
+        except PrometheusError as error:
+            return error
+
+    def _awaited(self, asked: Future[_Found], within_s: float) -> _Found:
+        """Limits of requests hold between two bytes: a head that comes drop by drop is not waited for."""
+        try:
+            return asked.result(max(within_s, 0.0))
+        except TimeoutError as error:
+            asked.cancel()
+            raise PrometheusError(f"no answer within {self._settings.timeout_s:g} s") from error
 
     def _read_one(self, query: GridQuery, last_s: float) -> Answer | PrometheusError:
         start_s = last_s - (query.steps - 1) * query.step_s

@@ -62,7 +62,13 @@ class RecorderClient:
     async def connect(
         cls, url: str, token: str, timeout_s: float = TIMEOUT_S
     ) -> AsyncIterator[RecorderClient]:
-        """Connect lazily; `token` may be empty where the recorder asks for none."""
+        """Connect lazily; `token` may be empty where the recorder asks for none.
+
+        Raises:
+            RecorderError: the URL is none.
+        """
+        if not url.startswith(("http://", "https://")):
+            raise RecorderError(0, f"the recorder's URL must start with http:// or https://, not {url!r}")
         headers = dict([protocol.own()]) | ({"Authorization": f"Bearer {token}"} if token else {})
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:

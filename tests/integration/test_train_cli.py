@@ -146,6 +146,8 @@ def test_a_champion_that_saw_all_runs_is_not_compared_with(runs: Path, tmp_path:
         (["--examples", "RUNS", "--without", "netwrok"], 2, "no feature group named netwrok"),
         (["--examples", "RUNS", "--registry", "nowhere://x"], 1, "nowhere"),
         (["--recorder", "http://127.0.0.1:1"], 1, "cannot be reached"),
+        (["--recorder", "nonsense"], 1, "must start with http"),
+        (["--examples", "RUNS", "--registry", "/proc/models"], 1, "can't be written to"),
     ],
 )
 def test_a_mistake_is_said_and_has_its_code(runs: Path, arguments: list[str], code: int, said: str) -> None:

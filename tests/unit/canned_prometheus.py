@@ -28,7 +28,8 @@ class CannedPrometheus:
         """Bodies sent as they are, by PromQL; "*" for every query."""
         self.status: dict[str, int] = {}
         self.delay_s: dict[str, float] = {}
-        self.drip = False
+        self.drip = ""
+        """The "head" or the "body" of every answer comes a byte at a time."""
         self.requests: list[Any] = []
         self.now: Callable[[], float] = time.time
         self.connections: list[socket.socket] = []
@@ -94,12 +95,15 @@ def _handler(canned: CannedPrometheus) -> type[BaseHTTPRequestHandler]:
             promql = query["query"][0]
             time.sleep(canned.of(canned.delay_s, promql) or 0.0)
             body = canned.answer(url.path, query)
-            self.send_response(canned.of(canned.status, promql) or 200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            for part in [body[i : i + 1] for i in range(len(body))] if canned.drip else [body]:
+            first = f"{self.protocol_version} {canned.of(canned.status, promql) or 200} Told"
+            head = f"{first}\r\nContent-Length: {len(body)}\r\nX-Long: {'x' * 100}\r\n\r\n"
+            self._write(head.encode(), canned.drip == "head")
+            self._write(body, canned.drip == "body")
+
+        def _write(self, text: bytes, by_drops: bool) -> None:
+            for part in [text[i : i + 1] for i in range(len(text))] if by_drops else [text]:
                 self.wfile.write(part)
-                time.sleep(0.05 if canned.drip else 0.0)
+                time.sleep(0.05 if by_drops else 0.0)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -34,6 +34,15 @@ def test_the_defaults_need_no_file() -> None:
     assert (settings.epoch_s, settings.stale_after_scrapes, settings.extender.max_listed) == (15.0, 3.0, 5)
 
 
+@pytest.mark.parametrize(
+    "key", ["epoch_s", "stale_at_least_s", "extender: {hold_s", "prometheus: {timeout_s"]
+)
+def test_nothing_waits_longer_than_a_year(key: str, tmp_path: Path) -> None:
+    """Clocks that are told to wait for centuries raise instead."""
+    text = f"{key}: 1e300" + "}" * key.count("{")
+    assert "should be less than or equal to 31622400" in mistake(text, tmp_path)
+
+
 @pytest.mark.parametrize("text", ["2020-13-45", "0x_", "[" * 3000, "!!timestamp x", "!!int ''"])
 def test_what_the_yaml_parser_stumbles_over_is_told(text: str, tmp_path: Path) -> None:
     assert "is not valid YAML" in mistake(f"epoch_s: {text}", tmp_path)

@@ -88,6 +88,15 @@ def test_a_truncated_file_is_refused_and_the_version_before_used(
     assert broken in found.passed_over[0]
 
 
+def test_a_registry_that_cant_be_written_is_known_before_a_training(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RegistryError, match="can't be written to"):
+        Registry(str(tmp_path / "file" / "models")).require_writable()
+    there = tmp_path / "models"
+    Registry(str(there)).require_writable()
+    assert not list(there.iterdir())
+
+
 def test_a_changed_byte_is_noticed(registry: Registry, model: PublishedModel) -> None:
     version = registry.publish(model).info.version
     path = file_of(registry, version, "central.txt")
