@@ -39,8 +39,8 @@ class Job:
     """One submission of one user; `durations_s` has one entry a pod.
 
     Raises:
-        ValueError: no pod, a duration that is not above 0, a submission
-            before 0, or a gang whose pods do not all last equally long.
+        ValueError: no pod, a duration that is not above 0, no finite time of
+            submission, or a gang whose pods do not all last equally long.
     """
 
     name: str
@@ -53,8 +53,8 @@ class Job:
     def __post_init__(self) -> None:
         if not self.user:
             raise ValueError("user is empty")
-        if not (math.isfinite(self.submitted_s) and self.submitted_s >= 0):
-            raise ValueError(f"submitted_s is {self.submitted_s}, must be 0 or more")
+        if not math.isfinite(self.submitted_s):
+            raise ValueError(f"submitted_s is {self.submitted_s}, must be finite")
         if not self.durations_s:
             raise ValueError("a job needs at least one pod")
         if not (min(self.durations_s) > 0 and math.isfinite(sum(self.durations_s))):
@@ -102,7 +102,7 @@ def workload_of(jobs: Sequence[Job], name: str, notes: Sequence[str] = ()) -> Wo
     if ordered[-1].submitted_s - first_s > TIME_LIMIT_S:
         last_s = ordered[-1].submitted_s - first_s
         raise ValueError(f"{name}: from the first submission to the last, {last_s:g} s {_TOO_LONG}")
-    if first_s > 0:
+    if first_s != 0:
         ordered = [
             Job(job.name, job.user, job.submitted_s - first_s, job.durations_s, job.request, job.gang)
             for job in ordered

@@ -68,6 +68,10 @@ def _job(path: Path, line: _Line) -> Job | None:
         raise TraceError.at(path, line.number, f"{processors:g} processors is more than {POD_LIMIT}")
     if not processors.is_integer():
         raise TraceError.at(path, line.number, f"{processors:g} processors is not a whole number")
+    if numbers[SUBMIT] < 0:
+        raise TraceError.at(
+            path, line.number, f"submitted_s is {numbers[SUBMIT]}: times of this format begin at 0"
+        )
     memory_kb = max(0.0, numbers[WANTED_KB] if numbers[WANTED_KB] > 0 else numbers[USED_KB])
     try:
         return Job(

@@ -85,15 +85,19 @@ def _workload(path: Path, columns: Iterable[str], rows: Iterable[tuple[int, Mapp
     unknown = sorted(present.difference(REQUIRED, OPTIONAL))
     if unknown:
         raise TraceError(f"{path.name}: unknown column {unknown[0]}; optional are {', '.join(OPTIONAL)}")
-    jobs = []
+    jobs, left_out = [], 0
     for number, row in rows:
+        cells = {name: _text(value) for name, value in row.items()}
         try:
-            jobs.append(_job(number, {name: _text(value) for name, value in row.items()}))
+            if not cells.get("tasks") and _number(cells, "duration_s") == 0:
+                left_out += 1  # as logs have them that round to seconds
+            else:
+                jobs.append(_job(number, cells))
         except ValueError as error:
             raise TraceError.at(path, number, str(error)) from error
     if not jobs:
         raise TraceError(f"{path.name}: no job")
-    return workload_of(jobs, path.name)
+    return workload_of(jobs, path.name, [f"{left_out} jobs of 0 s left out"] if left_out else [])
 
 
 def _text(value: Any) -> str:

@@ -87,6 +87,13 @@ def test_a_broken_table_line_is_named(tmp_path: Path, row: str, complaint: str) 
     assert complaint in str(error.value)
 
 
+def test_times_of_a_table_have_any_origin_and_jobs_of_no_time_are_counted(tmp_path: Path) -> None:
+    rows = "ann,-50,1,1,0,0,3,,,\nbob,-40.5,2,1,0,0,0,,,\nbob,1,1,1,0,0,3,,,\n"
+    read = read_trace(written(tmp_path, "t.csv", HEADER + rows))
+    assert [job.submitted_s for job in read.jobs] == [0.0, 51.0]
+    assert read.notes == ("1 jobs of 0 s left out",)
+
+
 def test_a_missing_and_an_unknown_column_are_named(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="column user is missing"):
         read_trace(written(tmp_path, "t.csv", "submitted_s\n1\n"))
