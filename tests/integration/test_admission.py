@@ -242,14 +242,17 @@ async def test_a_pod_of_the_queue_does_not_grow_in_place(
     status = {"name": "main", "image": "none", "imageID": "", "ready": True, "restartCount": 0}
     status |= {"state": {"running": {}}, "resources": small[0]["resources"]}
     running = {"status": {"phase": "Running", "containerStatuses": [status]}}
-    made = await create(alice, pod(schedulerName="fairlane", containers=small))
+    nowhere = {
+        "nodeSelector": {"nowhere": ""}
+    }  # simulated nodes do not resize, which the API server tells first
+    made = await create(alice, pod(schedulerName="fairlane", containers=small, **nowhere))
     at = f"{TEAM}/{made['metadata']['name']}"
     async with admission.user(CONTROLLER) as controller:
         await controller.patch(at, ungating(made), JSON_PATCH)
     await kube.patch(f"{at}/status", running, STRATEGIC_PATCH)
     for somebody in (alice, kube):
         assert told.RESIZED in await refused(somebody.patch(f"{at}/resize", grown, STRATEGIC_PATCH))
-    other = await create(alice, pod(containers=small))
+    other = await create(alice, pod(containers=small, **nowhere))
     at = f"{TEAM}/{other['metadata']['name']}"
     await kube.patch(f"{at}/status", running, STRATEGIC_PATCH)
     await alice.patch(f"{at}/resize", grown, STRATEGIC_PATCH)

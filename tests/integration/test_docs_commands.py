@@ -175,7 +175,7 @@ def _verb(words: list[str]) -> tuple[str, list[str]]:
             skip = "=" not in word and word in ("-n", "--namespace")
         else:
             plain.append(word)
-    second = plain[1] if plain[0] in ("create", "rollout", "config") and len(plain) > 1 else ""
+    second = plain[1] if plain[0] in ("create", "rollout", "config", "fairlane") and len(plain) > 1 else ""
     return f"{plain[0]} {second}".strip(), options
 
 
