@@ -51,11 +51,15 @@ def predictor(
     given = {"registry": registry, "host": host, "port": port, "reload_s": poll_s, "threads": threads}
     try:
         settings = with_options(load_settings("predictor", config), "predictor", given)
-        set_up_logs(settings.log_format)
+    except ConfigError as error:
+        typer.echo(f"fairlane predictor: {error}", err=True)
+        raise typer.Exit(2) from error
+    set_up_logs(settings.log_format)
+    try:
         asyncio.run(_serve(server_settings(settings), settings.predictor, port_file))
     except (ConfigError, RegistryError, OSError) as error:
         typer.echo(f"fairlane predictor: {error}", err=True)
-        raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from error
+        raise typer.Exit(1) from error
 
 
 def server_settings(settings: Settings) -> ServerSettings:

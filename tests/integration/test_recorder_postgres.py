@@ -185,6 +185,7 @@ async def test_a_database_that_goes_away_is_told_though_nothing_is_written_and_a
     assert running.status()["outcomes_dropped"] == 0
 
 
+@pytest.mark.long
 async def test_a_database_that_hangs_is_told_and_found_again(
     server: PostgresServer, recorder: Start, eventually: Eventually
 ) -> None:

@@ -38,6 +38,7 @@ async def test_without_admission_it_says_that_nothing_gates(kube: KubeClient) ->
     assert await _left(kube) == 0
 
 
+@pytest.mark.long
 async def test_where_there_is_no_queue_pods_go_straight_to_our_scheduler(
     cluster: Cluster, kube: KubeClient
 ) -> None:
