@@ -13,7 +13,8 @@ Seconds = Annotated[float, Field(gt=0.0, le=YEAR_S)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-def _web_address(text: str) -> str:
+def web_address(text: str) -> str:
+    """The text, if it is empty or a URL that can be asked over HTTP; raises `ValueError` if not."""
     parts = urlsplit(text)  # which raises ValueError for a host it can't read, and `port` for such a port
     usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not text.split()[1:]
     if text and not usable:
@@ -21,7 +22,7 @@ def _web_address(text: str) -> str:
     return text
 
 
-WebAddress = Annotated[str, AfterValidator(_web_address)]
+WebAddress = Annotated[str, AfterValidator(web_address)]
 """URL of something that is asked over HTTP; empty where there is none."""
 
 

@@ -13,6 +13,7 @@ from model import protocol
 from model.placement import RunHistory
 from scheduler.core.receipts import Receipt
 from scheduler.core.records import Batch, BatchReply
+from scheduler.settings_section import web_address
 
 TIMEOUT_S = 5.0
 MESSAGEPACK = "application/msgpack"
@@ -67,8 +68,12 @@ class RecorderClient:
         Raises:
             RecorderError: the URL is none.
         """
-        if not url.startswith(("http://", "https://")):
-            raise RecorderError(0, f"the recorder's URL must start with http:// or https://, not {url!r}")
+        try:
+            named = web_address(url)
+        except ValueError as error:
+            raise RecorderError(0, f"the recorder: {error}") from error
+        if not named:
+            raise RecorderError(0, "the recorder has no URL")
         headers = dict([protocol.own()]) | ({"Authorization": f"Bearer {token}"} if token else {})
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:

@@ -17,7 +17,7 @@ step() { # FILE COMMAND...: run COMMAND unless FILE is there; ours are always br
   local file=$1 start=$SECONDS
   shift
   if [ -e "$out/$file" ]; then
-    case $1 in own | policies) "$@" ;; esac
+    [ "$1" != own ] || "$@"
     return
   fi
   echo "building $file"
@@ -46,7 +46,7 @@ policies() { (cd "$here/../go/policies" && "${go[@]}" build "${plain[@]}" -o "$o
 pause() { gcc -Os -static -s -o "$out/pause" "$here/node/pause.c"; }
 
 if [ "$2" = policies ]; then
-  step policies policies
+  policies
   exit
 fi
 step kind "${go[@]}" install "${plain[@]}" sigs.k8s.io/kind@$KIND
