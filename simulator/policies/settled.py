@@ -19,6 +19,8 @@ _SPECK = 1e-15
 OVERRUN_EVERY_S = (1.0, 30.0)
 """Who outlives his estimate pays when that is first noticed, and again whenever he has run a tenth longer,
 within these seconds."""
+LOOKED_AT = 8
+"""So many jobs of a user are compared when it is decided which of them goes first."""
 
 
 @dataclass(slots=True)
@@ -128,7 +130,7 @@ def inside_slack(turns: Sequence[Turn], small: float = 0.0, allowance_s: float =
 
 
 class SettledModel:
-    """The settled clock over users, and inside each over his jobs; the smallest tag goes first."""
+    """The settled clock over users, and inside each over his jobs, of which a short one may go ahead."""
 
     name = "settled"
 
@@ -138,6 +140,7 @@ class SettledModel:
         self._waiting: dict[str, list[Submission]] = {}
         self._held: dict[str, float] = {}
         self._runs: dict[Submission, list[_Run]] = {}
+        self._first: dict[str, Submission] = {}
         self._now_s = 0.0
 
     def submitted(self, submission: Submission, now_s: float) -> None:
@@ -154,6 +157,7 @@ class SettledModel:
         self._inner.setdefault(user, _Clock()).arrive(submission, 1.0, pods, work)
         self._waiting.setdefault(user, []).append(submission)
         self._held.setdefault(user, 0.0)
+        self._put_first(user)
 
     def head(self) -> Submission | None:
         """The job to go next."""
@@ -178,6 +182,7 @@ class SettledModel:
         self._runs.setdefault(submission, []).append(run)
         if not submission.waiting:
             self._waiting[submission.user].remove(submission)
+        self._put_first(submission.user)
 
     def ended(self, submission: Submission, now_s: float) -> None:
         """Settled by what it used; of pods that last equally long the first started ends first."""
@@ -207,6 +212,7 @@ class SettledModel:
     def _correct(self, submission: Submission, change: float, ended: int = 0) -> None:
         self._top.correct(submission.user, change, ended)
         self._inner[submission.user].correct(submission, change, ended)
+        self._put_first(submission.user)
 
     def _advance(self, now_s: float) -> None:
         passed_s, self._now_s = now_s - self._now_s, now_s
@@ -216,18 +222,40 @@ class SettledModel:
                 inner.advance(self._held[user] * passed_s)
 
     def _turns(self, user: str, jobs: Sequence[Submission]) -> list[Turn]:
-        """His waiting jobs in the order of their inner tags, each tagged behind the one before."""
+        """His waiting jobs: who goes first, the others by inner tag; each is tagged behind the one before."""
         if not jobs:
             return []
-        inner, flow = self._inner[user], self._top.flows[user]
-        ordered = sorted(
-            (inner.flows[job].meter + job.estimated_waiting_work, job.order, job) for job in jobs
-        )
+        flow, first = self._top.flows[user], self._first[user]
         turns, tag = [], flow.meter
-        for _, order, job in ordered:
+        for job in [first, *(job for _, job in self._by_tag(user) if job is not first)]:
             tag += job.estimated_waiting_work / flow.weight
-            turns.append(Turn(tag, order, job))
+            turns.append(Turn(tag, job.order, job))
         return turns
+
+    def _by_tag(self, user: str) -> list[tuple[float, Submission]]:
+        inner = self._inner[user]
+        tags = ((inner.flows[job].meter + job.estimated_waiting_work, job) for job in self._waiting[user])
+        return sorted(tags, key=lambda tagged: (tagged[0], tagged[1].order))
+
+    def _put_first(self, user: str) -> None:
+        """The shortest of a user's jobs that leaves those before it what they are promised inside him.
+
+        Looked at whenever something happens to one of them: of what the user receives until V reaches a
+        tag, each of his waiting jobs is granted what V grows until then, or until its own tag.
+        """
+        tagged = self._by_tag(user)[:LOOKED_AT]
+        if not tagged:
+            return
+        virtual_time = self._inner[user].virtual_time
+        best, slack, work = tagged[0][1], float("inf"), 0.0
+        for tag, job in tagged:
+            own = job.estimated_waiting_work
+            if own <= slack and own < best.estimated_waiting_work:
+                best = job
+            work += own
+            granted = sum(min(tag, other) - virtual_time for other, _ in tagged)
+            slack = min(slack, granted - work)
+        self._first[user] = best
 
     def with_deadlines(self, turns: Sequence[Turn]) -> list[Turn]:
         """The same with the real time until V reaches each tag, the whole cluster being delivered.

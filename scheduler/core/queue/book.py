@@ -14,8 +14,8 @@ from scheduler.core.queue.actions import ReleaseGang, ReleaseReceipt, Report, Se
 from scheduler.core.queue.capacity import Placement
 from scheduler.core.queue.events import Estimate, Gang, GangPod
 from scheduler.core.queue.fair_clock import FairClock
-from scheduler.core.queue.fair_order import Place
 from scheduler.core.queue.gangs import GangRecord, Phase, requests_of
+from scheduler.core.queue.levels import Place
 from scheduler.core.queue.settings import QueueSettings
 from scheduler.core.queue.waiting import ENDED_KEPT, WaitingRoom
 

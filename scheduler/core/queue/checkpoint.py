@@ -16,8 +16,8 @@ from scheduler.core.queue.book import Book, Restored
 from scheduler.core.queue.checkpoint_versions import charge_as_of_now, check, known
 from scheduler.core.queue.events import Estimate
 from scheduler.core.queue.fair_clock import Charge, Flow, Key
-from scheduler.core.queue.fair_order import JobKey, Level, Path, Place
 from scheduler.core.queue.gangs import GangRecord
+from scheduler.core.queue.levels import JobKey, Level, Path, Place
 from scheduler.core.queue.lifts import Lifts
 from scheduler.core.queue.resources import dominant_share, total
 

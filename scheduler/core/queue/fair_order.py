@@ -4,7 +4,8 @@ Every level is the same `FairClock`. A level's clock is driven by the work that
 its own gangs really held: all of the queue at the top, one user's for the jobs
 of that user. Inside a user that gives the order of finish under equal sharing
 among his jobs (short ones first, long ones age), with a tier for the priority
-class above it. The jobs' clock has no lag limit: with one, a long job would be
+class above it; the shortest goes ahead of that where none of his jobs ends later
+than promised for it (`inside`). The jobs' clock has no lag limit: with one, a long job would be
 drawn along behind V and never reach its turn among short ones.
 
 The gangs of a job wait in order of arrival and share the job's tag: jobs and
@@ -16,93 +17,10 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import count
 
 from scheduler.core.queue.fair_clock import FairClock, Key, Order
 from scheduler.core.queue.front import Front, Turn
-from scheduler.core.queue.ordered import Ordered
-
-Path = tuple[str, ...]
-"""Flow keys from the top: (user,) or (group, user)."""
-JobKey = tuple[int, str]
-"""Priority and name of a job inside its user."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a gang belongs: its flow's path, its job there, when it arrived, its estimated work."""
-
-    uid: str
-    path: Path
-    job: JobKey
-    arrived_s: float
-    work: float
-
-    @property
-    def order(self) -> Order:
-        """Who goes first at equal tags."""
-        return (self.arrived_s, self.uid)
-
-
-@dataclass(slots=True)
-class WaitingJob:
-    """The waiting gangs of one job, oldest first; `work` is theirs in sum."""
-
-    gangs: Ordered[str] = field(default_factory=Ordered)
-    work: float = 0.0
-    last: Order = (-math.inf, "")
-
-    def head(self) -> Order:
-        """Arrival and uid of the oldest."""
-        first = self.gangs.first()
-        assert first is not None
-        return first[0]
-
-    def rank(self, order: Order) -> int:
-        """How many of the job's gangs go before one; mostly it is the youngest."""
-        if order >= self.last:
-            return len(self.gangs) - 1
-        return sum(1 for key, _ in self.gangs.in_order() if key < order)
-
-
-@dataclass(slots=True)
-class Level:
-    """A clock, what hangs below its flows, the share that runs now; `counted_s`: until when V was told."""
-
-    clock: FairClock
-    below: dict[str, Level] = field(default_factory=dict)
-    jobs: dict[Key, WaitingJob] = field(default_factory=dict)
-    held: float = 0.0
-    holders: int = 0
-    owed: float = 0.0
-    counted_s: float = -math.inf
-    gangs: int = 0
-    turns: TurnsSoFar | None = None
-
-
-JobTurn = Turn[WaitingJob]
-
-
-class TurnsSoFar:
-    """The jobs of one level in order, as far as anybody asked; holds until the level's clock changes."""
-
-    def __init__(self, level: Level) -> None:
-        self.changes = level.clock.changes
-        self._known: list[JobTurn] = []
-        self._more = (
-            Turn(tag, order, level.jobs[key].work, level.jobs[key], key)
-            for tag, order, key in level.clock.in_order()
-        )
-
-    def __iter__(self) -> Iterator[JobTurn]:
-        for index in count():
-            if index == len(self._known):
-                turn = next(self._more, None)
-                if turn is None:
-                    return
-                self._known.append(turn)
-            yield self._known[index]
+from scheduler.core.queue.levels import JobTurn, Level, Path, Place, TurnsSoFar, WaitingJob
 
 
 class FairOrder:
@@ -262,6 +180,7 @@ class FairOrder:
         for path, level in list(self.levels()):
             if len(path) == self.depth:
                 level.clock.order_by_arrival(by_arrival)
+                level.put_first()
                 self._tell_first(path, self._levels(path, self.top.counted_s))
 
     def levels(self) -> Iterator[tuple[Path, Level]]:
@@ -376,6 +295,7 @@ class FairOrder:
         job = levels[-1].jobs.get(place.job)
         if job is not None:
             levels[-1].clock.set_head(place.job, job.work, job.head())
+        levels[-1].put_first()
         self._tell_first(place.path, levels)
 
     def _tell_first(self, path: Path, levels: list[Level]) -> None:

@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from scheduler.core.queue.actions import Trouble
 from scheduler.core.queue.events import Estimate, Gang, GangPod, Shape
-from scheduler.core.queue.fair_order import Place
+from scheduler.core.queue.levels import Place
 from scheduler.core.queue.resources import Amounts, dominant_share, total
 
 

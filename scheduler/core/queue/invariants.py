@@ -8,8 +8,8 @@ from collections.abc import Hashable, Iterable
 from scheduler.core.queue.actions import Trouble
 from scheduler.core.queue.book import Book
 from scheduler.core.queue.fair_clock import Flow
-from scheduler.core.queue.fair_order import JobTurn, Level, Path
 from scheduler.core.queue.gangs import Phase
+from scheduler.core.queue.levels import JobTurn, Level, Path
 from scheduler.core.queue.resources import TOLERANCE, take
 
 CLOSE = 1e-6

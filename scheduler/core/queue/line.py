@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from scheduler.core.queue.backfill import Reservation
 from scheduler.core.queue.book import Book
-from scheduler.core.queue.fair_order import Path
 from scheduler.core.queue.gangs import GangRecord
+from scheduler.core.queue.levels import Path
 
 
 class Candidate(NamedTuple):

@@ -9,9 +9,9 @@ from itertools import islice
 
 from scheduler.core.queue.book import Book
 from scheduler.core.queue.events import Estimate
-from scheduler.core.queue.fair_order import Path
 from scheduler.core.queue.fluid import FluidJob
 from scheduler.core.queue.gangs import GangRecord, Phase
+from scheduler.core.queue.levels import Path
 from scheduler.core.queue.waiting import too_many
 
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Container, Iterator
 from itertools import islice
 
 from scheduler.core.queue.fair_clock import FairClock
-from scheduler.core.queue.fair_order import JobTurn, Path
 from scheduler.core.queue.gangs import GangRecord
+from scheduler.core.queue.levels import JobTurn, Path
 from scheduler.core.queue.waiting import WaitingRoom
 
 

@@ -18,8 +18,9 @@ from scheduler.core.queue.capacity import Capacity, Trial
 from scheduler.core.queue.estimates import PastRuns
 from scheduler.core.queue.events import Estimate, Gang, Shape
 from scheduler.core.queue.fair_clock import FairClock
-from scheduler.core.queue.fair_order import FairOrder, Path, Place
+from scheduler.core.queue.fair_order import FairOrder
 from scheduler.core.queue.gangs import GangRecord, Phase, complete, promised_pods, share_of
+from scheduler.core.queue.levels import Path, Place
 from scheduler.core.queue.ordered import Ordered
 from scheduler.core.queue.settings import QueueSettings
 
