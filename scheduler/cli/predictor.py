@@ -91,10 +91,14 @@ def server_settings(settings: Settings) -> ServerSettings:
 
 async def _serve(settings: ServerSettings, own: PredictorSettings, port_file: Path | None) -> None:
     from model.serve import PredictorServer
+    from scheduler.edge.memory import keep_freed_memory
     from scheduler.edge.metrics import Scrape
     from scheduler.edge.predictor_metrics import PredictorMetrics
     from scheduler.edge.told_beside import told_beside
+    from scheduler.edge.yielding import yield_processor
 
+    keep_freed_memory()
+    yield_processor(own.niceness)
     server = PredictorServer(settings)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -30,6 +30,7 @@ from scheduler.edge.extender import ExtenderApp
 from scheduler.edge.histories import Histories
 from scheduler.edge.http_server import listen, new_server
 from scheduler.edge.kube import KubeClient
+from scheduler.edge.memory import keep_freed_memory
 from scheduler.edge.metrics import Scrape, counter, counters, gauge, histogram, labelled
 from scheduler.edge.planner import Planner
 from scheduler.edge.predictions import PredictionClient
@@ -273,6 +274,7 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
         OSError: the address cannot be listened on.
     """
     take_short_turns()  # kube-scheduler waits for the answer
+    keep_freed_memory()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     own = settings.extender

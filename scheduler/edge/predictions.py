@@ -114,7 +114,7 @@ class PredictionClient:
             schema_version=SCHEMA_VERSION,
             feature_names=NAMES,
             nodes=names,
-            features=features.astype("<f8").tobytes(),
+            features=features.astype("<f8", copy=False).tobytes(),
             contributions=contributions,
             job_class=job_class,
         )

@@ -26,10 +26,13 @@ from scheduler.edge.node_mapping import NodeIdentity
 from scheduler.edge.readings import ReadingReport
 from scheduler.edge.sources import load_sources
 from scheduler.edge.telemetry import Nodes, PollerStats, TelemetryPoller
+from scheduler.edge.yielding import yield_processor
 
 _RESTART_S = (1.0, 30.0)
 _NODES_EVERY_S = 1.0
 _STOP_S = 10.0
+_NICENESS = 10
+"""A poll takes a second or two of a core where there are thousands of nodes: it yields to answers."""
 _SPAWN = multiprocessing.get_context("spawn")
 """A fork would copy the locks of the event loop's threads in whatever state they are."""
 
@@ -137,6 +140,7 @@ def poll_for_parent(parent: Connection, settings: Settings, epoch: int, stats: P
     """The child: poll with the nodes that the parent sends, until the parent is gone."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent decides; its end closes the pipe
+    yield_processor(_NICENESS)
     nodes: Sequence[NodeIdentity] = ()
     sent = epoch
 
