@@ -35,6 +35,7 @@ def compare(
         "least RTT to the data": lambda one: one.reading("rtt_data_mean"),
         "least CPU load": lambda one: one.reading("cpu_use"),
         "analytic prior only": lambda one: log_prior(_features(one)),
+        "true state of the moment": lambda one: one.standing_s,
         "model without network features": lambda one: blind(one.without_network(), one.job_class, one.nodes),
     }
     return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from scheduler.edge.store import ExperienceStore
 class Evidence:
     """One pod whose run time on every node is known.
 
-    `nodes`, `run_s` and the rows of `features` belong together; `features`
+    `nodes`, `run_s` and the rows of `features` belong together, and so does
+    `standing_s`: the run times if loads stayed as they were then. `features`
     and `times_s` (p10, p50, p90) are what our decision saw, None for a pod of
     the default scheduler.
     """
@@ -28,6 +29,7 @@ class Evidence:
     node: str
     nodes: tuple[str, ...]
     run_s: Floats
+    standing_s: Floats
     features: Floats | None = None
     times_s: Floats | None = None
     decision: DecisionRecord | None = None
@@ -75,13 +77,14 @@ def gather(store: ExperienceStore, truth_file: Path, namespace: str, names: Iter
 def _evidence(
     store: ExperienceStore, namespace: str, name: str, truth: Mapping[str, object], ran_s: float
 ) -> Evidence:
-    run_s = truth["run_s"]
+    run_s, standing_s = truth["run_s"], truth["standing_s"]
     assert isinstance(run_s, dict)
+    assert isinstance(standing_s, dict)
     node = str(truth["node"])
     placed = store.placement(namespace, name)
     if placed.decision is None or placed.table is None:
         nodes = tuple(run_s)
-        return Evidence(name, node, nodes, np.array([run_s[n] for n in nodes]), ran_s=ran_s)
+        return Evidence(name, node, nodes, _of(run_s, nodes), _of(standing_s, nodes), ran_s=ran_s)
     seen = read_decision(placed.decision, placed.table)
     rows = [row for row, n in enumerate(seen.nodes) if n in run_s and seen.offered[row]]
     nodes = tuple(seen.nodes[row] for row in rows)
@@ -89,9 +92,14 @@ def _evidence(
         name,
         node,
         nodes,
-        np.array([run_s[n] for n in nodes]),
+        _of(run_s, nodes),
+        _of(standing_s, nodes),
         features=seen.features[rows],
         times_s=seen.times_s[:, rows],
         decision=placed.decision,
         ran_s=ran_s,
     )
+
+
+def _of(times: Mapping[str, float], nodes: Sequence[str]) -> Floats:
+    return np.array([times[node] for node in nodes])

@@ -146,6 +146,7 @@ def _placement(one: Evidence) -> Mapping[str, object]:
         "rank": choice.rank,
         "regret": choice.regret,
         "truth_s": dict(zip(one.nodes, one.run_s.tolist(), strict=True)),
+        "standing_s": dict(zip(one.nodes, one.standing_s.tolist(), strict=True)),
         "predicted_s": predicted,
         "reason": one.decision.reason if one.decision is not None else None,
     }

@@ -155,19 +155,27 @@ def _share(state: State, source: int, node: int, readers: float) -> float:
 
 
 def run_s_on_every_node(
-    world: World, job: JobSpec, start_s: float, others: Sequence[Run], gang: str = ""
+    world: World,
+    job: JobSpec,
+    start_s: float,
+    others: Sequence[Run],
+    gang: str = "",
+    *,
+    standing_still: bool = False,
 ) -> Mapping[str, float]:
     """Seconds the job takes on each worker if started there at `start_s`, as a member of `gang`.
 
     This is the ground truth of a placement: `{node: run_s}` for every node
     that is not a store, over the world as it will truly develop; the `others`
-    go on with their work beside it.
+    go on with their work beside it. With `standing_still` it is what would be
+    right if the load on nodes and links stayed as it is at `start_s`: the most
+    that anybody can know then.
     """
     states: list[State] = []
 
     def at(tick: int) -> State:
         while len(states) <= tick:
-            states.append(world.at(start_s + len(states) * TICK_S))
+            states.append(world.at(start_s + (0.0 if standing_still else len(states) * TICK_S)))
         return states[tick]
 
     data = world.index.get(job.data_node, -1)

@@ -175,6 +175,7 @@ class Physics:
             "node": pod.spec.nodeName,
             "at_s": self._began_at_s + now_s,
             "run_s": run_s_on_every_node(self.world, job, now_s, others, gang),
+            "standing_s": run_s_on_every_node(self.world, job, now_s, others, gang, standing_still=True),
         }
         self._truth.write(json.dumps(row) + "\n")
         self._truth.flush()

@@ -64,6 +64,17 @@ def test_the_ground_truth_is_what_happens_beside_the_others() -> None:
     assert reader.left == {"input": 2e9}
 
 
+def test_what_the_state_of_the_moment_says_knows_nothing_of_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what a world would come to that stays as it is at the start."""
+    on, long = world(), replace(JOB, input_bytes=2e10)
+    told = run_s_on_every_node(on, long, 10.0, [], standing_still=True)
+    truth = run_s_on_every_node(on, long, 10.0, [])
+    assert max(abs(told[node] / truth[node] - 1) for node in told) > 0.05
+    then = on.at(10.0)
+    monkeypatch.setattr(on, "at", lambda _: then)
+    assert told == run_s_on_every_node(on, long, 10.0, [])
+
+
 def test_a_neighbour_that_is_nearly_done_hardly_matters() -> None:
     on = world()
     specs = (JobSpec(input_bytes=size, startup_s=0, data_node="store-a") for size in (1e6, 5e9))
