@@ -19,9 +19,11 @@ import numpy as np
 import typer
 
 from benchmarks.readings import INTERVAL_S, MEASURED_AT, Series, all_series
+from scheduler.edge.yielding import yield_processor
 from testbed.layout import Options
 from testbed.nodes import data_node_names, worker_names
 
+NICENESS = 10
 WOBBLE = 0.05
 """Values move by this share of themselves over the steps of a grid."""
 PLACEHOLDER = "@{:08d}@"
@@ -119,7 +121,8 @@ def main(
     sites: Annotated[int, typer.Option()] = 3,
     seed: Annotated[int, typer.Option()] = 1,
 ) -> None:
-    """Serve generated telemetry of a testbed's nodes until killed."""
+    """Serve generated telemetry of a testbed's nodes until killed; it gives way: Prometheus has other cores."""
+    yield_processor(NICENESS)
     options = Options(nodes=nodes, sites=sites)
     answers = Answers(all_series(worker_names(options), data_node_names(options), seed))
     server = ThreadingHTTPServer(("127.0.0.1", port), handler(answers))
