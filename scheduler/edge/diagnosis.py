@@ -12,7 +12,7 @@ from typing import Any
 
 from model.columns import VERSIONS_APART
 from model.schema import SCHEMA_VERSION
-from scheduler.edge.facts import Asked, Facts
+from scheduler.edge.facts import Asked, Facts, queue_only
 
 
 class Level(StrEnum):
@@ -53,8 +53,8 @@ def api_server(facts: Facts) -> Findings:
     if facts.kube_failure:
         yield problem(
             part,
-            f"The API server does not answer: {facts.kube_failure}.",
-            "Give a usable kubeconfig (--kubeconfig, or kubeconfig: in the settings).",
+            f"The API server does not tell of nodes and pods: {facts.kube_failure}.",
+            "Give a kubeconfig (KUBECONFIG, or kubeconfig: in the settings) of somebody who may list them.",
         )
     elif not facts.nodes:
         yield problem(part, "The cluster has no nodes.", "Add nodes; nothing can be placed without.")
@@ -65,10 +65,14 @@ def api_server(facts: Facts) -> Findings:
 def extender_answers(facts: Facts) -> Findings:
     """Whether the extender can be reached and has all it needs."""
     status = facts.extender.answer
-    if not facts.settings.extender_url:
-        yield problem(
-            "extender", "I was not told where the extender is.", "Set extender_url (or give --extender-url)."
+    if queue_only(facts.settings):
+        yield note(
+            "extender",
+            "No extender is configured: the queue is kept, and nodes are chosen without us.",
+            "Set extender_url, unless only the queue is wanted.",
         )
+    elif not facts.settings.extender_url:
+        yield problem("extender", "I was not told where the extender is.", _NOT_TOLD)
     elif facts.extender.failure:
         yield unreachable("extender", facts.settings.extender_url, facts.extender, _EXTENDER_DOWN)
     elif status.get("unready"):
@@ -77,6 +81,10 @@ def extender_answers(facts: Facts) -> Findings:
         yield ok("extender", f"The extender is ready, with {status.get('tables', 0)} score tables.")
 
 
+_NOT_TOLD = (
+    "Set extender_url (or give `fairlane doctor` --extender-url). Of a release of the chart"
+    " `kubectl fairlane doctor` and `kubectl fairlane status` tell, which ask from inside."
+)
 _EXTENDER_DOWN = "Start `fairlane extender`; until then kube-scheduler places pods by its own plugins."
 _UNREADY = "What it waits for is told above; the other findings say how to mend it."
 
