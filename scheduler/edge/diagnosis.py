@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from model.columns import VERSIONS_APART
+from model.protocol import NOTHING_PUBLISHED
 from model.schema import SCHEMA_VERSION
 from scheduler.edge.facts import Asked, Facts, queue_only
 
@@ -181,6 +182,8 @@ def predictions(facts: Facts) -> Findings:
             "No predictor is configured; the analytic prior ranks the nodes.",
             "Train a model (`fairlane train`), serve it (`fairlane predictor`) and set predictor_address.",
         )
+    elif NOTHING_PUBLISHED in facts.predictor_failure:
+        yield note(part, "No model was published yet; the analytic prior ranks the nodes.", _FIRST_TRAINING)
     elif facts.predictor_failure:
         yield problem(
             part,
@@ -190,6 +193,12 @@ def predictions(facts: Facts) -> Findings:
         )
     elif facts.model is not None:
         yield from _model_findings(facts)
+
+
+_FIRST_TRAINING = (
+    "Nothing, until enough runs have ended: `fairlane train` (in the chart every night, train.leastExamples)"
+    " makes the first one."
+)
 
 
 def _model_findings(facts: Facts) -> Findings:
@@ -223,7 +232,8 @@ def _model_findings(facts: Facts) -> Findings:
 def extender_predictions(facts: Facts) -> Findings:
     """Whether the extender's tables come from the model."""
     status = facts.extender.answer
-    if failure := status.get("predictor_failure"):
+    failure = status.get("predictor_failure") or ""
+    if failure and NOTHING_PUBLISHED not in failure:
         yield problem(
             "predictor",
             f"The extender gets no predictions and ranks by the prior: {failure}.",

@@ -279,6 +279,14 @@ def test_what_is_odd_but_harmless_is_a_note() -> None:
     assert any("refused 2 requests" in note for note in notes)
 
 
+def test_before_the_first_training_nothing_is_broken() -> None:
+    untrained = "predictor:8889: UNAVAILABLE: no model was published yet: run `fairlane train --registry`"
+    facts = replace(with_extender(predictor_failure=untrained), model=None, predictor_failure=untrained)
+    assert problems(facts) == ""
+    notes = [one.sentence for one in diagnose(facts, CHECKS) if one.level is Level.NOTE]
+    assert "No model was published yet; the analytic prior ranks the nodes." in notes
+
+
 def test_who_only_keeps_the_queue_misses_neither_extender_nor_telemetry() -> None:
     values = {"prometheus": {"url": "http://prometheus:9090"}, "controller_url": "http://controller:8891"}
     facts = Facts(Settings.model_validate(values), NOW_S, nodes=NODES, controller=Asked({"leader": "a"}))
