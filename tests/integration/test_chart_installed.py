@@ -247,6 +247,16 @@ async def test_a_namespace_that_somebody_made_is_not_taken_over_for_the_test(rel
         assert "deletionTimestamp" not in team["metadata"]
 
 
+def test_a_release_elsewhere_takes_over_what_an_uninstall_left(release: Release) -> None:
+    release.act("install", "fairlane", str(CHART), "--create-namespace", values=VALUES)
+    release.act("uninstall", "fairlane")
+    words = ("install", "other", str(CHART), "--namespace", "elsewhere", "--create-namespace")
+    with pytest.raises(HelmError, match="exists and cannot be imported"):
+        release.helm.run(*words, values=VALUES)
+    release.helm.run(*words, "--take-ownership", values=VALUES)
+    release.helm.run("uninstall", "other", "--namespace", "elsewhere")
+
+
 async def _serve(kube: KubeClient, known: Known) -> str:
     """Make the Service of a well-known Prometheus; its path."""
     namespace, name, labels, port, target = known

@@ -13,6 +13,7 @@ from chart_variants import MONITORING, VARIANTS, Object, helm_or_skip, objects_o
 
 from scheduler.admission_settings import AdmissionSettings
 from scheduler.config import Settings
+from scheduler.edge.facts import queue_only
 from scheduler.edge.manifests import policy_manifests, webhook_manifests
 from testbed.binaries import PROMETHEUS_VERSION
 from testbed.chart.files import RENDERED, rendered
@@ -56,6 +57,13 @@ def test_the_settings_can_be_used_by_the_processes(variant: str, tmp_path: Path)
     services = {one["metadata"]["name"] for one in objects if one["kind"] == "Service"}
     urls = (settings.recorder_url, settings.controller_url, settings.predictor_address)
     assert {url.removeprefix("http://").partition(":")[0] for url in urls if url} <= services
+
+
+@pytest.mark.parametrize("variant", ["defaults", "queue only", "placing only", "placement at release"])
+def test_doctor_knows_by_the_settings_whether_only_the_queue_is_wanted(variant: str) -> None:
+    made = next(one for one in objects_of(variant) if one["metadata"]["name"] == "fairlane-settings")
+    settings = Settings.model_validate(yaml.safe_load(made["data"]["fairlane.yaml"]))
+    assert queue_only(settings) == (variant == "queue only")
 
 
 def test_selectors_find_their_pods_and_services_open_ports() -> None:
