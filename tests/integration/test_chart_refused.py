@@ -249,6 +249,22 @@ WRONG: list[tuple[Object, str]] = [
         prometheus(ca_file="/etc/fairlane/prometheus/ca.crt"),
         r"where scheduler.prometheusSecret is mounted, but that is empty: name the Secret",
     ),
+    (
+        {"bundledPrometheus": {"enabled": True, "scrapeInterval": "60s"}},
+        r"scrapeInterval is 60s, but a rate over settings.prometheus.rate_range_s \(60\) needs two .* to 240",
+    ),
+    (
+        {"bundledPrometheus": {"enabled": True, "storage": {"size": "1Mi"}}},
+        r"storage.size is 1Mi, which is too little to begin with: 256Mi is the least",
+    ),
+    (
+        {"settings": {"sources": ["dcgm", {"name": "a", "readings": {"cpu_use": {"expr": "x"}}}]}},
+        r"cpu_use of a needs newest or measured_at, or its age would be unknown",
+    ),
+    (
+        {"settings": {"probe": {"transfer_bytes": 2000, "budget_bytes_per_minute": 1000}}},
+        r"transfer_bytes is more than budget_bytes_per_minute",
+    ),
     ({"storage": {"registryUrl": "https://models/a"}}, r"nothing can be published by HTTP: name a bucket"),
     (
         {"bundledPrometheus": {"enabled": True, "exporters": {"node|.*": 9100}}},
@@ -274,6 +290,11 @@ RIGHT: list[Object] = [
     {"probe": {"tolerations": [{"operator": "Exists"}, {"key": "a"}, {"key": "b", "value": "c"}]}},
     {"probe": {"tolerations": [{"key": "a", "effect": "NoExecute", "tolerationSeconds": 3}]}},
     {"networkPolicies": {"clients": [{"ipBlock": {"cidr": "fd00::/8"}}, {"podSelector": {}}]}},
+    {"settings": {"sources": ["dcgm", {"name": "a", "newest": "m", "readings": {"cpu_use": {"expr": "x"}}}]}},
+    {
+        "bundledPrometheus": {"enabled": True, "scrapeInterval": "60s", "storage": {"size": "256Mi"}},
+        "settings": {"prometheus": {"rate_range_s": 120}},
+    },
     prometheus(bearer_token_file="/var/run/secrets/kubernetes.io/serviceaccount/token"),
 ]
 
