@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from scheduler.edge.redaction import Redactor
@@ -164,6 +164,8 @@ def test_a_secret_in_quotes_goes_and_what_was_json_stays_json(shape: str, name: 
 @settings(max_examples=40)
 @given(secret=st.text(TOKENS, min_size=8, max_size=40))
 def test_a_secret_in_a_header_or_a_url_goes(shape: str, secret: str) -> None:
+    around = HEADERS[shape]("")
+    assume(not any(secret[at : at + 8] in around for at in range(len(secret) - 7)))  # a piece of a name stays
     text = HEADERS[shape](secret)
     goes(text, secret)
     goes(text, base64.b64encode(secret.encode()).decode())
