@@ -13,6 +13,8 @@ PROTOCOL = 1
 HEADER = "fairlane-protocol"
 TOLERATED = 1
 """Versions of difference."""
+NOTHING_PUBLISHED = "no model was published yet"
+"""In the predictor's refusal before the first training: nothing is broken then."""
 
 
 def own() -> tuple[str, str]:

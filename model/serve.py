@@ -124,7 +124,7 @@ class Answers(PredictorServicer):
         """Why there are no predictions; empty when there are."""
         if self.model is not None:
             return ""
-        return self.problem or "no model was published yet: run `fairlane train --registry`"
+        return self.problem or f"{protocol.NOTHING_PUBLISHED}: run `fairlane train --registry`"
 
     async def _usable(self, context: Context) -> PublishedModel:
         if self.model is None:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from scheduler.cli.output import Output
 from scheduler.cli.serving import load_settings, with_options
 from scheduler.config import ConfigError
 from scheduler.edge import diagnosis, diagnosis_queue, diagnosis_telemetry, diagnosis_versions
@@ -52,7 +53,7 @@ Examples:
 
   fairlane doctor --prometheus-url http://127.0.0.1:9090 --extender-url http://127.0.0.1:8888
 
-  fairlane doctor --config fairlane.yaml --json | jq '.findings[] | select(.level == "problem")'
+  fairlane doctor --config fairlane.yaml -o json | jq '.findings[] | select(.level == "problem")'
 
 Exit code: 0 without problems, 1 with, 2 if the settings cannot be used.
 """
@@ -64,7 +65,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command(epilog=EXAMPLES)
 def doctor(
     config: Annotated[Path | None, typer.Option(envvar="FAIRLANE_CONFIG", help="Settings file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")] = False,
+    output: Annotated[
+        Output, typer.Option("--output", "-o", help="For people or for machines.")
+    ] = Output.TEXT,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
     kubeconfig: Annotated[Path | None, typer.Option(help="Instead of the settings'.")] = None,
     prometheus_url: Annotated[str | None, typer.Option(help="Instead of the settings'.")] = None,
     extender_url: Annotated[str | None, typer.Option(help="Instead of the settings'.")] = None,
@@ -89,7 +93,7 @@ def doctor(
         typer.echo(f"fairlane doctor: {error}", err=True)
         raise typer.Exit(2) from error
     findings = diagnose(facts, CHECKS)
-    if as_json:
+    if as_json or output is Output.JSON:
         typer.echo(json.dumps(as_plain(facts, findings), indent=2))
     else:
         _print(facts, findings)

@@ -148,7 +148,10 @@ def _from_store(url: str, namespace: str, name: str, limit: int) -> Receipt:
 
 async def _from_recorder(url: str, settings: Settings, namespace: str, name: str, limit: int) -> Receipt:
     if not url:
-        raise NotExplained("set recorder_url (or FAIRLANE_RECORDER_URL), or pass --recorder or --store")
+        raise NotExplained(
+            "set recorder_url (or FAIRLANE_RECORDER_URL), or pass --recorder or --store; with a release of"
+            " the chart run it as `kubectl fairlane`"
+        )
     async with RecorderClient.connect(url, settings.token.get_secret_value()) as recorder:
         try:
             return await recorder.receipt(namespace, name, limit)

@@ -131,7 +131,7 @@ def _model(model: dict[str, Any] | None) -> str:
 
 def _telemetry(telemetry: dict[str, Any] | None) -> str:
     if telemetry is None:
-        return "no Prometheus is configured"
+        return "no Prometheus is read"
     if telemetry["failure"]:
         return str(telemetry["failure"])
     age = telemetry["snapshot_age_s"]

@@ -47,7 +47,10 @@ class ControllerClient:
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         if not self._url:
-            raise ControllerError("set controller_url (or FAIRLANE_CONTROLLER_URL), or pass --controller")
+            raise ControllerError(
+                "set controller_url (or FAIRLANE_CONTROLLER_URL), or pass --controller; with a release of the"
+                " chart run it as `kubectl fairlane`"
+            )
         headers = dict([protocol.own()])
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"

@@ -11,8 +11,9 @@ from enum import StrEnum
 from typing import Any
 
 from model.columns import VERSIONS_APART
+from model.protocol import NOTHING_PUBLISHED
 from model.schema import SCHEMA_VERSION
-from scheduler.edge.facts import Asked, Facts
+from scheduler.edge.facts import Asked, Facts, queue_only
 
 
 class Level(StrEnum):
@@ -53,8 +54,8 @@ def api_server(facts: Facts) -> Findings:
     if facts.kube_failure:
         yield problem(
             part,
-            f"The API server does not answer: {facts.kube_failure}.",
-            "Give a usable kubeconfig (--kubeconfig, or kubeconfig: in the settings).",
+            f"The API server does not tell of nodes and pods: {facts.kube_failure}.",
+            "Give a kubeconfig (KUBECONFIG, or kubeconfig: in the settings) of somebody who may list them.",
         )
     elif not facts.nodes:
         yield problem(part, "The cluster has no nodes.", "Add nodes; nothing can be placed without.")
@@ -65,10 +66,14 @@ def api_server(facts: Facts) -> Findings:
 def extender_answers(facts: Facts) -> Findings:
     """Whether the extender can be reached and has all it needs."""
     status = facts.extender.answer
-    if not facts.settings.extender_url:
-        yield problem(
-            "extender", "I was not told where the extender is.", "Set extender_url (or give --extender-url)."
+    if queue_only(facts.settings):
+        yield note(
+            "extender",
+            "No extender is configured: the queue is kept, and nodes are chosen without us.",
+            "Set extender_url, unless only the queue is wanted.",
         )
+    elif not facts.settings.extender_url:
+        yield problem("extender", "I was not told where the extender is.", _NOT_TOLD)
     elif facts.extender.failure:
         yield unreachable("extender", facts.settings.extender_url, facts.extender, _EXTENDER_DOWN)
     elif status.get("unready"):
@@ -77,6 +82,10 @@ def extender_answers(facts: Facts) -> Findings:
         yield ok("extender", f"The extender is ready, with {status.get('tables', 0)} score tables.")
 
 
+_NOT_TOLD = (
+    "Set extender_url (or give `fairlane doctor` --extender-url). Of a release of the chart"
+    " `kubectl fairlane doctor` and `kubectl fairlane status` tell, which ask from inside."
+)
 _EXTENDER_DOWN = "Start `fairlane extender`; until then kube-scheduler places pods by its own plugins."
 _UNREADY = "What it waits for is told above; the other findings say how to mend it."
 
@@ -173,6 +182,8 @@ def predictions(facts: Facts) -> Findings:
             "No predictor is configured; the analytic prior ranks the nodes.",
             "Train a model (`fairlane train`), serve it (`fairlane predictor`) and set predictor_address.",
         )
+    elif NOTHING_PUBLISHED in facts.predictor_failure:
+        yield note(part, "No model was published yet; the analytic prior ranks the nodes.", _FIRST_TRAINING)
     elif facts.predictor_failure:
         yield problem(
             part,
@@ -182,6 +193,12 @@ def predictions(facts: Facts) -> Findings:
         )
     elif facts.model is not None:
         yield from _model_findings(facts)
+
+
+_FIRST_TRAINING = (
+    "Nothing, until enough runs have ended: `fairlane train` (in the chart every night, train.leastExamples)"
+    " makes the first one."
+)
 
 
 def _model_findings(facts: Facts) -> Findings:
@@ -215,7 +232,8 @@ def _model_findings(facts: Facts) -> Findings:
 def extender_predictions(facts: Facts) -> Findings:
     """Whether the extender's tables come from the model."""
     status = facts.extender.answer
-    if failure := status.get("predictor_failure"):
+    failure = status.get("predictor_failure") or ""
+    if failure and NOTHING_PUBLISHED not in failure:
         yield problem(
             "predictor",
             f"The extender gets no predictions and ranks by the prior: {failure}.",

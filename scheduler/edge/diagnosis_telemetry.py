@@ -11,7 +11,7 @@ import numpy as np
 from model.snapshot import NODE_READINGS, PAIR_READINGS, PairReadings, Reading
 from scheduler.config import Source
 from scheduler.edge.diagnosis import Finding, Findings, Level
-from scheduler.edge.facts import Facts
+from scheduler.edge.facts import Facts, queue_only
 from scheduler.edge.readings import ReadingReport
 from scheduler.edge.sources import load_sources
 
@@ -48,8 +48,10 @@ def coverage(facts: Facts) -> list[Coverage]:
 
 
 def prometheus(facts: Facts) -> Findings:
-    """Whether Prometheus answers at all."""
+    """Whether Prometheus answers at all, where somebody reads it."""
     url = facts.settings.prometheus.url
+    if queue_only(facts.settings):
+        return
     if not url:
         yield Finding(
             "Prometheus",
@@ -88,7 +90,8 @@ def clocks(facts: Facts) -> Findings:
 
 def readings(facts: Facts) -> Findings:
     """What is known for how many nodes and pairs, and how to know more."""
-    if facts.poll.failure or not facts.settings.prometheus.url or not facts.nodes:
+    unread = queue_only(facts.settings) or not facts.settings.prometheus.url
+    if facts.poll.failure or unread or not facts.nodes:
         return
     rows = coverage(facts)
     known = {row.reading for row in rows if row.known}

@@ -77,7 +77,7 @@ async def gather(settings: Settings) -> Facts:
     nodes, last_bound_s, bound, kube_failure = kube
     model, serving, predictor_failure = predictor
     poller = TelemetryPoller(settings, lambda: nodes)
-    if settings.prometheus.url:
+    if settings.prometheus.url and not queue_only(settings):
         await asyncio.to_thread(_poll_once, poller)
     return Facts(
         settings=settings,
@@ -97,6 +97,11 @@ async def gather(settings: Settings) -> Facts:
         predictor_serving=serving,
         predictor_failure=predictor_failure,
     )
+
+
+def queue_only(settings: Settings) -> bool:
+    """True where the queue is kept and nobody scores nodes, so that nobody needs telemetry either."""
+    return bool(settings.controller_url) and not settings.extender_url
 
 
 def _poll_once(poller: TelemetryPoller) -> None:

@@ -291,8 +291,9 @@ async def load_configuration(kubeconfig: str | None = None) -> Configuration:
         KubeError: none of them is usable; the message says what to do.
     """
     configuration, loaders = Configuration(), cast(Any, kubernetes_config)  # which has no types
-    if kubeconfig and not _has_file(kubeconfig):
-        raise _unusable(f"there is no file {kubeconfig}")
+    named = kubeconfig or os.environ.get("KUBECONFIG", "")
+    if named and not _has_file(named):
+        raise _unusable(f"there is no file {named}")
     try:
         if kubeconfig or _has_file(kubernetes_config.KUBE_CONFIG_DEFAULT_LOCATION):
             await loaders.load_kube_config(kubeconfig, client_configuration=configuration)

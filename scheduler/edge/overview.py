@@ -9,7 +9,7 @@ from typing import Any
 from scheduler.core.types import Fallback
 from scheduler.edge.diagnosis import Finding, Level
 from scheduler.edge.diagnosis_telemetry import coverage
-from scheduler.edge.facts import Facts
+from scheduler.edge.facts import Facts, queue_only
 
 NO_OPINION = frozenset(
     {
@@ -83,7 +83,7 @@ def _model(facts: Facts) -> Plain | None:
 
 
 def _telemetry(facts: Facts) -> Plain | None:
-    if not facts.settings.prometheus.url:
+    if not facts.settings.prometheus.url or queue_only(facts.settings):
         return None
     rows = coverage(facts) if facts.snapshot.epoch else []
     return {

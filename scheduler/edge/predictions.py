@@ -31,6 +31,8 @@ _OPTIONS = (
     # How long one attempt may take, with its TLS handshake, on a machine that is busy.
     ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # The environment's proxies lead out of the cluster; the predictor is in it.
+    ("grpc.enable_http_proxy", 0),
 )
 
 

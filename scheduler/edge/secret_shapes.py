@@ -21,8 +21,9 @@ Found = re.Match[str]
 
 NAMES = (
     r"passw(?:or)?d|passphrase|passcode|secret|token|credential"
-    r"|(?:api|access|account|private|signing|encryption|shared|session|auth|secret|client)[_-]?key"
-    r"|session[_-]?id|x-amz-signature|pwd(?<![a-z]pwd)|pass(?<=[_-]pass)"
+    r"|(?:api|access|account|private|signing|encryption|shared|session|auth|secret|client)[_.-]?key"
+    r"|session[_-]?id|x-(?:amz|goog)-signature|(?<=[?&])sig|pwd(?<![a-z]pwd)|pass(?<=[_.-]pass)"
+    r"|(?-i:(?<=[a-z])Pass)|account\.key(?:\.[\w-]{1,80}){1,8}+"
 )
 """How the name of a secret ends, but for what `_TAIL` adds."""
 _TAIL = r"s?(?:[_-]?(?:value|hash|data|plain|raw|text|base64|b64|old|new))?[_-]?\d{0,3}"
@@ -207,9 +208,21 @@ SHAPES: tuple[tuple[str, re.Pattern[str], Callable[[Found], str]], ...] = (
         "access key",
         re.compile(
             r"(?<![A-Za-z0-9])(?:(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}|AIza[\w-]{30,}|gh[pousr]_\w{30,}|github_pat_\w{20,}"
-            r"|glpat-[\w-]{20,}|xox[abeprs]-[\w-]{10,}|sk-[\w-]{20,}|hf_\w{20,}|sha256~[\w-]{20,})"
+            r"|glpat-[\w-]{20,}|xox[abeprs]-[\w-]{10,}|sk-[\w-]{20,}|hf_\w{20,}|sha256~[\w-]{20,}"
+            r"|[sr]k_(?:live|test)_\w{16,}|SG\.[\w-]{16,}\.[\w-]{16,}|npm_\w{30,}|dckr_pat_[\w-]{20,}|hv[sbr]\.[\w-]{20,}"
+            r"|ya29\.[\w-]{20,})"
         ),
         _whole,
+    ),
+    (
+        "access key",
+        re.compile(r"(?<=hooks\.slack\.com/)(?:services|workflows)/[\w/]{20,}"),
+        _whole,
+    ),
+    (
+        "authorization or cookie",
+        re.compile(r"(?P<keep>\bauth(?P<quote>\\*\")\s*+:\s*+)(?P<value>\\*\"[A-Za-z0-9+/]{8,}={0,2}\\*\")"),
+        _replaced,
     ),
     (
         "long text without sense",

@@ -283,16 +283,29 @@ async def _read(kube: KubeClient, namespace: str, name: str) -> _Pod:
 
 @asynccontextmanager
 async def _removed_at_last(kube: KubeClient, namespace: str, names: list[str]) -> AsyncIterator[list[str]]:
-    """`names`; pods of these names are deleted at the end, whatever happened."""
+    """`names`; pods of these names are deleted at the end, whatever happened.
+
+    What failed first is told first.
+    """
+    failed: TrialFailed | KubeError | None = None
+    left: dict[str, KubeError] = {}
     try:
         yield names
+    except (TrialFailed, KubeError) as error:
+        failed = error
     finally:
         for name in names:
             try:
                 await kube.delete(f"{_pods(namespace)}/{name}")
             except KubeError as error:
                 if error.status != 404:
-                    raise TrialFailed(f"the pod {namespace}/{name} stays behind: {error}") from error
+                    left[name] = error
+    told = [str(failed)] if failed else []
+    if left:
+        why = "" if failed else f": {next(iter(left.values()))}"
+        told.append(f"of the pods of the trial {', '.join(left)} may stay behind in {namespace}{why}")
+    if told:
+        raise TrialFailed("; ".join(told)) from failed
 
 
 def _pods(namespace: str) -> str:

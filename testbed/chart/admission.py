@@ -27,7 +27,7 @@ WORDS: dict[str, str] = {
     '["WORDsubmittersWORD"]': '{{ include "fairlane.list" .Values.admission.submitters }}',
     '"WORDcontrollerWORD"': '"system:serviceaccount:{{ .Release.Namespace }}:fairlane-controller"',
     FAILURE: "{{ .Values.admission.failurePolicy }}",
-    NAMESPACE: "{{ .Release.Namespace }}",
+    NAMESPACE: "{{ toYaml .Release.Namespace }}",
     str(TIMEOUT_S): "{{ .Values.admission.webhook.timeoutSeconds }}",
 }
 _EXCLUDED = re.compile(r"values:\n\s*- WORDexcludedWORD\n")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from testbed.chart.schema import Schema, values_schema
@@ -22,13 +22,15 @@ EACH = "*"
 class Form:
     """A value at `path` matches `pattern` if it is a string, and is above `above` if it is a number.
 
-    `above` is text, because zero is not left out then.
+    `above` is text, because zero is not left out then. `of` is "keys" where the
+    keys of a map are meant.
     """
 
     path: tuple[str, ...]
     must: str
     pattern: str = ""
     above: str = ""
+    of: str = ""
 
 
 def forms() -> list[Form]:
@@ -54,7 +56,9 @@ def _of(whole: Schema, one: Any, path: tuple[str, ...]) -> Iterator[Form]:
         yield Form(path, one["must"], pattern=one["pattern"])
     if "exclusiveMinimum" in one:
         above = f"{one['exclusiveMinimum']:g}"
-        yield Form(path, f"above {above}", above=above)
+        yield Form(path, one.get("must", f"above {above}"), above=above)
+    if "propertyNames" in one:
+        yield from (replace(form, of="keys") for form in _of(whole, one["propertyNames"], path))
     for choice in (*one.get("anyOf", ()), *one.get("oneOf", ())):
         yield from _of(whole, choice, path)
     for name, below in one.get("properties", {}).items():

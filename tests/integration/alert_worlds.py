@@ -60,6 +60,7 @@ def healthy() -> World:
         'fairlane_prediction_error_sum{model="m7"}': per_minute(0.6),
         'fairlane_prediction_error_count{model="m7"}': per_minute(2),
         "fairlane_predictor_model_trained_at_seconds": now_plus(-2 * DAY_S),
+        "fairlane_predictor_serving": at(1),
         "fairlane_predictor_registry_ok": at(1),
         "fairlane_predictor_certificate_ok": at(1),
         "fairlane_predictor_certificate_ends_seconds": now_plus(40 * DAY_S),
@@ -67,6 +68,17 @@ def healthy() -> World:
         "fairlane_admission_certificate_ends_seconds": now_plus(40 * DAY_S),
         'fairlane_admission_failures_total{status="503"}': at(3),
         'fairlane_admission_failures_total{status="404"}': per_minute(0.2),
+    }
+
+
+def young() -> World:
+    """A new installation: nothing was trained yet, and the prior ranks."""
+    trained = ("fairlane_predictor_model_trained", "fairlane_prediction_error")
+    return {
+        **{name: course for name, course in healthy().items() if not name.startswith(trained)},
+        "fairlane_predictor_serving": at(0),
+        "fairlane_extender_predictor_failures_total": per_minute(4),
+        'fairlane_extender_score_tables_made_total{by="model"}': at(0),
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from alert_worlds import STEP_S, World, broken, foreign, healthy, idle, planned, push
+from alert_worlds import STEP_S, World, broken, foreign, healthy, idle, planned, push, young
 from real_prometheus import RealPrometheus, binary, eventually
 
 from testbed.layout import duration_s
@@ -63,7 +63,7 @@ def _asked(prometheus: RealPrometheus, what: str, words: dict[str, Any] | None =
         return json.load(answer)["data"]
 
 
-@pytest.mark.parametrize("world", [healthy, idle, planned, foreign], ids=lambda world: world.__name__)
+@pytest.mark.parametrize("world", [healthy, young, idle, planned, foreign], ids=lambda world: world.__name__)
 def test_nobody_is_woken_for_nothing(prometheus: RealPrometheus, world: Any) -> None:
     assert fired(prometheus, world()) == set()
 
@@ -85,6 +85,11 @@ def test_an_extender_that_nobody_asks_is_told_also_where_placement_is_written_at
 ) -> None:
     silent = {**planned(), 'fairlane_extender_plans_total{reason="none"}': lambda _s: 20.0}
     assert fired(prometheus, silent) == {"FairlaneNotCalled"}
+
+
+def test_a_predictor_that_went_away_is_told(prometheus: RealPrometheus) -> None:
+    gone = {name: course for name, course in young().items() if "predictor_serving" not in name}
+    assert fired(prometheus, gone) == {"FairlaneNoPredictions"}
 
 
 def test_a_part_that_is_away_is_told(prometheus: RealPrometheus) -> None:

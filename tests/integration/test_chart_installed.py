@@ -235,6 +235,28 @@ async def test_a_found_prometheus_outlives_upgrades_and_is_found_anew_when_it_ha
     release.act("uninstall", "fairlane")
 
 
+async def test_a_namespace_that_somebody_made_is_not_taken_over_for_the_test(release: Release) -> None:
+    install = ("install", "fairlane", str(CHART), "--create-namespace")
+    async with KubeClient.connect(str(release.cluster.kubeconfig)) as kube:
+        await kube.post("/api/v1/namespaces", _head("Namespace", "team"))
+        with pytest.raises(HelmError, match=r'Namespace "team" .* exists and cannot be imported'):
+            release.act(*install, values={**VALUES, "test": {"namespace": "team"}})
+        with contextlib.suppress(HelmError):  # nothing was installed
+            release.act("uninstall", "fairlane")
+        team = await _read(kube, "/api/v1/namespaces/team")
+        assert "deletionTimestamp" not in team["metadata"]
+
+
+def test_a_release_elsewhere_takes_over_what_an_uninstall_left(release: Release) -> None:
+    release.act("install", "fairlane", str(CHART), "--create-namespace", values=VALUES)
+    release.act("uninstall", "fairlane")
+    words = ("install", "other", str(CHART), "--namespace", "elsewhere", "--create-namespace")
+    with pytest.raises(HelmError, match="exists and cannot be imported"):
+        release.helm.run(*words, values=VALUES)
+    release.helm.run(*words, "--take-ownership", values=VALUES)
+    release.helm.run("uninstall", "other", "--namespace", "elsewhere")
+
+
 async def _serve(kube: KubeClient, known: Known) -> str:
     """Make the Service of a well-known Prometheus; its path."""
     namespace, name, labels, port, target = known

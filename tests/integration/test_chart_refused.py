@@ -15,7 +15,15 @@ def helm() -> Helm:
 
 
 ELSEWHERE: Object = {"postgresql": {"existingSecret": "store"}, "registryUrl": "s3://models/fairlane"}
+KEY = {"name": "a", "key": "b"}
 MINIO = [{"name": "AWS_ENDPOINT_URL", "value": "http://minio:9000"}]
+
+
+def prometheus(**settings: object) -> Object:
+    """Values with these settings of a Prometheus that is named."""
+    return {"settings": {"prometheus": {"url": "https://p:9090", **settings}}}
+
+
 WRONG: list[tuple[Object, str]] = [
     ({"controler": {"replicas": 2}}, r"additional properties 'controler' not allowed"),
     ({"controller": {"replicas": "two"}}, r"/controller/replicas'?: got string, want integer"),
@@ -142,7 +150,7 @@ WRONG: list[tuple[Object, str]] = [
     ({"monitoring": {"runbooks": "wiki"}}, r"monitoring.runbooks .* must be an http or https URL"),
     (
         {"train": {"resources": {"limits": {"memory": "2 GB"}}}},
-        r'train.resources.limits\[memory\] is "2 GB", but must be an amount, such as 500m',
+        r'train.resources.limits.memory is "2 GB", but must be an amount with its unit',
     ),
     (
         {"recorder": {"env": [{"name": "1A"}]}},
@@ -177,6 +185,88 @@ WRONG: list[tuple[Object, str]] = [
         r'bundledPrometheus.storage.size is "4GB", but must be a whole number of Mi or Gi',
     ),
     (
+        {"train": {"resources": {"limits": {"cpu": "2 cores"}}}},
+        r'limits\[cpu\] is "2 cores", but must be an am',
+    ),
+    ({"commonLabels": {"team": "a b"}}, r'commonLabels\[team\] is "a b", but must be a label\'s value'),
+    ({"controller": {"nodeSelector": {"a b": "c"}}}, r'nodeSelector has "a b", but each key must be a name'),
+    (
+        {"commonAnnotations": {"helm.sh/hook": "test"}},
+        r"commonAnnotations has helm.sh/hook, which would change what Helm does with every object",
+    ),
+    (
+        {"monitoring": {"labels": {"app.kubernetes.io/part-of": "x"}}},
+        r"set by the chart itself, .* leave it out of monitoring.labels",
+    ),
+    (
+        {"commonLabels": {"grafana_dashboard": "2"}},
+        r"the label grafana_dashboard is in monitoring.dashboards.labels and in commonLabels",
+    ),
+    (
+        {"bundledPrometheus": {"podLabels": {"app.kubernetes.io/component": "x"}}},
+        r"leave it out of bundledPrometheus.podLabels",
+    ),
+    (
+        {"controller": {"resources": {"requests": {"cpus": "1"}}}},
+        r'requests has "cpus", but each key must be cpu, memory, ephemeral-storage, or a device',
+    ),
+    ({"train": {"resources": {"limits": {"memory": 256}}}}, r"memory is 256, but must be an amount with its"),
+    ({"train": {"resources": {"limits": {"memory": "500m"}}}}, r'memory is "500m", but must be an amount'),
+    ({"train": {"schedule": "99 99 * * *"}}, r'train.schedule is "99 99 \* \* \*", but must be the five'),
+    ({"train": {"schedule": "a b c d e"}}, r"train.schedule .* but must be the five fields of cron"),
+    (
+        {"networkPolicies": {"clients": [{"ipBlock": {"cidr": "10.0.0.0"}}]}},
+        r'clients\[0\].ipBlock.cidr is "10.0.0.0", but must be addresses and how many bits of them count',
+    ),
+    (
+        {"networkPolicies": {"clients": [{"ipBlock": {"cidr": "10.0.0.0/8"}, "podSelector": {}}]}},
+        r"an item with ipBlock 10.0.0.0/8 and a selector: make it two items",
+    ),
+    (
+        {"recorder": {"env": [{"name": "A", "value": "", "valueFrom": {"secretKeyRef": KEY}}]}},
+        r"recorder.env gives A a value and a valueFrom",
+    ),
+    (
+        {"recorder": {"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}},
+        r"recorder.env names A twice",
+    ),
+    (
+        {"probe": {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}},
+        r"probe.tolerations has operator Exists with the value b",
+    ),
+    ({"probe": {"tolerations": [{"effect": "NoSchedule"}]}}, r"probe.tolerations has one without a key"),
+    (
+        {"probe": {"tolerations": [{"key": "a", "tolerationSeconds": 3}]}},
+        r"tolerationSeconds, which count with the effect NoExecute only",
+    ),
+    (prometheus(username="a"), r"username and password_file go together"),
+    (
+        prometheus(username="a", password_file="/p", bearer_token_file="/t"),
+        r"a bearer_token_file and a username: leave one of them out",
+    ),
+    (prometheus(ca_file="/c", skip_tls_verify=True), r"a ca_file, and skip_tls_verify"),
+    (
+        prometheus(ca_file="/etc/fairlane/prometheus/ca.crt"),
+        r"where scheduler.prometheusSecret is mounted, but that is empty: name the Secret",
+    ),
+    (
+        {"bundledPrometheus": {"enabled": True, "scrapeInterval": "60s"}},
+        r"scrapeInterval is 60s, but a rate over settings.prometheus.rate_range_s \(60\) needs two .* to 240",
+    ),
+    (
+        {"bundledPrometheus": {"enabled": True, "storage": {"size": "1Mi"}}},
+        r"storage.size is 1Mi, which is too little to begin with: 256Mi is the least",
+    ),
+    (
+        {"settings": {"sources": ["dcgm", {"name": "a", "readings": {"cpu_use": {"expr": "x"}}}]}},
+        r"cpu_use of a needs newest or measured_at, or its age would be unknown",
+    ),
+    (
+        {"settings": {"probe": {"transfer_bytes": 2000, "budget_bytes_per_minute": 1000}}},
+        r"transfer_bytes is more than budget_bytes_per_minute",
+    ),
+    ({"storage": {"registryUrl": "https://models/a"}}, r"nothing can be published by HTTP: name a bucket"),
+    (
         {"bundledPrometheus": {"enabled": True, "exporters": {"node|.*": 9100}}},
         r'bundledPrometheus.exporters has "node\|\.\*", but its keys must be values of a label',
     ),
@@ -189,6 +279,29 @@ def test_a_mistake_is_refused_with_a_sentence(values: Object, sentence: str, hel
         helm.template(values)
     assert "pattern" not in str(refused.value)
     assert "exclusiveMinimum" not in str(refused.value)
+
+
+RIGHT: list[Object] = [
+    {"commonLabels": {"team": "", "example.org/team": "A.b_c"}},
+    {"train": {"schedule": "*/5 0-6,22 1,15 jan-MAR mon"}},
+    {"train": {"schedule": "@weekly"}},
+    {"train": {"resources": {"requests": {"memory": None}, "limits": {"memory": 268435456}}}},
+    {"train": {"resources": {"limits": {"memory": "1.5Gi", "nvidia.com/gpu": 1, "hugepages-2Mi": "4Mi"}}}},
+    {"probe": {"tolerations": [{"operator": "Exists"}, {"key": "a"}, {"key": "b", "value": "c"}]}},
+    {"probe": {"tolerations": [{"key": "a", "effect": "NoExecute", "tolerationSeconds": 3}]}},
+    {"networkPolicies": {"clients": [{"ipBlock": {"cidr": "fd00::/8"}}, {"podSelector": {}}]}},
+    {"settings": {"sources": ["dcgm", {"name": "a", "newest": "m", "readings": {"cpu_use": {"expr": "x"}}}]}},
+    {
+        "bundledPrometheus": {"enabled": True, "scrapeInterval": "60s", "storage": {"size": "256Mi"}},
+        "settings": {"prometheus": {"rate_range_s": 120}},
+    },
+    prometheus(bearer_token_file="/var/run/secrets/kubernetes.io/serviceaccount/token"),
+]
+
+
+@pytest.mark.parametrize("values", RIGHT)
+def test_what_looks_like_a_mistake_and_is_none_is_taken(values: Object, helm: Helm) -> None:
+    assert helm.objects(values)
 
 
 def test_policies_are_refused_where_the_cluster_has_none(helm: Helm) -> None:

@@ -13,6 +13,7 @@ from chart_variants import MONITORING, VARIANTS, Object, helm_or_skip, objects_o
 
 from scheduler.admission_settings import AdmissionSettings
 from scheduler.config import Settings
+from scheduler.edge.facts import queue_only
 from scheduler.edge.manifests import policy_manifests, webhook_manifests
 from testbed.binaries import PROMETHEUS_VERSION
 from testbed.chart.files import RENDERED, rendered
@@ -56,6 +57,13 @@ def test_the_settings_can_be_used_by_the_processes(variant: str, tmp_path: Path)
     services = {one["metadata"]["name"] for one in objects if one["kind"] == "Service"}
     urls = (settings.recorder_url, settings.controller_url, settings.predictor_address)
     assert {url.removeprefix("http://").partition(":")[0] for url in urls if url} <= services
+
+
+@pytest.mark.parametrize("variant", ["defaults", "queue only", "placing only", "placement at release"])
+def test_doctor_knows_by_the_settings_whether_only_the_queue_is_wanted(variant: str) -> None:
+    made = next(one for one in objects_of(variant) if one["metadata"]["name"] == "fairlane-settings")
+    settings = Settings.model_validate(yaml.safe_load(made["data"]["fairlane.yaml"]))
+    assert queue_only(settings) == (variant == "queue only")
 
 
 def test_selectors_find_their_pods_and_services_open_ports() -> None:
@@ -385,42 +393,3 @@ def test_nobody_is_told_of_old_telemetry_or_models_where_there_is_to_be_none(hel
 def _rules(objects: list[Object]) -> dict[str, Object]:
     (one,) = (one for one in objects if one["kind"] == "PrometheusRule")
     return {rule["alert"]: rule for rule in one["spec"]["groups"][0]["rules"]}
-
-
-NOTED = {
-    "no telemetry": "There is no telemetry yet",
-    "no admission": "Admission is not installed, so nobody waits for his turn",
-    "no queue": "There is no queue: whoever names the scheduler fairlane is placed at once",
-    "no scheduler": "There is no scheduler named fairlane",
-    "label": "kubectl label namespace TEAM fairlane.dev/enabled=true",
-    "by name": "spec.schedulerName: fairlane      ",
-    "by queue": "or on a pod: annotation fairlane.dev/queue-name: default",
-    "doctor": "exec deploy/fairlane-scheduler -c extender -- fairlane doctor",
-    "doctor beside the controller": "exec deploy/fairlane-controller -c extender -- fairlane doctor",
-    "gates stay": "and gates on the pods that wait",
-}
-PROMETHEUS: Object = {"settings": {"prometheus": {"url": "http://p:9090"}}}
-
-
-@pytest.mark.parametrize(
-    ("values", "told"),
-    [
-        ({}, {"no telemetry", "label", "doctor", "gates stay"}),
-        (PROMETHEUS, {"label", "doctor", "gates stay"}),
-        ({"admission": {"by": "none"}}, {"no telemetry", "no admission", "label", "doctor", "gates stay"}),
-        (VARIANTS["queue only"][0], {"no scheduler", "label", "by queue", "gates stay"}),
-        (VARIANTS["placing only"][0], {"no telemetry", "no queue", "by name", "doctor"}),
-        (
-            {"settings": {**PROMETHEUS["settings"], "controller": {"placement": "hint"}}},
-            {"label", "doctor beside the controller", "gates stay"},
-        ),
-    ],
-)
-def test_the_notes_tell_what_is_installed_and_what_to_do_next(
-    values: Object, told: set[str], helm: Helm
-) -> None:
-    words = ("install", "fairlane", str(CHART), "--namespace", NAMESPACE, "--dry-run=client")
-    said = " ".join(helm.run(*words, values=values).partition("\nNOTES:\n")[2].split("\n"))
-    assert f"Fairlane 0.1.0 is installed in {NAMESPACE}" in said
-    assert f"helm test fairlane --namespace {NAMESPACE} --logs" in said
-    assert {name for name, words in NOTED.items() if words in said} == told

@@ -277,6 +277,16 @@ async def test_without_a_model_it_is_not_serving_until_one_is_published(
         assert await health(address) == "SERVING"
 
 
+async def test_the_environments_proxies_are_not_asked_for_predictions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("grpc_proxy", "https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    with running(tmp_path) as server:
+        async with PredictionClient(server.start(), 10) as client:
+            assert not await client.is_serving()  # it answers; a proxy that is not there would be told
+
+
 async def test_a_newer_model_takes_over_without_a_failed_call(tmp_path: Path) -> None:
     models = [small_model(seed) for seed in range(2)]
     with running(tmp_path) as server:

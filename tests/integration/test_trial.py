@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import cast
 
 import msgspec
 import pytest
 from admission_setup import installed
 
 from scheduler.config import Settings
-from scheduler.edge.kube import KubeClient
+from scheduler.edge.kube import KubeClient, KubeError
 from scheduler.edge.recorder_client import RecorderClient
 from scheduler.edge.trial import Part, Plan, TrialFailed, try_gang
 from testbed.cluster import Cluster
@@ -36,6 +37,30 @@ async def test_without_admission_it_says_that_nothing_gates(kube: KubeClient) ->
     with pytest.raises(TrialFailed, match="got no gate and no stamp: admission is not installed"):
         await try_gang(kube, None, HASTY, print)
     assert await _left(kube) == 0
+
+
+async def test_what_failed_first_is_told_also_where_pods_cannot_be_removed() -> None:
+    """As for somebody without rights, or where no API server answers."""
+    nowhere = _Refusing()
+    with pytest.raises(TrialFailed, match=r"no right to create; of the pods .* may stay behind in default$"):
+        await try_gang(cast(KubeClient, nowhere), None, HASTY, print)
+    assert nowhere.asked == 1
+    with pytest.raises(TrialFailed, match="no right to create"):
+        await try_gang(cast(KubeClient, nowhere), None, PATIENT, print)
+    assert nowhere.asked == 3, "each pod is tried, also behind one that stays"
+
+
+class _Refusing:
+    """An API server for which we may do nothing; `asked` counts the deletions."""
+
+    asked = 0
+
+    async def post(self, *_words: object) -> bytes:
+        raise KubeError(403, "Forbidden", "no right to create")
+
+    async def delete(self, *_words: object) -> None:
+        self.asked += 1
+        raise KubeError(403, "Forbidden", "no right to delete")
 
 
 @pytest.mark.long

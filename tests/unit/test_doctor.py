@@ -19,6 +19,7 @@ from scheduler.edge.diagnosis import Level, diagnose
 from scheduler.edge.diagnosis_telemetry import ESSENTIAL, Coverage, coverage
 from scheduler.edge.facts import Asked, Facts
 from scheduler.edge.node_mapping import NodeIdentity
+from scheduler.edge.overview import overview
 from scheduler.edge.predictions import CurrentModel
 from scheduler.edge.readings import ReadingReport
 from scheduler.edge.telemetry import PollerStats
@@ -112,8 +113,8 @@ def test_all_is_well() -> None:
     [
         (
             replace(GOOD, kube_failure="refused", nodes=()),
-            "API server does not answer: refused",
-            "--kubeconfig",
+            "API server does not tell of nodes and pods: refused",
+            "KUBECONFIG",
         ),
         (
             replace(GOOD, poll=PollerStats(1, 1, failure="Prometheus at x: no answer within 5 s.")),
@@ -276,6 +277,27 @@ def test_what_is_odd_but_harmless_is_a_note() -> None:
     assert any("4 series of node_exporter repeat" in note for note in notes)
     assert any("2 series of node_exporter name no node" in note for note in notes)
     assert any("refused 2 requests" in note for note in notes)
+
+
+def test_before_the_first_training_nothing_is_broken() -> None:
+    untrained = "predictor:8889: UNAVAILABLE: no model was published yet: run `fairlane train --registry`"
+    facts = replace(with_extender(predictor_failure=untrained), model=None, predictor_failure=untrained)
+    assert problems(facts) == ""
+    notes = [one.sentence for one in diagnose(facts, CHECKS) if one.level is Level.NOTE]
+    assert "No model was published yet; the analytic prior ranks the nodes." in notes
+
+
+def test_who_only_keeps_the_queue_misses_neither_extender_nor_telemetry() -> None:
+    values = {"prometheus": {"url": "http://prometheus:9090"}, "controller_url": "http://controller:8891"}
+    facts = Facts(Settings.model_validate(values), NOW_S, nodes=NODES, controller=Asked({"leader": "a"}))
+    assert problems(facts) == ""
+    assert overview(facts, [])["telemetry"] is None
+    told = [one.sentence for one in diagnose(facts, CHECKS) if one.part == "extender"]
+    assert told == ["No extender is configured: the queue is kept, and nodes are chosen without us."]
+
+
+def test_who_knows_of_no_part_is_told_how_to_ask_from_inside() -> None:
+    assert "`kubectl fairlane doctor`" in problems(Facts(Settings(), NOW_S, nodes=NODES))
 
 
 def test_json_is_plain_and_unknown_is_null() -> None:

@@ -26,7 +26,7 @@ def written(path: Path) -> Path:
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No kubeconfig, and no pod around us."""
     monkeypatch.setattr(kube.kubernetes_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
-    for name in ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"):
+    for name in ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "KUBECONFIG"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -66,6 +66,13 @@ async def test_a_file_that_is_no_kubeconfig_is_told(tmp_path: Path, content: byt
 async def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(kube.KubeError, match=f"there is no file {tmp_path}/none"):
         await kube.load_configuration(str(tmp_path / "none"))
+
+
+@pytest.mark.usefixtures("elsewhere")
+async def test_a_file_that_the_environment_names_in_vain_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/gone/config")
+    with pytest.raises(kube.KubeError, match="there is no file /gone/config"):
+        await kube.load_configuration()
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,13 @@
 
 {{- define "fairlane.checkForm" -}}
 {{- $number := or (kindIs "float64" .value) (kindIs "int64" .value) (kindIs "int" .value) -}}
-{{- if and .form.pattern (kindIs "string" .value) -}}
+{{- if .form.of -}}
+{{- range $key, $_ := kindIs "map" .value | ternary .value dict -}}
+{{- if not (regexMatch $.form.pattern $key) -}}
+{{- fail (printf "%s has %q, but each key must be %s." $.at $key $.form.must) -}}
+{{- end -}}
+{{- end -}}
+{{- else if and .form.pattern (kindIs "string" .value) -}}
 {{- if not (regexMatch .form.pattern .value) -}}
 {{- fail (printf "%s is %q, but must be %s." .at .value .form.must) -}}
 {{- end -}}

@@ -1,14 +1,15 @@
-{{/* Names are fixed: Fairlane is one for a cluster, and admission knows its controller by name. */}}
+{{/* Names are fixed: Fairlane is one for a cluster, and admission knows its controller by name. Those of others are
+written by toYaml, since 123 and true are names too. */}}
 
 {{- define "fairlane.selector" -}}
 app.kubernetes.io/name: fairlane
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ toYaml .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
 {{- define "fairlane.labels" -}}
 app.kubernetes.io/name: fairlane
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ toYaml .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/part-of: fairlane
@@ -22,9 +23,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "fairlane.metadata" -}}
 {{- $annotations := merge (dict) (.annotations | default dict) .root.Values.commonAnnotations -}}
 metadata:
-  name: {{ .name }}
+  name: {{ toYaml .name }}
   {{- if ne (.namespace | default "") "-" }}
-  namespace: {{ .namespace | default .root.Release.Namespace }}
+  namespace: {{ .namespace | default .root.Release.Namespace | toYaml }}
   {{- end }}
   labels:
     {{- include "fairlane.labels" .root | nindent 4 }}

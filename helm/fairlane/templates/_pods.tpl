@@ -11,9 +11,9 @@ labels:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 annotations:
-  checksum/settings: {{ include "fairlane.settings" .root | sha256sum | trunc 16 }}
+  checksum/settings: {{ include "fairlane.settings" .root | sha256sum | trunc 16 | toYaml }}
   {{- with .checksum }}
-  checksum/config: {{ . | sha256sum | trunc 16 }}
+  checksum/config: {{ . | sha256sum | trunc 16 | toYaml }}
   {{- end }}
   {{- with merge (dict) .values.podAnnotations .root.Values.commonAnnotations }}
   {{- toYaml . | nindent 2 }}
@@ -25,11 +25,11 @@ annotations:
 serviceAccountName: fairlane-{{ .component }}
 automountServiceAccountToken: {{ not (not .token) }}
 enableServiceLinks: false
-priorityClassName: {{ include "fairlane.priorityClass" .root }}
+priorityClassName: {{ include "fairlane.priorityClass" .root | toYaml }}
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
 {{- range . }}
-- name: {{ . }}
+- name: {{ toYaml . }}
 {{- end }}
 {{- end }}
 securityContext:
@@ -101,7 +101,7 @@ env:
 {{- if not .bare }}
 - name: FAIRLANE_TOKEN
   valueFrom:
-    secretKeyRef: {name: {{ include "fairlane.tokenSecret" .root }}, key: {{ .root.Values.token.key }}}
+    secretKeyRef: {name: {{ include "fairlane.tokenSecret" .root | toYaml }}, key: {{ toYaml .root.Values.token.key }}}
 {{- end }}
 {{- with .more }}
 {{ . }}
@@ -111,7 +111,7 @@ env:
 {{- end }}
 {{- with .from }}
 envFrom:
-- secretRef: {name: {{ . }}}
+- secretRef: {name: {{ toYaml . }}}
 {{- end }}
 resources:
   {{- toYaml .values.resources | nindent 2 }}
@@ -156,12 +156,12 @@ it hangs, who asks goes on without it until it is started anew.
 {{- define "fairlane.extenderVolumes" -}}
 {{- with .Values.scheduler.prometheusSecret }}
 - name: prometheus
-  secret: {secretName: {{ . }}}
+  secret: {secretName: {{ toYaml . }}}
 {{- end }}
 {{- if include "fairlane.predictorTls" . }}
 # whom to trust; not the key. Optional: without it the prior ranks, and placing goes on
 - name: certificate
-  secret: {secretName: {{ include "fairlane.predictorSecret" . }}, items: [{key: ca.crt, path: ca.crt}], optional: true}
+  secret: {secretName: {{ include "fairlane.predictorSecret" . | toYaml }}, items: [{key: ca.crt, path: ca.crt}], optional: true}
 {{- end }}
 {{- end }}
 
@@ -173,7 +173,7 @@ volumes:
   emptyDir: {sizeLimit: 256Mi}
 {{- if .volume }}
 - name: data
-  persistentVolumeClaim: {claimName: {{ include "fairlane.claim" .root }}}
+  persistentVolumeClaim: {claimName: {{ include "fairlane.claim" .root | toYaml }}}
 {{- end }}
 {{- end }}
 
