@@ -121,7 +121,7 @@ def main(
     sites: Annotated[int, typer.Option()] = 3,
     seed: Annotated[int, typer.Option()] = 1,
 ) -> None:
-    """Serve generated telemetry of a testbed's nodes until killed; it gives way: Prometheus has other cores."""
+    """Serve generated telemetry of a testbed's nodes until killed; Prometheus would have other cores."""
     yield_processor(NICENESS)
     options = Options(nodes=nodes, sites=sites)
     answers = Answers(all_series(worker_names(options), data_node_names(options), seed))
