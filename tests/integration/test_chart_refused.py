@@ -25,6 +25,18 @@ def prometheus(**settings: object) -> Object:
 
 
 WRONG: list[tuple[Object, str]] = [
+    (
+        {"settings": {"probe": {"transfer_bytes": 30 * 2**20}}},
+        r"transfer_bytes \(31457280\) is more than budget_bytes_per_minute \(20971520\), so that nothing",
+    ),
+    (
+        {"settings": {"predictor_certificate": {"certificate_s": 3000}}},
+        r"settle_s \(600\) must be at most a sixth of certificate_s \(3000\), .* ca_s \(63072000\)",
+    ),
+    (
+        {"settings": {"predictor_certificate": {"ca_s": 3000}}},
+        r"at most a sixth of certificate_s \(7776000\), and that at most ca_s \(3000\)",
+    ),
     ({"controler": {"replicas": 2}}, r"additional properties 'controler' not allowed"),
     ({"controller": {"replicas": "two"}}, r"/controller/replicas'?: got string, want integer"),
     ({"controller": {"replicas": 0}}, r"/controller/replicas'?: minimum: got 0, want 1"),
@@ -263,7 +275,7 @@ WRONG: list[tuple[Object, str]] = [
     ),
     (
         {"settings": {"probe": {"transfer_bytes": 2000, "budget_bytes_per_minute": 1000}}},
-        r"transfer_bytes is more than budget_bytes_per_minute",
+        r"transfer_bytes \(2000\) is more than budget_bytes_per_minute \(1000\)",
     ),
     ({"storage": {"registryUrl": "https://models/a"}}, r"nothing can be published by HTTP: name a bucket"),
     (
