@@ -266,7 +266,7 @@ class PredictorSettings(Section):
     """How often the registry is looked at for a newer champion."""
     threads: PositiveInt = 1
     """Threads that one prediction may use; two predictions may run at once."""
-    niceness: Annotated[int, Field(ge=0, le=19)] = 10
+    niceness: Annotated[int, Field(ge=0, le=19)] = 5
     """Added to the process's niceness: tables made ahead yield to placing what waits."""
     certificate_file: Path | None = None
     """PEM chain to speak TLS with, read again when it changes; with key_file."""
