@@ -45,6 +45,20 @@ def test_every_pod_is_restricted_and_says_what_it_needs(variant: str) -> None:
             assert container["resources"]["requests"].keys() >= {"cpu", "memory"}, name
 
 
+def test_where_the_cluster_chooses_users_and_has_its_dns_on_another_port(helm: Helm) -> None:
+    """As on OpenShift, which refuses pods that name a user outside of their namespace's range."""
+    values = {"podSecurity": {"userId": None}, "networkPolicies": {"dnsPorts": [5353]}}
+    made = helm.objects(values)
+    for one in made:
+        if pod := pod_of(one):
+            assert pod["securityContext"] == {
+                "runAsNonRoot": True,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            }, one["metadata"]["name"]
+    (names,) = (one for one in made if one["metadata"]["name"] == "fairlane-names")
+    assert {port["port"] for port in names["spec"]["egress"][0]["ports"]} == {5353}
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_settings_can_be_used_by_the_processes(variant: str, tmp_path: Path) -> None:
     objects = objects_of(variant)

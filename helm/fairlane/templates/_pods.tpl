@@ -34,9 +34,11 @@ imagePullSecrets:
 {{- end }}
 securityContext:
   runAsNonRoot: true
-  runAsUser: 65532
-  runAsGroup: 65532
-  fsGroup: 65532
+{{- with .root.Values.podSecurity.userId }}
+  runAsUser: {{ int64 . }}
+  runAsGroup: {{ int64 . }}
+  fsGroup: {{ int64 . }}
+{{- end }}
   seccompProfile: {type: RuntimeDefault}
 {{- if .spread }}
 topologySpreadConstraints:
