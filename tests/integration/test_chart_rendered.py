@@ -282,7 +282,7 @@ def test_the_rendered_manifests_are_those_of_the_chart(helm: Helm) -> None:
 
 
 def test_the_resource_and_the_volume_stay_unless_asked(helm: Helm) -> None:
-    """And the namespace of helm test: it is removed slowly, and another install would meet it half removed."""
+    """And the namespace of helm test: its removal takes time, and another install would meet it half gone."""
     kept = {"CustomResourceDefinition", "PersistentVolumeClaim", "Namespace"}
     assert _kept(objects_of("no Prometheus operator")) == kept
     assert _kept(helm.objects({"crds": {"keep": False}, "storage": {"keep": False}})) == {"Namespace"}
