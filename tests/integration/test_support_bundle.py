@@ -239,7 +239,7 @@ def test_status_tells_what_it_knows_and_says_what_is_wrong(
     assert "Placing    asked 3 times" in told.stdout
     assert "alice" in told.stdout
     assert "TROUBLE recorder: The experience store cannot be written" in told.stdout
-    assert "Telemetry  no Prometheus is configured" in told.stdout
+    assert "Telemetry  no Prometheus is read" in told.stdout
     plain = json.loads(run(installation, "status", "-o", "json").stdout)
     assert plain["ok"] is False
     assert plain["queue"]["waiting"] == 1
