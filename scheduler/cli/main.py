@@ -43,6 +43,7 @@ COMMANDS: dict[str, Entry] = {
     ),
     "controller": Entry("scheduler.cli.controller:app", "Keep the fair queue: release gangs in fair order."),
     "queue": Entry("scheduler.cli.queue:app", "Who waits, why, and who has what share."),
+    "promote": Entry("scheduler.cli.promote:app", "Let one waiting gang go before all others."),
     "usage": Entry("scheduler.cli.usage:app", "What each user asked for and received in a period."),
     "probe": Entry(
         "scheduler.cli.probe:app", "Measure RTT, loss and transfer time to peers, within a budget."

@@ -23,7 +23,7 @@ from scheduler.edge.whereabouts import CONTROLLER, KNOW_ALL, NAMESPACE, OTHERS, 
 
 BESIDE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("status", "doctor", "explain"), KNOW_ALL),
-    **dict.fromkeys(("queue", "usage"), (CONTROLLER,)),
+    **dict.fromkeys(("queue", "usage", "promote"), (CONTROLLER,)),
 }
 """Which commands run in the cluster, and in which container; the first that is there."""
 OPTIONS = ("-n", "--namespace", "--context", "--cluster", "--user", "--kubeconfig", "--request-timeout")

@@ -202,8 +202,9 @@ async def test_pause_weight_and_promotion_by_hand_are_obeyed_and_leave_events(
     assert all("paused" in gang["why"] for gang in ask(cluster, "/v1/queue")["gangs"])
     assert _post(cluster, "/v1/weights", {"user": "bob", "weight": 4.0}, token)[0] == 200
     assert _post(cluster, "/v1/weights", {"user": "bob", "weight": -1}, token)[0] == 400
-    uid = next(gang["uid"] for gang in ask(cluster, "/v1/queue?user=bob")["gangs"])
-    assert _post(cluster, f"/v1/gangs/{uid}/promote", token=token)[0] == 200
+    gang = next(iter(ask(cluster, "/v1/queue?user=bob")["gangs"]))
+    assert "before all others" in await asyncio.to_thread(_command, cluster, "promote", gang["pods"][0])
+    assert _post(cluster, f"/v1/gangs/{gang['uid']}/promote", token=token)[0] == 200
     assert _post(cluster, "/v1/gangs/nobody/promote", token=token)[0] == 409
     assert ask(cluster, "/v1/queue?user=bob")["flows"][0]["weight"] == 4.0
     assert not jobs.order
