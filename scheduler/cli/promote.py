@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.parse
 from pathlib import Path
 from typing import Annotated
 
@@ -45,8 +44,7 @@ def promote(
     settings = load_settings("promote", config)
     client = ControllerClient(controller or settings.controller_url, settings.token.get_secret_value())
     try:
-        uid = client.gang_named(namespace, name)["uid"]
-        told = client.act(f"/v1/gangs/{urllib.parse.quote(uid)}/promote")
+        told = client.promote(client.gang_named(namespace, name)["uid"])
     except ControllerError as error:
         typer.echo(f"fairlane promote: {error}", err=True)
         raise typer.Exit(1) from error

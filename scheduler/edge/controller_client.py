@@ -41,11 +41,11 @@ class ControllerClient:
         query = {"since": str(since_s)} | ({"user": user} if user is not None else {})
         return self._ask("GET", f"/v1/usage?{urllib.parse.urlencode(query)}")
 
-    def act(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """`POST` something an administrator wants."""
-        return self._ask("POST", path, body)
+    def promote(self, uid: str) -> dict[str, Any]:
+        """`POST /v1/gangs/UID/promote`."""
+        return self._ask("POST", f"/v1/gangs/{urllib.parse.quote(uid)}/promote")
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _ask(self, method: str, path: str) -> dict[str, Any]:
         if not self._url:
             raise ControllerError(
                 "set controller_url (or FAIRLANE_CONTROLLER_URL), or pass --controller; with a release of the"
@@ -54,9 +54,8 @@ class ControllerClient:
         headers = dict([protocol.own()])
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
-        data = None if body is None else json.dumps(body).encode()
         try:
-            request = urllib.request.Request(self._url + path, data, headers, method=method)
+            request = urllib.request.Request(self._url + path, headers=headers, method=method)
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
                 told: dict[str, Any] = json.load(answer)
         except urllib.error.HTTPError as error:

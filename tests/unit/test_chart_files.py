@@ -63,6 +63,15 @@ def test_the_words_are_about_values_wherever_they_are() -> None:
     assert paths["settings", "sources", EACH, "readings", EACH, "interval"].above == "0"
 
 
+def test_defaults_that_the_chart_checks_with_are_those_of_the_processes() -> None:
+    """Where only one of two settings that must fit is given, the template takes the other's default."""
+    text = (CHART / "templates" / "validate.yaml").read_text()
+    assumed = re.findall(r'dig "(\w+)" "(\w+)" (\d+) \.Values\.settings', text)
+    assert len(assumed) >= 6
+    known = Settings().model_dump()
+    assert [one for one in assumed if float(one[2]) != known[one[0]][one[1]]] == []
+
+
 def _each(schema: Any, key: str) -> list[str]:
     return [one[key] for one in _with(schema, key)]
 
