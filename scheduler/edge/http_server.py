@@ -28,6 +28,8 @@ HEAD_BYTES_MAX = 64 * 1024
 HEAD_TIMEOUT_S = 5.0
 CONNECTIONS_MAX = 512
 KEEP_ALIVE_S = 120.0
+GRACEFUL_S = 5
+"""What was begun may be answered for so long after the end was asked for."""
 
 
 class WholeAnswers(asyncio.Transport):
@@ -219,7 +221,7 @@ def new_server(
         date_header=False,
         proxy_headers=False,
         timeout_keep_alive=round(keep_alive_s),
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=GRACEFUL_S,
         limit_concurrency=connections_max,
     )
     config.load()

@@ -107,6 +107,8 @@ def _pod(settings: AdmissionSettings) -> Object:
             {"name": f"FAIRLANE_ADMISSION__{name.upper()}", "value": _text(value)}
             for name, value in given.items()
         ],
+        # API servers go on calling it until they know that it ends: refused calls would be refused pods
+        "lifecycle": {"preStop": {"exec": {"command": ["sleep", "5"]}}},
         "ports": [{"containerPort": settings.port}],
         "readinessProbe": probe,
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},

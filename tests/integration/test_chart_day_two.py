@@ -1,0 +1,42 @@
+"""What a release does to others while its pods come and go, and how what it made is found again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chart_variants import Object, objects_of, pod_of
+
+from scheduler.admission_settings import AdmissionSettings
+from scheduler.edge.http_server import GRACEFUL_S
+from scheduler.edge.manifests import webhook_manifests
+
+ROOT = Path(__file__).parents[2]
+KNOWN_S = 5
+"""Until API servers and proxies have heard that a pod ends; until then they send it reviews."""
+KUBERNETES_DEFAULT_S = 30
+
+
+def test_a_webhook_that_ends_answers_until_nobody_calls_it_any_more() -> None:
+    """One that refused calls meanwhile would have pods refused at every upgrade, or let past the queue."""
+    for made in (objects_of("webhook"), webhook_manifests(AdmissionSettings())):
+        (pod,) = (
+            pod_of(one) or {}
+            for one in made
+            if one["kind"] == "Deployment" and one["metadata"]["name"] == "fairlane-admission"
+        )
+        (container,) = pod["containers"]
+        program, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+        assert program == "sleep"
+        assert int(seconds) >= KNOWN_S
+        grace_s = pod.get("terminationGracePeriodSeconds", KUBERNETES_DEFAULT_S)
+        assert int(seconds) + GRACEFUL_S < grace_s
+
+
+def test_the_jobs_of_training_are_found_by_the_labels_of_the_runbook() -> None:
+    (cron,) = (one for one in objects_of("everything") if one["kind"] == "CronJob")
+    job: Object = cron["spec"]["jobTemplate"]["metadata"]
+    page = (ROOT / "docs" / "runbooks" / "FairlaneModelStale.md").read_text()
+    asked = "get jobs -l app.kubernetes.io/component=train"
+    assert asked in page
+    assert job["labels"]["app.kubernetes.io/component"] == "train"
+    assert job["labels"] == cron["metadata"]["labels"]
