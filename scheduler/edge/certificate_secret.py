@@ -88,5 +88,5 @@ def stored(secret: dict[str, Any]) -> Certificates | None:
         )
     except (KeyError, ValueError) as error:
         name = secret["metadata"]["name"]
-        raise CertificateError(f"the Secret {name} is not one of ours ({error}): delete it") from error
+        raise CertificateError(f"the Secret {name} is not one of ours ({error}): remove its data") from error
     return Certificates(ca, ca_key, Pair(certificate, key))

@@ -5,7 +5,8 @@
     settled      everybody serves that: the old CA leaves the bundle
 
 `renewed` is one step; whoever stores the result decides when to look again.
-A CA or certificate is due after two thirds of its life.
+A CA or certificate is due after two thirds of its life; a CA also without its
+key, and when it is valid only later: it was made by a clock that was ahead.
 """
 
 from __future__ import annotations
@@ -68,11 +69,10 @@ def renewed(
         return _begin(names, now, lives)
     authorities, leaf = _read(current)
     newest = authorities[0]
-    if is_due(newest, now):
+    if is_due(newest, now) or not _signs(current.authority_key, newest):
         return _with_new_authority(current, authorities, names, now, lives)
     signed_by_newest = is_signed_by(leaf, newest)
-    expired = leaf.not_valid_after_utc <= now
-    if expired or _settled(newest, now, lives):
+    if not _is_valid(leaf, now) or _settled(newest, now, lives):
         stale = not signed_by_newest or is_due(leaf, now) or names_of(leaf) != set(names)
         if stale:
             return replace(current, serving=_issue(current.authority_key, newest, names, now, lives))
@@ -82,9 +82,10 @@ def renewed(
 
 
 def is_due(certificate: x509.Certificate, now: datetime.datetime) -> bool:
-    """Whether two thirds of its life are over."""
+    """Whether two thirds of its life are over, or it has not begun yet."""
     begun = made_at(certificate)
-    return now >= begun + DUE_RATIO * (certificate.not_valid_after_utc - begun)
+    over = now >= begun + DUE_RATIO * (certificate.not_valid_after_utc - begun)
+    return over or not _is_valid(certificate, now)
 
 
 def made_at(certificate: x509.Certificate) -> datetime.datetime:
@@ -130,6 +131,18 @@ def pem(*certificates: x509.Certificate) -> bytes:
 
 def _read(current: Certificates) -> tuple[list[x509.Certificate], x509.Certificate]:
     return load(current.bundle), load(current.serving.certificate)[0]
+
+
+def _is_valid(certificate: x509.Certificate, now: datetime.datetime) -> bool:
+    return certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
+
+
+def _signs(key: bytes, authority: x509.Certificate) -> bool:
+    """Whether it is this CA's key: with another one what it signs is trusted by nobody."""
+    try:
+        return _load_key(key).public_key() == authority.public_key()
+    except CertificateError:
+        return False
 
 
 def _settled(certificate: x509.Certificate, now: datetime.datetime, lives: Lives) -> bool:

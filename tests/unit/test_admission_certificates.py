@@ -101,11 +101,44 @@ def test_another_name_makes_another_certificate() -> None:
     assert names_of(leaf(renewed(first, ("new.svc",), at(61), LIVES))) == {"new.svc"}
 
 
-@pytest.mark.parametrize("part", ["bundle", "authority_key"])
-def test_what_cannot_be_read_is_told(part: str) -> None:
+def test_what_cannot_be_read_is_told() -> None:
     first = renewed(None, HOSTS, START, LIVES)
-    with pytest.raises(CertificateError, match=r"PEM|cannot be read"):
-        renewed(replace(first, **{part: b"nonsense"}), HOSTS, at(601), LIVES)
+    with pytest.raises(CertificateError, match=r"PEM"):
+        renewed(replace(first, bundle=b"nonsense"), HOSTS, START, LIVES)
+
+
+@pytest.mark.parametrize("key", [b"nonsense", renewed(None, HOSTS, START, LIVES).authority_key])
+def test_a_ca_whose_key_was_lost_is_replaced_before_it_has_to_sign(key: bytes) -> None:
+    """What it would sign nobody would trust; and what is served is trusted all the while."""
+    first = renewed(None, HOSTS, START, LIVES)
+    current = replace(first, authority_key=key)
+    for second in range(0, 1200, 10):
+        before, current = current, renewed(current, HOSTS, at(second), LIVES)
+        assert is_trusted(current.serving, current.bundle, at(second)), second
+        assert is_trusted(current.serving, before.bundle, at(second)), second
+    assert current.serving != first.serving
+    assert load(first.bundle)[0] not in load(current.bundle)
+
+
+def test_what_was_made_by_a_clock_that_was_ahead_is_made_anew() -> None:
+    """Nobody trusts a certificate before it is valid, and waiting for that would take as long as the clock was ahead."""
+    ahead = renewed(None, HOSTS, at(86_400), LIVES)
+    assert not is_trusted(ahead.serving, ahead.bundle, START)
+    current = ahead
+    for _look in range(2):
+        current = renewed(current, HOSTS, START, LIVES)
+    assert is_trusted(current.serving, current.bundle, START)
+    for second in range(0, 200, 10):
+        current = renewed(current, HOSTS, at(second), LIVES)
+    assert load(ahead.bundle)[0] not in load(current.bundle)
+
+
+def test_a_clock_that_is_behind_for_a_while_takes_no_trust_from_others() -> None:
+    """Who looks next with the right time trusts, and is trusted, through all of it."""
+    first = renewed(None, HOSTS, at(3_600), LIVES)
+    behind = renewed(first, HOSTS, START, LIVES)
+    assert load(first.bundle)[0] in load(behind.bundle)
+    assert is_trusted(first.serving, behind.bundle, at(3_601))
 
 
 def test_a_pair_that_does_not_fit_leaves_the_one_in_use() -> None:
