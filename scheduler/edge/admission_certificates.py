@@ -26,7 +26,7 @@ import msgspec
 from scheduler.admission_settings import AdmissionSettings
 from scheduler.core.admission.policies import API, NAME
 from scheduler.edge.certificate_secret import CONFLICT, CertificateSecret
-from scheduler.edge.certificates import CertificateError, Certificates, Pair, load
+from scheduler.edge.certificates import CertificateError, Certificates, Pair, life_of, load
 from scheduler.edge.kube import JSON_PATCH, KubeClient, KubeError
 from scheduler.edge.waking import woken_within
 
@@ -89,9 +89,9 @@ class _Keeper:
                 self.failure = str(error)
                 log.warning("the webhook's certificate: %s; again in %g s", error, self._check_s)
 
-    def expires_s(self) -> float:
-        """When the certificate in use ends, seconds since 1970; 0 without one."""
-        return load(self._used.certificate)[0].not_valid_after_utc.timestamp() if self._used else 0.0
+    def life_s(self) -> tuple[float, float]:
+        """When the certificate in use begins and ends, seconds since 1970; 0 without one."""
+        return life_of(load(self._used.certificate)[0]) if self._used else (0.0, 0.0)
 
     def _serve(self, pair: Pair) -> None:
         if pair != self._used:

@@ -54,7 +54,7 @@ class Admission(Collector):
         try:
             await self._keeper.look()
         except (KubeError, CertificateError) as error:
-            if not self._keeper.expires_s():
+            if not self._keeper.life_s()[1]:
                 raise
             log.warning("serving, but not yet trusted by the API server: %s", error)
 
@@ -78,7 +78,7 @@ class Admission(Collector):
             "failed": {str(status): count for status, count in app.failed.items()},
             "last_failure": app.last_failure,
             "last_refusal": app.last_refusal,
-            "certificate_ends_s": self._keeper.expires_s(),
+            "certificate_ends_s": self._keeper.life_s()[1],
             "certificates_served": self._keeper.changes,
             "certificate_failure": self._keeper.failure,
         }
@@ -93,8 +93,11 @@ class Admission(Collector):
         about = "Requests without a verdict, by status."
         yield counters(f"{name}_failures", about, "status", failed, ("400", "408", "413", "503"))
         yield counter(f"{name}_busy_seconds", "Time spent on verdicts.", app.busy_s)
-        ends = "When the certificate in use ends, seconds since 1970."
-        yield gauge(f"{name}_certificate_ends_seconds", ends, self._keeper.expires_s())
+        begins_s, ends_s = self._keeper.life_s()
+        about = "When the certificate in use begins to be valid, seconds since 1970."
+        yield gauge(f"{name}_certificate_begins_seconds", about, begins_s)
+        about = "When the certificate in use ends, seconds since 1970."
+        yield gauge(f"{name}_certificate_ends_seconds", about, ends_s)
         yield gauge(
             f"{name}_certificate_ok", "Whether the last look at it succeeded.", not self._keeper.failure
         )

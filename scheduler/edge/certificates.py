@@ -93,6 +93,11 @@ def made_at(certificate: x509.Certificate) -> datetime.datetime:
     return certificate.not_valid_before_utc + BACKDATED
 
 
+def life_of(certificate: x509.Certificate) -> tuple[float, float]:
+    """When it begins and ends to be valid, seconds since 1970."""
+    return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+
+
 def is_signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     """Whether `authority` signed the certificate."""
     try:

@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 
 from scheduler.certificate_settings import PredictorCertificate
 from scheduler.edge.certificate_secret import CertificateSecret
-from scheduler.edge.certificates import CertificateError, Certificates, load
+from scheduler.edge.certificates import CertificateError, Certificates, life_of, load
 from scheduler.edge.kube import KubeClient, KubeError
 from scheduler.edge.metrics import gauge
 
@@ -56,20 +56,25 @@ class PredictorCertificateKeeper:
             log.info("the predictor's certificate ends at %s", ends)
         self._held = held
 
-    def ends_s(self) -> float:
-        """When the first of certificate and newest CA ends, seconds since 1970; 0 while none is known."""
+    def life_s(self) -> tuple[float, float]:
+        """When that of certificate and newest CA which ends first begins and ends, seconds since 1970;
+        0 while none is known.
+        """
         if self._held is None:
-            return 0.0
+            return 0.0, 0.0
         both = load(self._held.serving.certificate)[0], load(self._held.bundle)[0]
-        return min(one.not_valid_after_utc for one in both).timestamp()
+        return life_of(min(both, key=lambda one: one.not_valid_after_utc))
 
     def status(self) -> dict[str, Any]:
         """The state in plain values."""
-        return {"ends_s": self.ends_s(), "failure": self.failure}
+        return {"ends_s": self.life_s()[1], "failure": self.failure}
 
     def collect(self) -> Iterable[Metric]:
         """Metrics families, as of this moment."""
         name = "fairlane_predictor_certificate"
-        ends = "When the predictor's certificate that we keep ends, seconds since 1970."
-        yield gauge(f"{name}_ends_seconds", ends, self.ends_s())
+        begins_s, ends_s = self.life_s()
+        about = "When the predictor's certificate that we keep begins to be valid, seconds since 1970."
+        yield gauge(f"{name}_begins_seconds", about, begins_s)
+        about = "When the predictor's certificate that we keep ends, seconds since 1970."
+        yield gauge(f"{name}_ends_seconds", about, ends_s)
         yield gauge(f"{name}_ok", "Whether the last look at it succeeded.", not self.failure)

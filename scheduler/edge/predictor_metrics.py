@@ -1,8 +1,9 @@
-"""The predictor's metrics, made from its status when somebody scrapes."""
+"""The predictor's metrics, made from its status and its certificate when somebody scrapes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from prometheus_client.metrics_core import Metric
@@ -14,10 +15,10 @@ NAME = "fairlane_predictor"
 
 
 class PredictorMetrics(Collector):
-    """`status` as of model.serve.PredictorServer."""
+    """`status` as of model.serve.PredictorServer; `certificate` is the file that it serves, if any."""
 
-    def __init__(self, status: Callable[[], dict[str, Any]]) -> None:
-        self._status = status
+    def __init__(self, status: Callable[[], dict[str, Any]], certificate: Path | None = None) -> None:
+        self._status, self._certificate = status, certificate
 
     def collect(self) -> Iterable[Metric]:
         """All families; without a model there is no time of training."""
@@ -32,3 +33,19 @@ class PredictorMetrics(Collector):
                 f"{NAME}_model_trained_at_seconds", "When it was trained (unix).", told["trained_at_s"]
             )
             yield gauge(f"{NAME}_model_examples", "Runs that it was trained on.", told["examples"])
+        if self._certificate is not None:
+            yield from _certificate_metrics(self._certificate)
+
+
+def _certificate_metrics(file: Path) -> Iterable[Metric]:
+    """Whoever renews it: when it ends. 0 of one that cannot be read, which is as good as none."""
+    from scheduler.edge.certificates import CertificateError, life_of, load  # a start needs none of it
+
+    try:
+        begins_s, ends_s = life_of(load(file.read_bytes())[0])
+    except (OSError, CertificateError):
+        begins_s = ends_s = 0.0
+    about = "When the certificate that is served begins to be valid, seconds since 1970."
+    yield gauge(f"{NAME}_served_certificate_begins_seconds", about, begins_s)
+    about = "When the certificate that is served ends, seconds since 1970."
+    yield gauge(f"{NAME}_served_certificate_ends_seconds", about, ends_s)

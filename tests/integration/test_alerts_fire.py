@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from alert_worlds import STEP_S, World, broken, foreign, healthy, idle, planned, push, young
+from alert_worlds import DAY_S, STEP_S, World, broken, foreign, healthy, idle, now_plus, planned, push, young
 from real_prometheus import RealPrometheus, binary, eventually
 
 from testbed.layout import duration_s
@@ -99,3 +99,29 @@ def test_a_part_that_is_away_is_told(prometheus: RealPrometheus) -> None:
 def test_a_snapshot_that_never_came_is_as_bad_as_an_old_one(prometheus: RealPrometheus) -> None:
     never = {name: course for name, course in healthy().items() if "epoch" not in name}
     assert fired(prometheus, {**never, "fairlane_extender_epoch": lambda _s: 0.0}) == {"FairlaneTelemetryOld"}
+
+
+def living(world: World, begun_days: float, ends_days: float, of: str = "") -> World:
+    """The world with certificates, of which the name holds `of`, that began so long ago and end so soon."""
+    life = {
+        name: now_plus(ends_days * DAY_S if "ends" in name else -begun_days * DAY_S)
+        for name in world
+        if "certificate_begins" in name or "certificate_ends" in name
+    }
+    return {**world, **{name: course for name, course in life.items() if of in name}}
+
+
+def test_short_lives_alarm_nobody_as_long_as_certificates_are_renewed(prometheus: RealPrometheus) -> None:
+    """An issuer may give a day at most; after two thirds of it eight hours are left."""
+    assert fired(prometheus, living(healthy(), 16 / 24, 8 / 24)) == set()
+
+
+def test_the_end_of_a_certificate_that_nobody_renewed_is_told(prometheus: RealPrometheus) -> None:
+    both = {"FairlanePredictorCertificate", "FairlaneWebhookCertificate"}
+    assert fired(prometheus, living(healthy(), 89, 1)) == both
+
+
+def test_so_is_that_of_a_predictors_certificate_which_others_renew(prometheus: RealPrometheus) -> None:
+    kept = "fairlane_predictor_certificate"
+    without = {name: course for name, course in healthy().items() if not name.startswith(kept)}
+    assert fired(prometheus, living(without, 0.97, 0.02, "served")) == {"FairlanePredictorCertificate"}

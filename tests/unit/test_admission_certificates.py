@@ -121,7 +121,7 @@ def test_a_ca_whose_key_was_lost_is_replaced_before_it_has_to_sign(key: bytes) -
 
 
 def test_what_was_made_by_a_clock_that_was_ahead_is_made_anew() -> None:
-    """Nobody trusts a certificate before it is valid, and waiting for that would take as long as the clock was ahead."""
+    """Nobody trusts it before it is valid, and that would take as long as the clock was ahead."""
     ahead = renewed(None, HOSTS, at(86_400), LIVES)
     assert not is_trusted(ahead.serving, ahead.bundle, START)
     current = ahead
