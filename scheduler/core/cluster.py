@@ -99,6 +99,11 @@ class Cluster:
         """The pod of this uid, bound or not; None when it was not seen yet."""
         return self._pods.get(uid)
 
+    def residents(self, node: str) -> list[PodFacts]:
+        """Unfinished pods on a node."""
+        state = self._states.get(node)
+        return list(state.residents.values()) if state is not None else []
+
     def set_nodes(self, nodes: Iterable[Node]) -> None:
         """Replace all nodes known."""
         named = {node.metadata.name: node for node in nodes}

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 
+from scheduler.core.choices import Choices
 from scheduler.core.cluster import Cluster
 from scheduler.core.jobs import Descriptions
 from scheduler.core.types import PodFacts
@@ -19,7 +20,9 @@ HOSTNAME_LABEL = "kubernetes.io/hostname"
 
 
 class ClusterWatch:
-    """Feeds `cluster` from the API server; tells of each pod of ours that waits or was just bound.
+    """Feeds `cluster` and `choices` from the API server; tells of each pod that waits or was just bound.
+
+    `on_unasked` is told of pods of ours that were bound without a node from us.
 
     `synced` is set once both collections have been listed. `complaints`
     counts annotations that could not be read, by annotation, and
@@ -31,12 +34,15 @@ class ClusterWatch:
         kube: KubeClient,
         cluster: Cluster,
         descriptions: Descriptions,
+        choices: Choices,
         on_pod: Callable[[PodFacts], None],
+        on_unasked: Callable[[Pod], None],
     ) -> None:
         self._kube = kube
         self._cluster = cluster
         self._descriptions = descriptions
-        self._on_pod = on_pod
+        self._choices = choices
+        self._on_pod, self._on_unasked = on_pod, on_unasked
         self._identities: dict[str, NodeIdentity] = {}
         self._listed: set[str] = set()
         self.synced = asyncio.Event()
@@ -59,13 +65,16 @@ class ClusterWatch:
                 case Listed(items):
                     self._identities = {node.metadata.name: identity(node) for node in items}
                     self._cluster.set_nodes(items)
+                    self._choices.set_nodes(items)
                     self._has_listed(NODES_PATH)
                 case Changed("DELETED", node):
                     self._identities.pop(node.metadata.name, None)
                     self._cluster.remove_node(node.metadata.name)
+                    self._choices.remove_node(node.metadata.name)
                 case Changed(_, node):
                     self._identities[node.metadata.name] = identity(node)
                     self._cluster.set_node(node)
+                    self._choices.set_node(node)
 
     async def _follow_pods(self) -> None:
         async for event in self._kube.mirror(PODS_PATH, Pod):
@@ -81,8 +90,11 @@ class ClusterWatch:
                     self._descriptions.forget(pod.metadata.uid)
                 case Changed(_, pod):
                     facts = self._described(pod)
+                    before = self._cluster.pod(facts.uid)
                     self._cluster.set_pod(facts)
                     self._on_pod(facts)
+                    if self._cluster.is_ours(facts) and facts.node and before is not None and before.waits:
+                        self._on_unasked(pod)  # of a pod that we were asked about a node is assumed
 
     def _has_listed(self, path: str) -> None:
         self._listed.add(path)

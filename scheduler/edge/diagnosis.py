@@ -95,15 +95,27 @@ def kube_scheduler_calls(facts: Facts) -> Findings:
     status = facts.extender.answer
     if not status:
         return
-    if facts.settings.controller.placement == "hint":
+    if pod := _leads_elsewhere(facts):
+        asks = "controller" if facts.settings.controller.placement == "hint" else "kube-scheduler"
+        yield note(
+            asks,
+            f"The {asks} beside this extender stands by: nobody asks here, but in {pod}, which leads.",
+            f"Ask there: kubectl exec {pod} -c extender -- fairlane doctor.",
+        )
+    elif facts.settings.controller.placement == "hint":
         yield from _plans(facts, status)
-        return
+    else:
+        yield from _calls(facts, status)
+
+
+def _calls(facts: Facts, status: Mapping[str, Any]) -> Findings:
     last_call_s = status.get("last_call_s") or 0.0
-    if _bound_after(facts, last_call_s):
+    unasked_s = _unasked_s(facts)
+    if _just_after(unasked_s, last_call_s, facts.now_s):
         asked = f"last asked {ago(facts.now_s - last_call_s)}" if last_call_s else "never asked"
         yield problem(
             "kube-scheduler",
-            f"kube-scheduler bound a pod of ours {ago(facts.now_s - facts.last_bound_s)} without asking"
+            f"kube-scheduler bound a pod of ours {ago(facts.now_s - unasked_s)} without asking"
             f" the extender, which it {asked}.",
             "Check extenders[0] of its configuration: urlPrefix must be the extender's address and then"
             f" {facts.settings.extender.prefix}, prioritizeVerb prioritize, nodeCacheCapable true, weight"
@@ -123,15 +135,32 @@ def kube_scheduler_calls(facts: Facts) -> Findings:
         )
 
 
-def _bound_after(facts: Facts, asked_s: float) -> bool:
+def _unasked_s(facts: Facts) -> float:
+    """When a pod of ours was bound last that several could have had; any pod, if nobody tells of those."""
+    status = facts.extender.answer
+    if "choices_unasked" not in status:
+        return facts.last_bound_s
+    return status.get("last_choice_unasked_s") or 0.0
+
+
+def _leads_elsewhere(facts: Facts) -> str:
+    """The pod of the replica that leads, and asks its own extender; empty if it is this or not known."""
+    leader: str = facts.controller.answer.get("leader") or ""
+    pod = facts.scheduler_leader
+    if facts.settings.controller.placement == "hint":
+        pod = leader.rsplit("-", 2)[0]  # host name, process and a random number
+    host = facts.extender.answer.get("host")
+    return pod if host and pod != host else ""
+
+
+def _just_after(bound_s: float, asked_s: float, now_s: float) -> bool:
     """True when a pod of ours was bound just now, and later than we were asked about any."""
-    recent = facts.last_bound_s > facts.now_s - _JUST_NOW_S
-    return recent and facts.last_bound_s > asked_s + _CALL_SLACK_S
+    return bound_s > now_s - _JUST_NOW_S and bound_s > asked_s + _CALL_SLACK_S
 
 
 def _plans(facts: Facts, status: Mapping[str, Any]) -> Findings:
     last_s = status.get("last_plan_s") or 0.0
-    if _bound_after(facts, last_s):
+    if _just_after(facts.last_bound_s, last_s, facts.now_s):
         asked = f"last asked for a plan {ago(facts.now_s - last_s)}" if last_s else "never asked for one"
         yield problem(
             "controller",

@@ -27,7 +27,8 @@ def controller(facts: Facts) -> Findings:
         yield problem(part, f"Nobody keeps the queue: {unready}.", _LOG)
     else:
         leader = status.get("leader") or status.get("identity")
-        yield ok(part, f"{leader} leads the queue and has released {status.get('releases', 0)} gangs.")
+        released = f" and has released {status.get('releases', 0)} gangs" if status.get("leads", True) else ""
+        yield ok(part, f"{leader} leads the queue{released}.")
     if facts.queue.failure and not facts.controller.failure and not status.get("unready"):
         yield problem(part, f"The queue cannot be read: {facts.queue.failure}.", _LOG)
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import random
+import socket
 import sys
 import time
 import uuid
@@ -20,10 +21,12 @@ from prometheus_client.registry import Collector
 
 from model.snapshot import TelemetrySnapshot
 from scheduler.config import Settings
+from scheduler.core.choices import Choices
 from scheduler.core.cluster import Cluster
 from scheduler.core.jobs import Descriptions
 from scheduler.core.ranking import Exploration
 from scheduler.core.types import Fallback
+from scheduler.core.wire import Pod
 from scheduler.edge.cluster_view import ClusterWatch
 from scheduler.edge.decisions import DecisionLog
 from scheduler.edge.extender import ExtenderApp
@@ -71,7 +74,10 @@ class Extender(Collector):
         self.maker = TableMaker(
             self.tables, self.cluster, self._snapshot, self.histories, predictor, own, time.time, _new_id
         )
-        self.watch = ClusterWatch(kube, self.cluster, descriptions, self.maker.on_pod)
+        self.choices = Choices(self.cluster)
+        self.watch = ClusterWatch(
+            kube, self.cluster, descriptions, self.choices, self.maker.on_pod, self._on_unasked
+        )
         self.poller = IsolatedPoller(settings, self.watch.identities)
         self.decisions = DecisionLog(
             recorder, own.decision_buffer, own.decision_batch, own.flush_s, own.hold_s
@@ -145,6 +151,9 @@ class Extender(Collector):
             "last_plan_s": advised.last_call_s or None,
             "plans_by_reason": {_reason(name): count for name, count in advised.reasons.items()},
             "latency_mean_ms": 1000.0 * calls.latency_sum_s / calls.calls if calls.calls else None,
+            "choices_unasked": self.choices.count,
+            "last_choice_unasked_s": self.choices.last_s or None,
+            "host": socket.gethostname(),
             "refused": {str(status): count for status, count in self.app.refused.items()},
             "last_refusal": self.app.last_refusal,
             "epoch": snapshot.epoch,
@@ -194,6 +203,8 @@ class Extender(Collector):
         }
         about = "Pods planned at release, by fallback reason."
         yield counters(f"{name}_plans", about, "reason", planned, map(_reason, Fallback))
+        about = "Pods of ours bound by others' choice, though several nodes could have had them."
+        yield counter(f"{name}_choices_unasked", about, self.choices.count)
         yield counter(f"{name}_misses", "Calls that found no table.", stats.reasons[Fallback.MISS])
         yield counter(f"{name}_explored", "Answers that put another node first to learn.", stats.explored)
         refused = {str(status): float(count) for status, count in self.app.refused.items()}
@@ -228,6 +239,10 @@ class Extender(Collector):
         yield counter(f"{name}_recorded", "Decisions the recorder stored.", stats.sent)
         lost = {"buffer_full": float(stats.dropped), "refused": float(stats.refused)}
         yield counters(f"{name}_lost", "Decisions that will never be recorded.", "cause", lost)
+
+    def _on_unasked(self, pod: Pod) -> None:
+        asked_s = max(self.prioritizer.stats.last_call_s, self.prioritizer.advised.last_call_s)
+        self.choices.bound(pod, asked_s, time.time())
 
     def _snapshot(self) -> TelemetrySnapshot:
         return self.poller.snapshot

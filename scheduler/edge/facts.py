@@ -23,6 +23,8 @@ from scheduler.edge.readings import ReadingReport
 from scheduler.edge.telemetry import PollerStats, TelemetryPoller
 
 SCHEDULER_NAME = "fairlane"
+SCHEDULER_LEASE = "fairlane-scheduler"
+"""Of kube-scheduler's replicas in the chart; it names the pod that leads, and after _ a random word."""
 _PAGE = 500
 _TIMEOUT_S = 5.0
 STATUS, QUEUE = "/v1/status", "/v1/queue?limit=1000"
@@ -50,6 +52,8 @@ class Facts:
     last_bound_s: float = 0.0
     """When kube-scheduler last bound a pod that names our scheduler; 0: never."""
     bound_pods: int = 0
+    scheduler_leader: str = ""
+    """The pod whose kube-scheduler leads, by the Lease of the chart; empty where it is not known."""
     snapshot: TelemetrySnapshot = EMPTY
     reports: tuple[ReadingReport, ...] = ()
     poll: PollerStats = field(default_factory=PollerStats)
@@ -65,12 +69,13 @@ class Facts:
 
 async def gather(settings: Settings) -> Facts:
     """Ask every part that is configured, side by side, each within seconds."""
-    kube, predictor, *asked = await asyncio.gather(
+    kube, leader, predictor, *asked = await asyncio.gather(
         _cluster(settings),
+        _scheduler_leader(settings),
         _model(settings),
         _asked(settings.extender_url, STATUS),
         _asked(settings.recorder_url, STATUS),
-        _asked(settings.controller_url, STATUS),
+        _leading(settings.controller_url),
         _asked(settings.controller_url, QUEUE, settings.token.get_secret_value()),
     )
     extender, recorder, controller, queue = asked
@@ -86,6 +91,7 @@ async def gather(settings: Settings) -> Facts:
         kube_failure=kube_failure,
         last_bound_s=last_bound_s,
         bound_pods=bound,
+        scheduler_leader=leader,
         snapshot=poller.snapshot,
         reports=poller.reports,
         poll=poller.stats,
@@ -123,6 +129,14 @@ class _Pod(msgspec.Struct, frozen=True):
     status: _PodStatus = _PodStatus()
 
 
+class _LeaseSpec(msgspec.Struct, frozen=True):
+    holderIdentity: str | None = None
+
+
+class _Lease(msgspec.Struct, frozen=True):
+    spec: _LeaseSpec = _LeaseSpec()
+
+
 class _Page(msgspec.Struct):
     items: list[msgspec.Raw]
     metadata: dict[str, Any] = {}
@@ -142,6 +156,20 @@ async def _cluster(settings: Settings) -> tuple[tuple[NodeIdentity, ...], float,
     return tuple(map(identity, nodes)), max(bound, default=0.0), sum(at_s > 0 for at_s in bound), ""
 
 
+async def _scheduler_leader(settings: Settings) -> str:
+    """Empty where it cannot be read; what is wrong with the API server is told by others."""
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{settings.controller.namespace}/leases/{SCHEDULER_LEASE}"
+    kubeconfig = str(settings.kubeconfig) if settings.kubeconfig else None
+    if not settings.controller.namespace:
+        return ""
+    try:
+        async with asyncio.timeout(_TIMEOUT_S), KubeClient.connect(kubeconfig) as kube:
+            lease = msgspec.json.decode(await kube.get(path), type=_Lease)
+    except (KubeError, msgspec.DecodeError, TimeoutError):
+        return ""
+    return (lease.spec.holderIdentity or "").rpartition("_")[0]
+
+
 async def _listed(kube: KubeClient, path: str, kind: type[Answer], params: dict[str, str]) -> list[Answer]:
     found: list[Answer] = []
     params = {**params, "limit": str(_PAGE)}
@@ -159,6 +187,15 @@ def _bound_s(pod: _Pod) -> float:
         if condition.type == "PodScheduled" and condition.status == "True" and condition.lastTransitionTime:
             return datetime.fromisoformat(condition.lastTransitionTime).timestamp()
     return 0.0
+
+
+async def _leading(url: str) -> Asked:
+    """What the controller that leads tells; behind a Service another may answer, which counts nothing."""
+    told = await _asked(url, STATUS)
+    if told.answer.get("leads") is not False or not told.answer.get("leader_url"):
+        return told
+    leading = await _asked(told.answer["leader_url"], STATUS)
+    return leading if leading.answer else told
 
 
 async def _asked(url: str, path: str, token: str = "") -> Asked:

@@ -49,7 +49,7 @@ def healthy() -> World:
         'fairlane_queue_patch_failures_total{reason="gone"}': per_minute(0.5),
         "fairlane_queue_checkpoint_failures_total": at(2),
         "fairlane_recorder_store_writable": at(1),
-        "fairlane_recorder_bindings_total": per_minute(2),
+        "fairlane_extender_choices_unasked_total": at(2),
         "fairlane_extender_epoch": per_minute(4),
         "fairlane_extender_epoch_age_seconds": lambda s: s % 20,
         'fairlane_extender_calls_total{reason="none"}': per_minute(2),
@@ -95,11 +95,10 @@ def planned() -> World:
     }
 
 
-def foreign() -> World:
-    """The queue alone is used: others' schedulers bind all that it releases, so nobody asks the extender."""
+def unasked() -> World:
+    """Nobody has to ask the extender: others' schedulers bind all, or always one node alone has room."""
     return {
         **healthy(),
-        "fairlane_recorder_bindings_total": at(30),
         'fairlane_extender_calls_total{reason="none"}': at(70),
     }
 
@@ -118,6 +117,7 @@ def broken() -> World:
         "fairlane_queue_checkpoint_failures_total": per_minute(1),
         "fairlane_recorder_store_writable": at(0),
         'fairlane_extender_calls_total{reason="none"}': at(70),
+        "fairlane_extender_choices_unasked_total": per_minute(2),
         'fairlane_extender_decisions_lost_total{cause="buffer_full"}': per_minute(3),
         "fairlane_extender_epoch_age_seconds": lambda s: s,
         "fairlane_extender_predictor_failures_total": per_minute(4),

@@ -12,7 +12,20 @@ from typing import Any
 
 import pytest
 import yaml
-from alert_worlds import DAY_S, STEP_S, World, broken, foreign, healthy, idle, now_plus, planned, push, young
+from alert_worlds import (
+    DAY_S,
+    STEP_S,
+    World,
+    broken,
+    healthy,
+    idle,
+    now_plus,
+    per_minute,
+    planned,
+    push,
+    unasked,
+    young,
+)
 from real_prometheus import RealPrometheus, binary, eventually
 
 from testbed.layout import duration_s
@@ -63,7 +76,7 @@ def _asked(prometheus: RealPrometheus, what: str, words: dict[str, Any] | None =
         return json.load(answer)["data"]
 
 
-@pytest.mark.parametrize("world", [healthy, young, idle, planned, foreign], ids=lambda world: world.__name__)
+@pytest.mark.parametrize("world", [healthy, young, idle, planned, unasked], ids=lambda world: world.__name__)
 def test_nobody_is_woken_for_nothing(prometheus: RealPrometheus, world: Any) -> None:
     assert fired(prometheus, world()) == set()
 
@@ -83,7 +96,11 @@ def test_every_fault_of_a_part_that_answers_is_told(prometheus: RealPrometheus) 
 def test_an_extender_that_nobody_asks_is_told_also_where_placement_is_written_at_release(
     prometheus: RealPrometheus,
 ) -> None:
-    silent = {**planned(), 'fairlane_extender_plans_total{reason="none"}': lambda _s: 20.0}
+    silent = {
+        **planned(),
+        'fairlane_extender_plans_total{reason="none"}': lambda _s: 20.0,
+        "fairlane_extender_choices_unasked_total": per_minute(2),
+    }
     assert fired(prometheus, silent) == {"FairlaneNotCalled"}
 
 

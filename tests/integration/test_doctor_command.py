@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -79,14 +80,21 @@ def node(name: str) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def answers() -> Iterator[Answers]:
-    made = Answers()
+@contextmanager
+def answering(json: dict[str, Any]) -> Iterator[Answers]:
+    made = Answers(json)
     server = ThreadingHTTPServer(("127.0.0.1", 0), made.handler())
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     made.url = f"http://127.0.0.1:{server.server_address[1]}"
-    made.json = {
+    yield made
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def answers() -> Iterator[Answers]:
+    told = {
         "/api/v1/nodes": {"metadata": {}, "items": [node("n0"), node("n1")]},
         "/api/v1/pods": {"metadata": {}, "items": []},
         "/v1/status": {
@@ -97,9 +105,8 @@ def answers() -> Iterator[Answers]:
             "rows": {"decisions": 3},
         },
     }
-    yield made
-    server.shutdown()
-    server.server_close()
+    with answering(told) as made:
+        yield made
 
 
 @pytest.fixture
@@ -126,13 +133,16 @@ def kubeconfig(folder: Path, url: str) -> str:
     return str(path)
 
 
-def doctor(folder: Path, url: str, prometheus_url: str, *options: str) -> subprocess.CompletedProcess[str]:
-    settings = {
+def doctor(
+    folder: Path, url: str, prometheus_url: str, *options: str, **more: object
+) -> subprocess.CompletedProcess[str]:
+    settings: dict[str, object] = {
         "kubeconfig": kubeconfig(folder, url),
         "prometheus": {"url": prometheus_url, "timeout_s": 20},
         "sources": [INLINE],
         "extender_url": url,
         "recorder_url": url,
+        **more,
     }
     config = folder / "fairlane.yaml"
     config.write_text(yaml.safe_dump(settings))
@@ -150,6 +160,27 @@ def test_a_sound_installation_is_told_so(
     assert "kube-scheduler asked the extender 3 times" in told.stdout
     assert "2/2 nodes" in told.stdout
     assert "2/2 pairs" in told.stdout
+
+
+def test_of_two_replicas_those_are_heard_that_lead(
+    answers: Answers, prometheus: CannedPrometheus, tmp_path: Path
+) -> None:
+    """The other kube-scheduler asks its own extender; behind their Service either controller may answer."""
+    lease = "/apis/coordination.k8s.io/v1/namespaces/fairlane-system/leases/fairlane-scheduler"
+    answers.json[lease] = {"spec": {"holderIdentity": "fairlane-scheduler-b_0a1b"}}
+    quiet = {"last_call_s": None, "calls": 0, "host": "fairlane-scheduler-a"}
+    answers.json["/v1/status"] |= {**quiet, "choices_unasked": 7, "last_choice_unasked_s": time.time()}
+    leader = {"leads": True, "identity": "c-b", "releases": 12, "invariant_failures": 2}
+    with answering({"/v1/status": leader}) as leading:
+        standing_by = {"leads": False, "leader": "c-b", "leader_url": leading.url, "releases": 0}
+        with answering({"/v1/status": standing_by, "/v1/queue": {}}) as service:
+            more = {"controller_url": service.url, "controller": {"namespace": "fairlane-system"}}
+            told = doctor(tmp_path, answers.url, prometheus.url, "-o", "json", **more)
+    sentences = [one["sentence"] for one in json.loads(told.stdout)["findings"]]
+    assert "c-b leads the queue and has released 12 gangs." in sentences
+    assert any("contradicted itself 2 times" in one for one in sentences)
+    assert any("in fairlane-scheduler-b, which leads" in one for one in sentences)
+    assert not any("without asking" in one for one in sentences)
 
 
 def test_json_is_for_machines(answers: Answers, prometheus: CannedPrometheus, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ CALLS: dict[tuple[str, str], list[tuple[str, ...]]] = {
     ("checkpoints", "put"): [("/configmaps",), ("/configmaps",)],
     ("checkpoints", "post"): [("/configmaps",), ("/configmaps",)],
     ("cluster_view", "mirror"): [("/nodes",), ("/pods",)],
-    ("facts", "get"): [("/nodes", "/pods")],
+    ("facts", "get"): [("coordination.k8s.io/leases",), ("/nodes", "/pods")],
     ("feeds", "mirror"): [("/nodes",), ("/pods",), QUEUES],
     ("feeds", "get"): [QUEUES, QUEUES],
     ("lease", "post"): [("coordination.k8s.io/leases",)],

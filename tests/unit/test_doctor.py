@@ -98,6 +98,54 @@ def with_settings(**values: Any) -> Facts:
     return replace(GOOD, settings=SETTINGS.model_copy(update=values))
 
 
+def standing_by(**more: Any) -> Facts:
+    """The extender beside a replica that does not lead: nobody asks it while pods are bound."""
+    quiet = {"calls": 0, "last_call_s": None, "planned": 0, "last_plan_s": None, "host": "fairlane-a"}
+    return replace(with_extender(**quiet), **more)
+
+
+BY_HINT = SETTINGS.model_copy(
+    update={"controller": SETTINGS.controller.model_copy(update={"placement": "hint"})}
+)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        standing_by(scheduler_leader="fairlane-b"),
+        standing_by(settings=BY_HINT, controller=Asked({"leader": "fairlane-b-7-0a1b2c"})),
+    ],
+    ids=["asked by kube-scheduler", "asked by the controller"],
+)
+def test_beside_a_replica_that_stands_by_nobody_asks_and_that_is_no_fault(facts: Facts) -> None:
+    assert "without" not in problems(facts)
+    (told,) = (f for f in diagnose(facts, CHECKS) if "stands by" in f.sentence)
+    assert "in fairlane-b, which leads" in told.sentence
+    assert "kubectl exec fairlane-b -c extender -- fairlane doctor" in told.advice
+
+
+def test_beside_the_one_that_leads_it_is() -> None:
+    assert "without asking" in problems(standing_by(scheduler_leader="fairlane-a"))
+    led = standing_by(settings=BY_HINT, controller=Asked({"leader": "fairlane-a-7-0a1b2c"}))
+    assert "without a plan" in problems(led)
+
+
+def test_a_pod_that_one_node_alone_could_have_is_no_fault() -> None:
+    seen = {"choices_unasked": 3, "last_choice_unasked_s": NOW_S - 3600}
+    facts = with_extender(last_call_s=NOW_S - 300, **seen)
+    assert problems(facts) == ""
+    assert "3 s ago without asking" in problems(
+        with_extender(last_call_s=None, **seen | {"last_choice_unasked_s": NOW_S - 3})
+    )
+
+
+def test_a_replica_that_does_not_lead_does_not_say_how_much_was_released() -> None:
+    told = {"leader": "c-2", "leads": False, "releases": 0}
+    facts = replace(with_settings(controller_url="http://c:8891"), controller=Asked(told))
+    sentences = [finding.sentence for finding in diagnose(facts, CHECKS)]
+    assert "c-2 leads the queue." in sentences
+
+
 def test_all_is_well() -> None:
     assert problems(GOOD) == ""
     sentences = [finding.sentence for finding in diagnose(GOOD, CHECKS)]
