@@ -69,9 +69,8 @@ class Facts:
 
 async def gather(settings: Settings) -> Facts:
     """Ask every part that is configured, side by side, each within seconds."""
-    kube, leader, predictor, *asked = await asyncio.gather(
+    kube, predictor, *asked = await asyncio.gather(
         _cluster(settings),
-        _scheduler_leader(settings),
         _model(settings),
         _asked(settings.extender_url, STATUS),
         _asked(settings.recorder_url, STATUS),
@@ -79,7 +78,7 @@ async def gather(settings: Settings) -> Facts:
         _asked(settings.controller_url, QUEUE, settings.token.get_secret_value()),
     )
     extender, recorder, controller, queue = asked
-    nodes, last_bound_s, bound, kube_failure = kube
+    nodes, last_bound_s, bound, leader, kube_failure = kube
     model, serving, predictor_failure = predictor
     poller = TelemetryPoller(settings, lambda: nodes)
     if settings.prometheus.url and not queue_only(settings):
@@ -142,30 +141,30 @@ class _Page(msgspec.Struct):
     metadata: dict[str, Any] = {}
 
 
-async def _cluster(settings: Settings) -> tuple[tuple[NodeIdentity, ...], float, int, str]:
+async def _cluster(settings: Settings) -> tuple[tuple[NodeIdentity, ...], float, int, str, str]:
     kubeconfig = str(settings.kubeconfig) if settings.kubeconfig else None
     try:
         async with asyncio.timeout(3 * _TIMEOUT_S), KubeClient.connect(kubeconfig) as kube:
             nodes = await _listed(kube, "/api/v1/nodes", Node, {})
             ours = {"fieldSelector": f"spec.schedulerName={SCHEDULER_NAME}"}
             bound = [_bound_s(pod) for pod in await _listed(kube, "/api/v1/pods", _Pod, ours)]
+            leader = await _scheduler_leader(kube, settings.controller.namespace)
     except (KubeError, msgspec.DecodeError) as error:
-        return (), 0.0, 0, str(error)
+        return (), 0.0, 0, "", str(error)
     except TimeoutError:
-        return (), 0.0, 0, f"no answer within {3 * _TIMEOUT_S:g} s"
-    return tuple(map(identity, nodes)), max(bound, default=0.0), sum(at_s > 0 for at_s in bound), ""
+        return (), 0.0, 0, "", f"no answer within {3 * _TIMEOUT_S:g} s"
+    count = sum(at_s > 0 for at_s in bound)
+    return tuple(map(identity, nodes)), max(bound, default=0.0), count, leader, ""
 
 
-async def _scheduler_leader(settings: Settings) -> str:
-    """Empty where it cannot be read; what is wrong with the API server is told by others."""
-    path = f"/apis/coordination.k8s.io/v1/namespaces/{settings.controller.namespace}/leases/{SCHEDULER_LEASE}"
-    kubeconfig = str(settings.kubeconfig) if settings.kubeconfig else None
-    if not settings.controller.namespace:
+async def _scheduler_leader(kube: KubeClient, namespace: str) -> str:
+    """Empty where that cannot be read: there may be no such Lease, or no right to it."""
+    if not namespace:
         return ""
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{SCHEDULER_LEASE}"
     try:
-        async with asyncio.timeout(_TIMEOUT_S), KubeClient.connect(kubeconfig) as kube:
-            lease = msgspec.json.decode(await kube.get(path), type=_Lease)
-    except (KubeError, msgspec.DecodeError, TimeoutError):
+        lease = msgspec.json.decode(await kube.get(path), type=_Lease)
+    except (KubeError, msgspec.DecodeError):
         return ""
     return (lease.spec.holderIdentity or "").rpartition("_")[0]
 
