@@ -19,7 +19,17 @@ from itertools import zip_longest
 from typing import Any
 
 from scheduler.cli.main import app
-from scheduler.edge.whereabouts import CONTROLLER, KNOW_ALL, NAMESPACE, OTHERS, Place, not_found, place
+from scheduler.edge.whereabouts import (
+    CONTROLLER,
+    KNOW_ALL,
+    LEASES,
+    NAMESPACE,
+    OTHERS,
+    Place,
+    not_found,
+    place,
+    places,
+)
 
 BESIDE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("status", "doctor", "explain"), KNOW_ALL),
@@ -75,15 +85,15 @@ def found(options: Sequence[str], wanted: Sequence[str]) -> Place:
         PluginError: there is none, or kubectl does not tell.
     """
     if namespace := _namespace(options):
-        return _chosen(_pods(options), wanted, namespace)
-    if at := place(_pods(["--namespace", NAMESPACE, *options]), wanted):
+        return _chosen(options, _pods(options), wanted, namespace)
+    if at := _leading(options, _pods(["--namespace", NAMESPACE, *options]), wanted):
         return at
     try:
         elsewhere = _pods(options, "--all-namespaces")
     except PluginError as error:
         told = not_found(wanted, NAMESPACE)
         raise PluginError(f"{told}; name another namespace by -n: {error}") from error
-    return _chosen(elsewhere, wanted, "")
+    return _chosen(options, elsewhere, wanted, "")
 
 
 def here(options: Sequence[str], rest: Sequence[str]) -> list[str]:
@@ -118,10 +128,34 @@ def _namespace(options: Sequence[str]) -> str:
     return named
 
 
-def _chosen(pods: Sequence[Mapping[str, Any]], wanted: Sequence[str], namespace: str) -> Place:
-    if (at := place(pods, wanted)) is None:
+def _chosen(
+    options: Sequence[str], pods: Sequence[Mapping[str, Any]], wanted: Sequence[str], namespace: str
+) -> Place:
+    if (at := _leading(options, pods, wanted)) is None:
         raise PluginError(not_found(wanted, namespace))
     return at
+
+
+def _leading(
+    options: Sequence[str], pods: Sequence[Mapping[str, Any]], wanted: Sequence[str]
+) -> Place | None:
+    """Of several replicas that which leads, where kubectl tells."""
+    at = place(pods, wanted)
+    if at is None or sum(one.container == at.container for one in places(pods)) == 1:
+        return at
+    return place(pods, wanted, _leaders(options, at.namespace))
+
+
+def _leaders(options: Sequence[str], namespace: str) -> list[str]:
+    """Holders of the Leases; none for who may not read them, which is no reason not to ask any replica."""
+    command = ["kubectl", *options, "--namespace", namespace, "get", "leases", *LEASES]
+    command += ["--ignore-not-found", "--output=json"]
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        items = json.loads(ended.stdout)["items"]
+        return [item["spec"].get("holderIdentity") or "" for item in items]
+    except (OSError, ValueError, KeyError):
+        return []
 
 
 def _pods(options: Sequence[str], *more: str) -> list[Mapping[str, Any]]:

@@ -16,6 +16,8 @@ OURS = "app.kubernetes.io/name=fairlane"
 PROBES, OTHERS = (f"{OURS},app.kubernetes.io/component{which}probe" for which in ("=", "!="))
 """Each node has a probe; of the others there are few."""
 EXTENDER, CONTROLLER = "extender", "controller"
+LEASES = ("fairlane-scheduler", "fairlane-controller")
+"""Of the replicas beside an extender the one that leads asks it; the other extender has nothing to tell."""
 KNOW_ALL = (EXTENDER, CONTROLLER)
 """Containers that can ask every part; the extender is asked by nobody outside its own pod."""
 
@@ -28,14 +30,27 @@ class Place:
     pod: str
     container: str
 
+    def leads(self, leaders: Iterable[str]) -> bool:
+        """Whether one of the holders of Leases is a process of this pod."""
+        return any(holder.startswith((f"{self.pod}_", f"{self.pod}-")) for holder in leaders)
 
-def place(pods: Iterable[Mapping[str, Any]], containers: Sequence[str]) -> Place | None:
-    """The first of `containers` that runs in one of the pods; one that is ready is preferred."""
+
+def place(
+    pods: Iterable[Mapping[str, Any]], containers: Sequence[str], leaders: Sequence[str] = ()
+) -> Place | None:
+    """The first of `containers` that runs in a pod; one that is ready is preferred, then one that leads.
+
+    `leaders`: holders of Leases, whose names begin with those of their pods.
+    """
     running = list(_running(pods))
     for wanted in containers:
-        fitting = sorted((not ready, at.namespace, at.pod) for at, ready in running if at.container == wanted)
+        fitting = sorted(
+            (not ready, not at.leads(leaders), at.namespace, at.pod)
+            for at, ready in running
+            if at.container == wanted
+        )
         if fitting:
-            return Place(fitting[0][1], fitting[0][2], wanted)
+            return Place(*fitting[0][2:], wanted)
     return None
 
 

@@ -23,6 +23,9 @@ if "config" in words:
     context = {{"name": "x", "context": {{"cluster": "c", "user": "u"}}}}
     told = {{"contexts": [context], "users": [user], "clusters": [cluster]}}
     print(json.dumps({{"current-context": "x", **told}}))
+elif "leases" in words:
+    held = os.environ.get("HELD") or sys.exit("Error from server (Forbidden): leases is forbidden")
+    print(json.dumps({{"items": [{{"spec": {{"holderIdentity": one}}}} for one in held.split()]}}))
 elif "exec" in words:
     print("ran", *words)
 elif "--all-namespaces" in words and os.environ.get("FORBIDDEN"):
@@ -98,6 +101,31 @@ def test_what_asks_the_parts_runs_in_a_container_that_is_there(
     namespace, name, container = where
     wanted = f"ran --namespace {namespace} exec {name} -c {container} -- fairlane {command} -o json"
     assert told.stdout.strip() == wanted, told.stderr
+
+
+@pytest.mark.parametrize(
+    ("held", "where"),
+    [
+        ("s-2_0a1b c-1-7-0a", "s-2"),
+        ("s-1_0a1b", "s-1"),
+        ("gone_0a1b", "s-1"),
+        ("s-22_0a1b", "s-1"),
+        ("", "s-1"),
+    ],
+)
+def test_of_several_replicas_the_one_that_leads_is_asked_where_kubectl_tells(
+    laptop: Laptop, held: str, where: str
+) -> None:
+    """The other one was never asked for a node, and has nothing to tell."""
+    pods = [pod("s-1", "kube-scheduler", "extender"), pod("s-2", "kube-scheduler", "extender")]
+    told = laptop.run("status", pods=pods, HELD=held)
+    assert told.stdout.split()[4] == where, told.stdout
+    assert told.stderr == ""
+
+
+def test_one_that_leads_but_is_not_ready_is_not_asked(laptop: Laptop) -> None:
+    pods = [pod("s-1", "extender"), pod("s-2", "extender", ready=False)]
+    assert laptop.run("status", pods=pods, HELD="s-2_0a1b").stdout.split()[4] == "s-1"
 
 
 def test_kubectls_own_options_stay_and_only_the_named_namespace_is_looked_at(laptop: Laptop) -> None:
