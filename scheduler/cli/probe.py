@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from prometheus_client import CollectorRegistry, start_http_server
 
 from scheduler.config import ConfigError, ProbeSettings, Settings
+from scheduler.edge.metrics import Scrape
 from scheduler.edge.probe import Probe
 from scheduler.edge.probe_metrics import ProbeCollector
 from scheduler.edge.probe_peers import ListPeers, from_dns, from_file, from_kube
+from scheduler.edge.told_beside import told_beside
 from scheduler.structured_logs import set_up_logs
 
 EXAMPLES = """
@@ -113,12 +114,11 @@ async def _run(
     async with contextlib.AsyncExitStack() as stack:
         probe = Probe(own, node, settings.token.get_secret_value(), await peers.open(stack))
         await probe.start()
-        registry = CollectorRegistry()
-        registry.register(ProbeCollector(probe.state))
-        server, _ = start_http_server(own.metrics_port, own.host, registry=registry)
-        stack.callback(server.shutdown)
+        metrics = Scrape(ProbeCollector(probe.state))
+        telling = told_beside(own.host, own.metrics_port, probe.status, metrics, probe.unready)
+        metrics_port = await stack.enter_async_context(telling)
         if port_file is not None:
-            ports = {"port": probe.port, "metrics_port": server.server_port}
+            ports = {"port": probe.port, "metrics_port": metrics_port}
             port_file.write_text(json.dumps(ports))  # noqa: ASYNC240 - once, before the first round
         await _until_stopped(probe)
 

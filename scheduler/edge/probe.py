@@ -12,16 +12,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import ssl
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from scheduler.config import ConfigError, ProbeSettings
 from scheduler.edge.probe_client import PairResult, Peer, ProbeClient, Refused
 from scheduler.edge.probe_metrics import ProbeState
 from scheduler.edge.probe_peers import ListPeers, PeersUnknown, Rotation
 from scheduler.edge.probe_server import ProbeServer
+from scheduler.edge.probe_tls import ProbeTls
 from scheduler.edge.probe_wire import NAME_BYTES
 
 log = logging.getLogger(__name__)
@@ -46,13 +47,15 @@ class Probe:
         self._settings = settings
         self._node = node
         self._list_peers = list_peers
-        self._server = ProbeServer(settings, node, token.encode(), _tls(settings, ssl.PROTOCOL_TLS_SERVER))
-        self._client = ProbeClient(settings, node, token.encode(), _tls(settings, ssl.PROTOCOL_TLS_CLIENT))
+        self._tls = ProbeTls(settings)
+        self._server = ProbeServer(settings, node, token.encode(), self._tls.server)
+        self._client = ProbeClient(settings, node, token.encode(), self._tls.client)
         self._rotation = Rotation(node, settings.peers_per_round, settings.max_peers, random.random())
         self._names: dict[str, str] = {}
         self._results: dict[str, PairResult] = {}
         self._skipped: Counter[tuple[str, str]] = Counter()
         self._rounds = self._overruns = self._refresh_failures = 0
+        self._unlisted = "they were not listed yet"
 
     @property
     def port(self) -> int:
@@ -74,6 +77,30 @@ class Probe:
             received_bytes=self._server.received_bytes,
             refresh_failures=self._refresh_failures,
         )
+
+    def unready(self) -> str:
+        """Why nothing can be measured; empty when it can. One that is alone has no peers, and is ready."""
+        return f"the peers are not known: {self._unlisted}" if self._unlisted else ""
+
+    def status(self) -> dict[str, Any]:
+        """The state in plain values."""
+        state = self.state()
+        skipped = [
+            {"target": to, "reason": reason, "rounds": count} for (to, reason), count in state.skipped.items()
+        ]
+        return {
+            "ready": not self.unready(),
+            "unready": self.unready(),
+            "node": state.node,
+            "peers": state.peers,
+            "measured": len(state.results),
+            "skipped": skipped,
+            "refused": dict(state.refused),
+            "rounds": state.rounds,
+            "overruns": state.overruns,
+            "cycle_s": state.cycle_s,
+            "peer_refresh_failures": state.refresh_failures,
+        }
 
     async def start(self) -> None:
         """Listen for peers; raises OSError where the address is taken."""
@@ -102,7 +129,9 @@ class Probe:
             await asyncio.sleep(due_s - now_s)
 
     async def round(self) -> None:
-        """Measure the peers whose turn it is."""
+        """Measure the peers whose turn it is, with certificates as they are now."""
+        self._tls.renew()
+        self._client.tls = self._tls.client
         for peer in self._rotation.take():
             await self._measure(peer)
         self._rounds += 1
@@ -149,8 +178,10 @@ class Probe:
             peers = await self._list_peers()
         except PeersUnknown as error:
             self._refresh_failures += 1
+            self._unlisted = self._unlisted and str(error)
             log.warning("the peers stay as they were: %s", error)
             return
+        self._unlisted = ""
         if len(peers) - 1 > self._settings.max_peers:
             log.info("of %d peers %d are measured (probe.max_peers)", len(peers), self._settings.max_peers)
         self._rotate(peers)
@@ -174,18 +205,3 @@ _REASONS = {
     "another_node": "another node answers at its address",
     "transfer_lost": "the transfer did not end (probe.transfer_timeout_s)",
 }
-
-
-def _tls(settings: ProbeSettings, protocol: int) -> ssl.SSLContext | None:
-    if settings.ca_file is None or settings.certificate_file is None or settings.key_file is None:
-        return None
-    context = ssl.SSLContext(protocol)
-    context.check_hostname = False  # peers are known by address; the authority signs probes only
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    try:
-        context.load_verify_locations(settings.ca_file)
-        context.load_cert_chain(settings.certificate_file, settings.key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"the probe's certificates cannot be used: {error}") from error
-    return context

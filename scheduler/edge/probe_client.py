@@ -93,7 +93,7 @@ class ProbeClient:
         self._settings = settings
         self._node = node
         self._token = token
-        self._tls = tls
+        self.tls = tls
         self._budget = ByteBudget(settings.budget_bytes_per_minute)
         self._payload = os.urandom(settings.transfer_bytes)  # what a link compresses would look fast
         self.sent_bytes = 0
@@ -148,7 +148,7 @@ class ProbeClient:
 
     async def _connect(self, peer: Peer) -> _Link:
         async with asyncio.timeout(self._settings.timeout_s):
-            reader, writer = await asyncio.open_connection(peer.host, peer.port, ssl=self._tls)
+            reader, writer = await asyncio.open_connection(peer.host, peer.port, ssl=self.tls)
             nonce = os.urandom(NONCE_BYTES)
             try:
                 writer.write(write_hello(self._token, nonce, self._node, time.time()))

@@ -1,8 +1,8 @@
 """What a process tells of itself, on a port of its own: for those whose main port is not for everybody.
 
-The extender listens on loopback for its kube-scheduler, and the predictor
-speaks gRPC; Prometheus, kubelets and people need /metrics, /healthz, /readyz
-and /v1/status of both, and nothing else.
+The extender listens on loopback for its kube-scheduler, the predictor speaks
+gRPC, and the probe to its peers; Prometheus, kubelets and people need /metrics,
+/healthz, /readyz and /v1/status of them, and nothing else.
 """
 
 from __future__ import annotations
@@ -46,21 +46,23 @@ async def told_beside(
     status: Callable[[], Any],
     metrics: Callable[[], bytes],
     unready: Callable[[], str],
-) -> AsyncIterator[None]:
-    """Serve it meanwhile, unless `port` is None. Signals are left to the process's main server.
+) -> AsyncIterator[int]:
+    """Serve it meanwhile, unless `port` is None, and tell on which port; 0 takes a free one.
+
+    Signals are left to the process's main server.
 
     Raises:
         OSError: the address cannot be listened on.
     """
     if port is None:
-        yield
+        yield 0
         return
     listening = listen(host, port)
     app = TellingApp(status, metrics, unready)
     server = new_server(VersionedApp(app, "process"), connections_max=CONNECTIONS_MAX, signals=False)
     serving = asyncio.create_task(server.serve([listening]))
     try:
-        yield
+        yield listening.getsockname()[1]
     finally:
         server.should_exit = server.force_exit = True
         with contextlib.suppress(asyncio.CancelledError):

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -81,6 +82,22 @@ def probes(tmp_path: Path) -> Iterator[Probes]:
         process.terminate()
     for process in made.processes.values():
         process.wait(10)
+
+
+def test_it_lives_and_tells_how_it_is_beside_its_metrics(probes: Probes) -> None:
+    for node, host in (("a", "127.0.0.2"), ("b", "127.0.0.3")):
+        probes.start(node, host)
+    base = probes.metrics["a"].removesuffix("/metrics")
+
+    def told(path: str) -> bytes:
+        with urllib.request.urlopen(base + path, timeout=5) as answer:
+            return bytes(answer.read())
+
+    assert told("/healthz") == b"ok\n"
+    assert eventually(lambda: json.loads(told("/v1/status"))["measured"] == 1)
+    assert told("/readyz") == b"ready\n"
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        told("/else")
 
 
 def address(probes: Probes, node: str) -> tuple[str, int]:

@@ -107,6 +107,25 @@ async def test_a_certificate_of_another_authority_measures_nothing(tmp_path: Pat
     assert state.skipped == {("b", "tls"): 1}
 
 
+async def test_files_that_change_are_taken_while_it_runs(tmp_path: Path) -> None:
+    """Who knows only the new authority measures a probe that began with the old one, and the other way."""
+    certificate(tmp_path, "b", certificate(tmp_path, "ca"))
+    async with running(with_certificate(tmp_path, "b"), "b") as b:
+        certificate(tmp_path, "b", certificate(tmp_path, "ca"))
+        (tmp_path / "b.key").write_text("half a change")
+        await b.round()
+        authority = certificate(tmp_path, "ca")
+        for who in "abc":
+            certificate(tmp_path, who, authority)
+        async with running(with_certificate(tmp_path, "a"), "a", [Peer("b", "127.0.0.1", b.port)]) as a:
+            assert (await measured(a)).state().skipped == {("b", "tls"): 1}
+            await b.round()
+            assert set((await measured(a)).state().results) == {"b"}
+            b._rotation.update([Peer("a", "127.0.0.1", a.port)])
+            await b.round()
+            assert set(b.state().results) == {"a"}
+
+
 async def test_without_a_certificate_the_server_tells_nothing(tmp_path: Path) -> None:
     certificate(tmp_path, "b", certificate(tmp_path, "ca"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
