@@ -202,7 +202,8 @@ kind: ServiceAccount
 automountServiceAccountToken: false
 {{- end }}
 
-{{/* root, component, ports: [{name, port}], headless, in: the component whose pods serve it, if another */}}
+{{/* root, component, ports: [{name, port}], headless, in: the component whose pods serve it, if another; alone: there is one
+replica, which is asked also while it is not ready, because it says why */}}
 {{- define "fairlane.service" -}}
 apiVersion: v1
 kind: Service
@@ -210,6 +211,9 @@ kind: Service
 spec:
   {{- if .headless }}
   clusterIP: None
+  {{- end }}
+  {{- if .alone }}
+  publishNotReadyAddresses: true
   {{- end }}
   selector:
     {{- include "fairlane.selector" (dict "root" .root "component" (.in | default .component)) | nindent 4 }}
