@@ -46,15 +46,12 @@ def test_the_jobs_of_training_are_found_by_the_labels_of_the_runbook() -> None:
 @pytest.mark.parametrize(("variant", "told"), [("defaults", True), ("highly available", False)])
 def test_who_is_alone_can_be_asked_why_it_is_not_ready(variant: str, told: bool) -> None:
     """A Service without ready pods refuses connections, and `fairlane doctor` would not learn the reason."""
-    services = {
-        one["metadata"]["name"]: one["spec"] for one in objects_of(variant) if one["kind"] == "Service"
-    }
+    made = objects_of(variant)
+    services = {one["metadata"]["name"]: one["spec"] for one in made if one["kind"] == "Service"}
     assert services["fairlane-recorder"]["publishNotReadyAddresses"] is True
     assert services["fairlane-controller"].get("publishNotReadyAddresses", False) is told
     replicas = {
-        one["metadata"]["name"]: one["spec"]["replicas"]
-        for one in objects_of(variant)
-        if one["kind"] == "Deployment"
+        one["metadata"]["name"]: one["spec"]["replicas"] for one in made if one["kind"] == "Deployment"
     }
     assert replicas["fairlane-recorder"] == 1
     assert (replicas["fairlane-controller"] == 1) is told
