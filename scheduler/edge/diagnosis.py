@@ -212,7 +212,9 @@ def predictions(facts: Facts) -> Findings:
             "Train a model (`fairlane train`), serve it (`fairlane predictor`) and set predictor_address.",
         )
     elif NOTHING_PUBLISHED in facts.predictor_failure:
-        yield note(part, "No model was published yet; the analytic prior ranks the nodes.", _FIRST_TRAINING)
+        examples = (facts.recorder.answer.get("rows") or {}).get("examples", 0)
+        advice = _NO_TRAINING if examples > _SURELY_ENOUGH else _FIRST_TRAINING
+        yield note(part, "No model was published yet; the analytic prior ranks the nodes.", advice)
     elif facts.predictor_failure:
         yield problem(
             part,
@@ -227,6 +229,12 @@ def predictions(facts: Facts) -> Findings:
 _FIRST_TRAINING = (
     "Nothing, until enough runs have ended: `fairlane train` (in the chart every night, train.leastExamples)"
     " makes the first one."
+)
+_SURELY_ENOUGH = 1000
+"""Runs from which a model is made by every setting that makes sense."""
+_NO_TRAINING = (
+    "Enough runs are recorded, so look whether training fails: `kubectl get jobs -n fairlane-system"
+    " -l app.kubernetes.io/component=train` and its logs, or run `fairlane train` by hand."
 )
 
 

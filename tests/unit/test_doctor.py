@@ -335,6 +335,16 @@ def test_before_the_first_training_nothing_is_broken() -> None:
     assert "No model was published yet; the analytic prior ranks the nodes." in notes
 
 
+@pytest.mark.parametrize(("examples", "word"), [(150, "Nothing, until"), (5000, "whether training fails")])
+def test_without_a_first_model_it_is_told_whether_training_is_to_be_looked_at(
+    examples: int, word: str
+) -> None:
+    recorded = Asked({"rows": {"examples": examples}})
+    facts = replace(GOOD, model=None, predictor_failure="no model was published yet", recorder=recorded)
+    (told,) = (one for one in diagnose(facts, CHECKS) if one.sentence.startswith("No model was published"))
+    assert (told.level, word in told.advice) == (Level.NOTE, True)
+
+
 def test_who_only_keeps_the_queue_misses_neither_extender_nor_telemetry() -> None:
     values = {"prometheus": {"url": "http://prometheus:9090"}, "controller_url": "http://controller:8891"}
     facts = Facts(Settings.model_validate(values), NOW_S, nodes=NODES, controller=Asked({"leader": "a"}))
