@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import sys
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any
 
+log = logging.getLogger(__name__)
 PLAIN = "%(asctime)s %(levelname)s %(event)s %(name)s: %(message)s"
 
 
@@ -57,7 +60,20 @@ def _plain(value: object) -> object:
 
 
 def set_up_logs(log_format: str) -> None:
-    """Log to standard error from INFO on, as `text` or as `json`."""
+    """Log to standard error from INFO on, as `text` or as `json`; a fault that ends the process too."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else PlainFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    sys.excepthook = _log_fault
+
+
+def tell_why_it_ends(log_format: str, command: str, error: Exception) -> None:
+    """A sentence for who started it by hand; for machines an object like all others."""
+    if log_format == "json":
+        log.error("fairlane %s cannot go on: %s", command, error)
+    else:
+        print(f"fairlane {command}: {error}", file=sys.stderr)
+
+
+def _log_fault(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
+    log.critical("the process ends by a fault: %s", fault, exc_info=(kind, fault, trace))

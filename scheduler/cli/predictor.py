@@ -12,7 +12,7 @@ import typer
 
 from scheduler.cli.serving import load_settings, with_options
 from scheduler.config import ConfigError, PredictorSettings, Settings
-from scheduler.structured_logs import set_up_logs
+from scheduler.structured_logs import set_up_logs, tell_why_it_ends
 
 if TYPE_CHECKING:
     from model.serve import ServerSettings
@@ -58,7 +58,7 @@ def predictor(
     try:
         asyncio.run(_serve(server_settings(settings), settings.predictor, port_file))
     except (ConfigError, RegistryError, OSError) as error:
-        typer.echo(f"fairlane predictor: {error}", err=True)
+        tell_why_it_ends(settings.log_format, "predictor", error)
         raise typer.Exit(1) from error
 
 

@@ -18,7 +18,7 @@ from scheduler.edge.probe import Probe
 from scheduler.edge.probe_metrics import ProbeCollector
 from scheduler.edge.probe_peers import ListPeers, from_dns, from_file, from_kube
 from scheduler.edge.told_beside import told_beside
-from scheduler.structured_logs import set_up_logs
+from scheduler.structured_logs import set_up_logs, tell_why_it_ends
 
 EXAMPLES = """
 Examples:
@@ -75,7 +75,7 @@ def probe(
         typer.echo(f"fairlane probe: {error}", err=True)
         raise typer.Exit(2) from error
     except OSError as error:
-        typer.echo(f"fairlane probe: cannot open its ports: {error}", err=True)
+        tell_why_it_ends(settings.log_format, "probe", OSError(f"cannot open its ports: {error}"))
         raise typer.Exit(1) from error
 
 

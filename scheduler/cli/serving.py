@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from scheduler.config import ConfigError, Settings
 from scheduler.settings_section import Section
 from scheduler.settings_text import sentences
-from scheduler.structured_logs import set_up_logs
+from scheduler.structured_logs import set_up_logs, tell_why_it_ends
 
 Part = TypeVar("Part", bound=Section)
 
@@ -48,7 +48,7 @@ def run_serving(command: str, settings: Settings, serving: Coroutine[Any, Any, N
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except _told() as error:
-        typer.echo(f"fairlane {command}: {error}", err=True)
+        tell_why_it_ends(settings.log_format, command, error)
         raise typer.Exit(1) from error
 
 

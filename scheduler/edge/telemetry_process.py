@@ -27,6 +27,7 @@ from scheduler.edge.readings import ReadingReport
 from scheduler.edge.sources import load_sources
 from scheduler.edge.telemetry import Nodes, PollerStats, TelemetryPoller
 from scheduler.edge.yielding import yield_processor
+from scheduler.structured_logs import set_up_logs
 
 _RESTART_S = (1.0, 30.0)
 _NODES_EVERY_S = 1.0
@@ -141,6 +142,7 @@ def poll_for_parent(parent: Connection, settings: Settings, epoch: int, stats: P
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent decides; its end closes the pipe
     yield_processor(_NICENESS)
+    set_up_logs(settings.log_format)
     nodes: Sequence[NodeIdentity] = ()
     sent = epoch
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from scheduler.structured_logs import JsonFormatter, PlainFormatter, event_id
 
@@ -31,3 +35,37 @@ def test_the_id_is_of_the_sentence_and_not_of_what_it_is_about() -> None:
     ids = {line.split()[3] for line in lines}
     assert ids == {event_id("a.part", "pod %s waits")}
     assert event_id("a.part", "pod %s waits") != event_id("b.part", "pod %s waits")
+
+
+ENDING = """
+import sys, typer
+from scheduler.cli.serving import run_serving
+from scheduler.config import Settings
+async def serve():
+    raise {error}
+app = typer.Typer()
+app.command()(lambda: run_serving("recorder", Settings(log_format=sys.argv[1]), serve()))
+app([])
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("RuntimeError('a bug')", "the process ends by a fault: a bug"),
+        ("OSError('no room')", "fairlane recorder cannot go on: no room"),
+    ],
+)
+def test_a_process_that_ends_by_itself_says_so_in_one_object_like_all_others(error: str, said: str) -> None:
+    program = [sys.executable, "-c", ENDING.format(error=error), "json"]
+    ended = subprocess.run(program, capture_output=True, text=True, check=False)
+    (line,) = ended.stderr.splitlines()
+    told = json.loads(line)
+    assert (told["message"], ended.returncode) == (said, 1)
+    assert told["event"] in (Path(__file__).parents[2] / "docs" / "events.md").read_text()
+
+
+def test_to_people_it_says_so_in_a_sentence() -> None:
+    program = [sys.executable, "-c", ENDING.format(error="OSError('no room')"), "text"]
+    ended = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert ended.stderr == "fairlane recorder: no room\n"
