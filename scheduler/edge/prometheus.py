@@ -152,7 +152,7 @@ class PrometheusReader:
             raise PrometheusError(f"cannot be reached: {_root_cause(error)}") from error
         except PrometheusApiClientException as error:
             raise PrometheusError(f"answered an error: {_shortened(error)}") from error
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise PrometheusError(f"answered something that is not Prometheus JSON ({error})") from error
 
     def _client(self) -> Any:

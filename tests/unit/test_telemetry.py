@@ -348,6 +348,7 @@ def test_while_prometheus_is_down_the_last_snapshot_stays_with_its_date() -> Non
         b'{"data": {"result": [0, "NaN"]}}',
         b'{"data": {"result": [0, "1e12"]}}',
         b'{"data": {"result": [0, "1e300"]}}',
+        pytest.param(b'{"data": {"result": ' + b"[" * 100_000, id="nested too deeply"),
     ],
 )
 def test_rubbish_everywhere_makes_no_snapshot(prometheus: CannedPrometheus, body: bytes) -> None:
