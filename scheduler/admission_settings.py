@@ -27,6 +27,16 @@ def _known_kind(name: str) -> str:
     return name
 
 
+def _authenticated(user: str) -> str:
+    if user in ("", "system:anonymous"):
+        raise ValueError(f"{user!r} is nobody in particular: everybody would be trusted; name a user")
+    return user
+
+
+User = Annotated[str, AfterValidator(_authenticated)]
+"""A user as the API server names him."""
+
+
 class KindSettings(Section):
     """A kind of object that makes pods, which Fairlane does not know by name."""
 
@@ -36,7 +46,7 @@ class KindSettings(Section):
     versions: tuple[str, ...] = Field(min_length=1)
     templates: tuple[Annotated[str, Field(pattern=r"^\w+((\[\]|\{\})?\.\w+)*$")], ...] = Field(min_length=1)
     """Where pod templates lie: spec.template, spec.groups[].template (list), spec.roles{}.template (map)."""
-    controllers: tuple[str, ...] = ()
+    controllers: tuple[User, ...] = ()
     """Users that make pods or other objects of this kind from those templates."""
 
     @field_validator("templates")
@@ -72,9 +82,9 @@ class AdmissionSettings(KeptCertificate):
     kinds: tuple[NamedKind, ...] = ()
     """Kinds beside those of every cluster, by name (e.g. jobsets) or described; their controllers are
     trusted."""
-    trusted_controllers: tuple[str, ...] = ("system:kube-controller-manager",)
+    trusted_controllers: tuple[User, ...] = ("system:kube-controller-manager",)
     """More users whose pods keep the stamp of the template: only controllers whose templates are stamped."""
-    submitters: tuple[str, ...] = ()
+    submitters: tuple[User, ...] = ()
     """Users that may submit for others by fairlane.dev/on-behalf-of, e.g. Airflow's service account."""
     excluded_namespaces: tuple[str, ...] = ("kube-system",)
     """Left alone, beside `namespace`."""

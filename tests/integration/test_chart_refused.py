@@ -127,6 +127,10 @@ WRONG: list[tuple[Object, str]] = [
         r"placement is hint, and scheduler.enabled is false: enable the scheduler",
     ),
     (
+        {"admission": {"submitters": ["system:anonymous"]}},
+        r"admission.submitters has system:anonymous, which is nobody in particular: .* name a user",
+    ),
+    (
         {"admission": {"excludedNamespaces": ["kube-system", "fairlane-test"]}},
         r"test.namespace is fairlane-test, which is in admission.excludedNamespaces, where nothing is gated",
     ),

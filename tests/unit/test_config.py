@@ -176,6 +176,11 @@ def test_variables_of_others_are_left_alone(name: str) -> None:
     assert load(**{name: "tcp://10.0.0.1:80"}) == load()
 
 
+@pytest.mark.parametrize("users", ["submitters: [system:anonymous]", "trusted_controllers: ['']"])
+def test_nobody_in_particular_is_trusted_with_nothing(users: str, tmp_path: Path) -> None:
+    assert "everybody would be trusted; name a user" in mistake(f"admission: {{{users}}}", tmp_path)
+
+
 def test_a_field_below_a_plain_value_is_refused(tmp_path: Path) -> None:
     assert "is no section" in mistake("epoch_s: 3", tmp_path, FAIRLANE_EPOCH_S__X="1")
 
