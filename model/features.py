@@ -126,7 +126,9 @@ def _requested_share(job: Job, facts: Sequence[NodeFacts]) -> Floats:
     """What is requested of the cores once the job is there; NaN where there are none."""
     requested = np.array([fact.requested_cpu for fact in facts]) + job.cpu
     cores = np.array([fact.allocatable_cpu for fact in facts])
-    return np.divide(requested, cores, out=np.full(len(facts), np.nan), where=cores > 0)
+    share: Floats = np.full(len(facts), np.nan)
+    np.divide(requested, cores, out=share, where=cores > 0)
+    return share
 
 
 def _image_present(job: Job, facts: Sequence[NodeFacts]) -> Sequence[float] | float:
