@@ -10,7 +10,6 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -47,8 +46,6 @@ from scheduler.edge.yielding import take_short_turns
 
 SWITCH_INTERVAL_S = 0.0005
 """Feature rows are built in threads; a call must not wait 5 ms (the default) for its turn."""
-WORKERS = 2
-"""Threads for feature rows and records; calls wait for as many when they want the interpreter back."""
 GARBAGE_THRESHOLDS = (50_000, 20, 50)
 """Pods and nodes are held in structs without cycles; collecting seldom keeps the slowest calls fast."""
 
@@ -280,9 +277,6 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
     keep_freed_memory()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    # who holds the interpreter, or is handed it, must not wait for a core while calls wait for him
-    workers = ThreadPoolExecutor(WORKERS, "worker", initializer=take_short_turns)
-    asyncio.get_running_loop().set_default_executor(workers)
     own = settings.extender
     listening = listen(own.host, own.port)
     async with (
