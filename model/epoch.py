@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import repeat
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -63,7 +64,7 @@ class EpochView:
 
     def ends(self, names: Sequence[str], cluster: ClusterView) -> Ends:
         """Positions and zone codes of nodes by name; a zone without telemetry has a code of its own."""
-        position = np.array([self._index.get(name, -1) for name in names], dtype=np.intp)
+        position = np.fromiter(map(self._index.get, names, repeat(-1)), dtype=np.intp, count=len(names))
         nowhere = len(self.zone_is_named) - 1
         zone = np.append(self._zone, nowhere)[position]
         for row in np.flatnonzero(position < 0).tolist():

@@ -35,6 +35,10 @@ Mask = NDArray[np.bool_]
 
 def mean(rows: Floats) -> Floats:
     """Mean over the first axis of what is known; NaN where nothing is."""
+    if not len(rows):
+        return np.full(rows.shape[1:], np.nan)
+    if len(rows) == 1:  # most jobs have one data node, no peers, no driver
+        return np.where(np.isfinite(rows[0]), rows[0], np.nan)
     known = np.isfinite(rows)
     count = known.sum(axis=0)
     total = np.where(known, rows, 0.0).sum(axis=0)

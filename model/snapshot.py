@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import repeat
 from types import MappingProxyType
 
 import numpy as np
@@ -156,7 +157,7 @@ class TelemetrySnapshot:
 
     def positions(self, names: Sequence[str]) -> Indices:
         """Positions of `names`; -1 for a node that telemetry does not know."""
-        return np.array([self.index.get(name, -1) for name in names], dtype=np.intp)
+        return np.fromiter(map(self.index.get, names, repeat(-1)), dtype=np.intp, count=len(names))
 
     def of_nodes(self, reading: str, positions: Indices) -> Floats:
         """Values of `reading` at `positions`; NaN for -1 or an absent reading."""

@@ -27,8 +27,8 @@ from scheduler.core.types import ScoreTable
 from scheduler.edge.recorder_client import RecorderClient, RecorderError
 from scheduler.edge.waking import woken_within
 
-TABLES_PER_BATCH = 8
-"""A table for 5,000 nodes is about a megabyte."""
+TABLES_PER_BATCH = 2
+"""A table for 5,000 nodes is about a megabyte; to send eight at once keeps the event loop for 5 ms."""
 TABLES_REMEMBERED = 1024
 """Tables known to be stored; a forgotten one is sent again, which does no harm."""
 RETRY_S = 1.0
@@ -144,7 +144,8 @@ class DecisionLog:
         if self._recorder is None or not self._waiting:
             return True
         some, tables = self._next_batch()
-        records = await asyncio.gather(*(asyncio.to_thread(table_record, one) for one in tables.values()))
+        # one after the other: compressing takes a whole core, and calls are to find another
+        records = [await asyncio.to_thread(table_record, one) for one in tables.values()]
         try:
             missing = await self._send(self._recorder, some, records)
         except RecorderError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from placing_builders import JOB, NODES, a_pod, a_snapshot, node_of
+from placing_builders import JOB, NODES, a_decision, a_pod, a_snapshot, a_table, node_of
 
 from model.snapshot import EMPTY, Floats, TelemetrySnapshot
 from scheduler.config import ExtenderSettings
@@ -20,8 +21,9 @@ from scheduler.core.ahead import GATED_AHEAD
 from scheduler.core.cluster import Cluster
 from scheduler.core.jobs import Descriptions
 from scheduler.core.ranking import NO_EXPLORATION, Exploration
-from scheduler.core.records import Batch, BatchReply, DecisionRecord
-from scheduler.core.types import Fallback, PodFacts, key_of
+from scheduler.core.records import Batch, BatchReply, DecisionRecord, TableRecord, table_record
+from scheduler.core.types import Fallback, PodFacts, ScoreTable, key_of
+from scheduler.edge import decisions
 from scheduler.edge.decisions import PAUSE_S, DecisionLog
 from scheduler.edge.histories import Histories
 from scheduler.edge.predictions import PredictionError, Predictions
@@ -533,6 +535,31 @@ async def test_decisions_that_the_recorder_will_never_take_do_not_block_the_othe
     stage.store.failure = RecorderError(400, "not a batch")
     assert await stage.log.flush()
     assert (stage.log.stats.refused, len(stage.log)) == (1, 0)
+
+
+async def test_a_long_absence_of_the_recorder_does_not_take_all_cores(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, at_once = itertools.count(1), [0]
+    under_way: set[int] = set()
+
+    def packed(table: ScoreTable) -> TableRecord:
+        number = next(begun)
+        under_way.add(number)
+        at_once.append(len(under_way))
+        time.sleep(0.01)
+        under_way.discard(number)
+        return table_record(table)
+
+    monkeypatch.setattr(decisions, "table_record", packed)
+    for number in range(5):
+        table = a_table(table_id=f"t{number}")
+        stage.log.add(a_decision(f"u{number}", table=table), table)
+    while len(stage.log):
+        assert await stage.log.flush()
+    assert max(at_once) == 1
+    assert max(len(batch.tables) for batch in stage.store.batches) == decisions.TABLES_PER_BATCH
+    assert [one.pod_uid for one in stage.store.decisions] == [f"u{number}" for number in range(5)]
 
 
 async def test_rows_of_an_estimated_answer_are_recorded_as_training_would_build_them(stage: Stage) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.features import FEATURES, NAMES, build
+from model.features import FEATURES, NAMES, build, neighbour_rows
 from model.placement import Job, NodeFacts, RunHistory
 from model.schema import GROUPS, POSITION, columns_of, without
 from model.snapshot import EMPTY, Floats, PairReadings, TelemetrySnapshot
@@ -188,6 +188,21 @@ def test_neighbours_count_this_pod_too() -> None:
     matrix = build(Job("c", framework="spark", cpu=1.0, image="img"), ["a1"], EMPTY, {"a1": facts})
     found = [column(matrix, feature.name)[0] for feature in FEATURES if feature.group == "neighbours"]
     assert found == [2.0, 1.0, 2.0, 0.5, 1.0]
+
+
+def test_each_node_has_its_own_neighbours_and_unknown_ones_stay_unknown() -> None:
+    full = NodeFacts(
+        allocatable_cpu=4.0,
+        requested_cpu=3.0,
+        residents=1,
+        residents_by_framework={"spark": 1},
+        images=frozenset({"x"}),
+    )
+    facts = {"a1": full, "b1": NodeFacts(allocatable_cpu=8.0), "b2": NodeFacts(allocatable_cpu=0.0)}
+    job, nan = Job("c", framework="spark", cpu=1.0, image="img"), math.nan
+    told = neighbour_rows(job, ["b1", "a2", "a1", "b2"], facts).tolist()
+    expected = [[0, 0, 0, 0.125, nan], [nan] * 5, [1, 0, 1, 1.0, 0.0], [0, 0, 0, nan, nan]]
+    assert told == [pytest.approx(row, nan_ok=True) for row in expected]
 
 
 def test_a_node_unknown_to_the_cluster_is_not_an_empty_one() -> None:
