@@ -17,6 +17,7 @@ from testbed.progress import Progress
 
 NODES, RATE_NODES = "100,500,5000", 500
 ETA_LOADS, ETA_ESTIMATES = "mixed:28", "0.5,0,history"
+WORLDS = 16
 USERS, WAITING, QUEUE_NODES, ENDS = "100,1000,10000", 100_000, 200, 1000
 
 app = typer.Typer(rich_markup_mode=None)
@@ -48,6 +49,7 @@ def bench(context: typer.Context) -> None:
       fairlane bench controller
       fairlane bench idle
       fairlane bench eta
+      fairlane bench worlds
       fairlane bench shares
       fairlane bench peers
     """
@@ -231,6 +233,45 @@ def eta(
     """
     with explained(), work() as (_, progress):
         _eta(loads, estimates, first, (photographs, futures, gangs), seed, out, output, progress)
+
+
+@app.command()
+def worlds(
+    worlds: Annotated[int, typer.Option(min=1, help="How many, of seeds from --seed on.")] = WORLDS,
+    seed: Annotated[int, typer.Option(help="Of the first world.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Of 25 judged placements in each world.")] = 3,
+    collect_s: Annotated[float, typer.Option(min=60, help="Simulated time that runs are collected.")] = 250.0,
+    out: Out = RESULTS,
+    output: Json = "table",
+) -> None:
+    """The demo on a simulated clock in many worlds: regret beyond the luck of one seed. Needs no cluster.
+
+    \b
+    Examples:
+      fairlane bench worlds
+      fairlane bench worlds --worlds 3 --seed 100
+    """
+    with explained(), work() as (_, progress):
+        _worlds(worlds, seed, rounds, collect_s, out, output, progress)
+
+
+def _worlds(
+    count: int, seed: int, rounds: int, collect_s: float, out: Path, output: str, progress: Progress
+) -> None:
+    from benchmarks import worlds
+    from testbed.demo.stages import Plan
+    from testbed.layout import Options
+
+    found = []
+    for number in range(seed, seed + count):
+        plan = Plan(seed=number, collect_s=collect_s, rounds=rounds)
+        found.append(worlds.measure(plan, Options(seed=number)))
+        regret = found[-1].judgements[0].regret.mean
+        progress.say(f"world {number}: trained on {found[-1].examples} runs, regret {regret:.1%}")
+    asked = {"first_seed": seed, "rounds": rounds, "collect_s": collect_s}
+    tell({"benchmark": "worlds", **provenance(), **asked, **worlds.to_json(found)}, out / "worlds", output)
+    if output != "json":
+        worlds.show(found, console())
 
 
 def _eta(

@@ -12,8 +12,7 @@ from testbed.demo.evidence import Evidence
 from testbed.judgement import Choice, Judgement, judge, pick_lowest, random_choices
 
 Predict = Callable[[Floats, str, Sequence[str]], Floats]
-"""Medians of the run time in s, from features, job class and names of the nodes."""
-"""Feature rows and job class to the median run time in s (or anything that orders alike)."""
+"""Medians of the run time in s, or anything that orders alike, from features, job class and node names."""
 
 OURS, DEFAULT = "Fairlane", "default scheduler"
 
@@ -21,15 +20,20 @@ OURS, DEFAULT = "Fairlane", "default scheduler"
 def compare(
     ours: Sequence[Evidence], default: Sequence[Evidence], blind: Predict, seed: int = 0
 ) -> list[Judgement]:
-    """Judgements of every policy: what was really placed first, then what others would have chosen.
-
-    The others are given our decisions: the same candidates, the same
-    telemetry, the same ground truths. `blind` is the model that was trained
-    on the same examples without the network features.
-    """
+    """Judgements of every policy: what was really placed first, then what others would have chosen."""
     rng = np.random.default_rng(seed)
     placed = [Choice(one.run_s, one.chosen) for one in ours]
     baseline = [Choice(one.run_s, one.chosen) for one in default]
+    return [judge(OURS, placed, rng), judge(DEFAULT, baseline, rng), *alternatives(ours, blind, rng)]
+
+
+def alternatives(ours: Sequence[Evidence], blind: Predict, rng: np.random.Generator) -> list[Judgement]:
+    """Judgements of what others would have chosen in our place.
+
+    They are given our decisions: the same candidates, the same telemetry, the
+    same ground truths. `blind` is the model that was trained on the same
+    examples without the network features.
+    """
     decided = [one for one in ours if one.features is not None]
     others: Mapping[str, Callable[[Evidence], Floats]] = {
         "least RTT to the data": lambda one: one.reading("rtt_data_mean"),
@@ -39,8 +43,6 @@ def compare(
         "model without network features": lambda one: blind(one.without_network(), one.job_class, one.nodes),
     }
     return [
-        judge(OURS, placed, rng),
-        judge(DEFAULT, baseline, rng),
         judge("random", random_choices([one.run_s for one in ours]), rng),
         *(
             judge(name, [pick_lowest(one.run_s, key(one)) for one in decided], rng)

@@ -33,17 +33,14 @@ class Evidence:
     features: Floats | None = None
     times_s: Floats | None = None
     decision: DecisionRecord | None = None
+    job_class: str = ""
+    """What our decision took it to be."""
     ran_s: float = np.nan
 
     @property
     def chosen(self) -> int:
         """Position of the node the pod ran on."""
         return self.nodes.index(self.node)
-
-    @property
-    def job_class(self) -> str:
-        """What our decision took the job's class to be."""
-        return "" if self.decision is None else self.decision.job_class
 
     def reading(self, name: str) -> Floats:
         """One feature over the candidates."""
@@ -97,6 +94,7 @@ def _evidence(
         features=seen.features[rows],
         times_s=seen.times_s[:, rows],
         decision=placed.decision,
+        job_class=placed.decision.job_class,
         ran_s=ran_s,
     )
 

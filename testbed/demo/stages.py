@@ -77,7 +77,7 @@ class Demo:
 
     async def _collect(self) -> None:
         plan = self.plan
-        jobs = _endless(np.random.default_rng(plan.seed), self.cluster.data_node_names)
+        jobs = endless(np.random.default_rng(plan.seed), self.cluster.data_node_names)
         async with submitter(str(self.cluster.kubeconfig), NAMESPACE) as pods:
             with self.progress.task("collecting experience", int(plan.collect_s), "seconds") as task:
                 await pods.keep_busy(jobs, plan.in_flight, plan.collect_s, task)
@@ -189,6 +189,7 @@ def commit() -> str:
         return ""
 
 
-def _endless(rng: np.random.Generator, stores: list[str]) -> Iterator[DemoJob]:
+def endless(rng: np.random.Generator, stores: list[str]) -> Iterator[DemoJob]:
+    """Jobs for as long as they are wanted, each class equally often."""
     for _ in itertools.count():
         yield from draw(rng, 40, stores)

@@ -289,16 +289,17 @@ def _announce(port_file: Path, port: int) -> None:
 
 def _specs_after(specs: Mapping[str, NodeSpec], event: Listed[Node] | Changed[Node]) -> dict[str, NodeSpec]:
     if isinstance(event, Listed):
-        return {node.metadata.name: _spec(node) for node in event.items}
+        return {node.metadata.name: spec_of(node) for node in event.items}
     after = dict(specs)
     if event.kind == "DELETED":
         after.pop(event.item.metadata.name, None)
     else:
-        after[event.item.metadata.name] = _spec(event.item)
+        after[event.item.metadata.name] = spec_of(event.item)
     return after
 
 
-def _spec(node: Node) -> NodeSpec:
+def spec_of(node: Node) -> NodeSpec:
+    """What the world makes of a node's labels and capacity."""
     labels = node.metadata.labels
     cores = int(node.status.capacity.get("cpu", "16"))
     return NodeSpec(
