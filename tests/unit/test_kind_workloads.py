@@ -155,6 +155,16 @@ def test_an_index_that_ended_well_twice_is_told() -> None:
     assert "gang-1 index 0" in twice([life(pod("one", labels=labels)), life(pod("two", labels=labels))])
 
 
+def test_who_was_let_go_before_his_turn_is_known_by_the_receipt() -> None:
+    before, in_turn = pod(released_s=1020.0), pod(released_s=1020.0)
+    before["metadata"]["annotations"]["fairlane.dev/receipt"] = '{"released_s": 1020.0, "backfilled": true}'
+    assert [times_of(one).backfilled for one in (before, in_turn, pod(released_s=None))] == [
+        True,
+        False,
+        False,
+    ]
+
+
 def test_pod_seconds_count_while_everybody_has_something_waiting() -> None:
     def times(*spans: tuple[float, float]) -> list[PodTimes]:
         return [PodTimes("p", "j", "u", "n", "Succeeded", 0.0, begun, begun, end) for begun, end in spans]

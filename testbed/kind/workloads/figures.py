@@ -38,6 +38,8 @@ class PodTimes:
     released_s: float | None
     started_s: float | None
     ended_s: float | None
+    backfilled: bool = False
+    """Let go before its turn, because it would not hold up whose turn it was."""
 
     @property
     def queued_s(self) -> float | None:
@@ -84,6 +86,7 @@ def times_of(pod: Object) -> PodTimes:
     meta, status = pod["metadata"], pod.get("status", {})
     annotations = meta.get("annotations") or {}
     started, ended = _containers(status)
+    receipt = _receipt(annotations)
     return PodTimes(
         name=meta["name"],
         job=job_of(meta),
@@ -94,6 +97,7 @@ def times_of(pod: Object) -> PodTimes:
         released_s=released_s(annotations),
         started_s=min(started, default=None),
         ended_s=max(ended, default=None),
+        backfilled=bool(receipt.get("backfilled")),
     )
 
 
@@ -105,8 +109,12 @@ def job_of(meta: Mapping[str, Any]) -> str:
 
 def released_s(annotations: Mapping[str, str]) -> float | None:
     """When the controller let a pod go, by its receipt; None without one."""
-    text = annotations.get(RECEIPT)
-    return None if text is None else float(json.loads(text)["released_s"])
+    receipt = _receipt(annotations)
+    return float(receipt["released_s"]) if receipt else None
+
+
+def _receipt(annotations: Mapping[str, str]) -> dict[str, Any]:
+    return dict(json.loads(annotations.get(RECEIPT, "{}")))
 
 
 def is_gated(pod: Object) -> bool:

@@ -91,18 +91,24 @@ async def _refused(ground: Ground, alice: Person) -> None:
 
 
 def _judge(ground: Ground, people: Sequence[Person]) -> None:
+    """By what was released in turn, which weights order.
+
+    Backfill goes by predicted lengths, and who never ran these jobs has predictions from other jobs of his.
+    """
     times = {one.name: [times_of(life.pod) for life in ground.journal.pods(one.namespace)] for one in people}
     waits = {user: mean(pod.queued_s or 0.0 for pod in pods) for user, pods in times.items()}
-    held = held_while_all_wait(times)
+    in_turn = {user: [pod for pod in pods if not pod.backfilled] for user, pods in times.items()}
+    held = held_while_all_wait(in_turn)
     total = sum(held.values()) or 1.0
     told = ", ".join(
-        f"{user} (weight {WEIGHTS[user]:g}) waited {waits[user]:.0f} s and held {held[user] / total:.0%}"
+        f"{user} (weight {WEIGHTS[user]:g}) waited {waits[user]:.0f} s and held {held[user] / total:.0%},"
+        f" {len(times[user]) - len(in_turn[user])} pods backfilled"
         for user in WEIGHTS
     )
     best, *others = WEIGHTS
     ground.expect(
-        all(held[best] > held[user] and waits[best] < waits[user] for user in others),
-        f"while all three had something waiting: {told}",
+        all(held[best] > held[user] for user in others),
+        f"of what was released in turn while all three had something waiting: {told}",
         f"the weight of {best} does not show: {told}",
     )
 
