@@ -265,7 +265,7 @@ def _worlds(
     found = []
     for number in range(seed, seed + count):
         plan = Plan(seed=number, collect_s=collect_s, rounds=rounds)
-        found.append(worlds.measure(plan, Options(seed=number)))
+        found.append(worlds.measure(plan, Options()))
         regret = found[-1].judgements[0].regret.mean
         progress.say(f"world {number}: trained on {found[-1].examples} runs, regret {regret:.1%}")
     asked = {"first_seed": seed, "rounds": rounds, "collect_s": collect_s}

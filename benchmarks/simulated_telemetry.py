@@ -7,6 +7,7 @@ stands the time that they take.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,15 +24,15 @@ from model.snapshot import (
     TelemetrySnapshot,
 )
 from scheduler.edge.series import LONGEST_WINDOW_S, Block, windows
+from testbed.configuration import EPOCH_S, RATE_SCRAPES
+from testbed.layout import Options
 from testbed.physics.exporters import PROBE_BYTES, ROUND_S, Counters, Measurements
 from testbed.physics.world import State, World
 
-EPOCH_S = 2.0
-"""Between two snapshots, as in the testbed's settings; their windows have columns as far apart."""
 HANDLING_S = 1.5
 """From the moment of a snapshot until decisions rest on it: a poll, predictions, a table. In a live demo the
 readings behind a decision were 4.2 s older than the start of the job; that is about so here."""
-RATE_RANGE_S = 3.0
+RATE_RANGE_S = RATE_SCRAPES * Options.scrape_interval_s
 """Rates of counters are taken over so long, as in the testbed's settings."""
 STALE_S = 30.0
 """An older value counts as unknown."""
@@ -146,12 +147,9 @@ class SimulatedTelemetry:
 
     def _at(self, time_s: float) -> dict[str, Floats]:
         """The newest sample of that moment; empty where there is none that is fresh enough."""
-        back = len(self._samples) - 1 - int((self._samples[-1].at_s - time_s) / ROUND_S)
-        for row in range(min(back + 1, len(self._samples) - 1), -1, -1):
-            sample = self._samples[row]
-            if sample.at_s <= time_s:
-                return sample.values if time_s - sample.at_s <= STALE_S else {}
-        return {}
+        count = bisect_right(self._samples, time_s, key=lambda sample: sample.at_s)
+        newest = self._samples[count - 1] if count else None
+        return newest.values if newest is not None and time_s - newest.at_s <= STALE_S else {}
 
 
 def _blocks(readings: Sequence[Reading], columns: Sequence[dict[str, Floats]]) -> dict[str, Floats]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -37,7 +37,7 @@ from testbed.demo.stages import EXPLORING, Plan, endless
 from testbed.judgement import Choice, Estimate, Judgement, as_table, bootstrap, judge
 from testbed.layout import Options
 from testbed.nodes import nodes
-from testbed.physics.jobs import TICK_S, Run, advance, flows, run_s_on_every_node
+from testbed.physics.jobs import TICK_S, Run, advance, flows, run_s_on_every_node, spent
 from testbed.physics.process import Node, spec_of
 from testbed.physics.world import NodeSpec, World
 
@@ -110,10 +110,7 @@ class SimulatedCluster:
         world, runs = self.world, [one.run for one in self.running.values()]
         state, readers = world.at(self.now_s), flows(runs, len(world.nodes)).readers
         received = advance(world, state, runs, TICK_S)
-        job_bytes, computing = np.zeros(len(world.nodes)), np.zeros(len(world.nodes))
-        for run in runs:
-            job_bytes[run.node] += received.get(run.uid, 0.0)
-            computing[run.node] += run.phase == "compute"
+        computing, job_bytes = spent(runs, received, len(world.nodes))
         self.now_s += TICK_S
         self.telemetry.step(self.now_s, state, computing, job_bytes, readers, TICK_S)
         for one in [one for one in self.running.values() if not one.run.phase]:
@@ -168,9 +165,9 @@ class SimulatedCluster:
         return {spec.name: _facts_of(spec, on.get(spec.name, [])) for spec in self.world.nodes}
 
 
-def measure(plan: Plan, cluster: Options) -> Found:
+def measure(plan: Plan, options: Options) -> Found:
     """Collect, train and place in the world of the plan's seed."""
-    at = SimulatedCluster(cluster)
+    at = SimulatedCluster(replace(options, seed=plan.seed))
     at.pass_time(WARM_UP_S)
     collect(at, plan)
     examples = examples_from(pd.DataFrame(at.ended))
@@ -241,12 +238,13 @@ def _placements(at: SimulatedCluster, plan: Plan, model: PublishedModel) -> Iter
             others = [one.run for one in at.running.values()]
             job, features, chosen = at.place(drawn, partial(_fastest, model, at.workers))
             truth = partial(run_s_on_every_node, at.world, drawn.spec, at.now_s, others)
+            run_s, standing_s = truth(), truth(standing_still=True)
             yield Evidence(
                 job.gang,
                 at.workers[chosen],
                 tuple(at.workers),
-                np.array([truth()[node] for node in at.workers]),
-                np.array([truth(standing_still=True)[node] for node in at.workers]),
+                np.array([run_s[node] for node in at.workers]),
+                np.array([standing_s[node] for node in at.workers]),
                 features=features,
                 job_class=job.job_class,
             )

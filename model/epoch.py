@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import repeat
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from model.pairs import Ends, PairField, usable, zone_codes
 from model.placement import ClusterView, NodeFacts
 from model.schema import FEATURES
-from model.snapshot import Floats, Indices, TelemetrySnapshot
+from model.snapshot import Floats, Indices, TelemetrySnapshot, positions_in
 
 _FLOOR = {"rtt": 1e-6, "rtt_jitter": 1e-6, "loss": 1e-4, "transfer_time": 1e-6, "throughput": 1.0}
 _NODE_FEATURES = (
@@ -64,7 +63,7 @@ class EpochView:
 
     def ends(self, names: Sequence[str], cluster: ClusterView) -> Ends:
         """Positions and zone codes of nodes by name; a zone without telemetry has a code of its own."""
-        position = np.fromiter(map(self._index.get, names, repeat(-1)), dtype=np.intp, count=len(names))
+        position = positions_in(self._index, names)
         nowhere = len(self.zone_is_named) - 1
         zone = np.append(self._zone, nowhere)[position]
         for row in np.flatnonzero(position < 0).tolist():

@@ -157,7 +157,7 @@ class TelemetrySnapshot:
 
     def positions(self, names: Sequence[str]) -> Indices:
         """Positions of `names`; -1 for a node that telemetry does not know."""
-        return np.fromiter(map(self.index.get, names, repeat(-1)), dtype=np.intp, count=len(names))
+        return positions_in(self.index, names)
 
     def of_nodes(self, reading: str, positions: Indices) -> Floats:
         """Values of `reading` at `positions`; NaN for -1 or an absent reading."""
@@ -174,3 +174,8 @@ class TelemetrySnapshot:
 
 EMPTY = TelemetrySnapshot(epoch=0, taken_at_s=0.0, nodes=())
 """What is known before the first successful poll: nothing."""
+
+
+def positions_in(index: Mapping[str, int], names: Sequence[str]) -> Indices:
+    """The position of each name in `index`; -1 for one that is not there."""
+    return np.fromiter(map(index.get, names, repeat(-1)), dtype=np.intp, count=len(names))

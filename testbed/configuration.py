@@ -13,6 +13,8 @@ FAIRLANE_SCHEDULER = "fairlane"
 EXTENDER_PREFIX = "/scheduler"
 CONTROLLER_NAMESPACE = "kube-system"
 """Of the controller's Lease and checkpoint; it is there from the start."""
+EPOCH_S = 2.0
+"""Between two polls of the telemetry."""
 RATE_SCRAPES = 3
 """Rates are taken over so many scrapes, so that one lost scrape does not make a gap."""
 
@@ -138,7 +140,7 @@ def fairlane_settings(options: Options, layout: Layout, token: str) -> Config:
             "url": layout.url("prometheus") if options.wants("prometheus") else "",
             "rate_range_s": max(RATE_SCRAPES * options.scrape_interval_s, 1.0),
         },
-        "epoch_s": 2.0,
+        "epoch_s": EPOCH_S,
         "predictor_address": f"127.0.0.1:{layout.ports['predictor']}",
         "extender_url": layout.url("extender"),
         "recorder_url": layout.url("recorder"),

@@ -6,7 +6,7 @@ of the same job on every candidate node. Regret is T(chosen) / T(best) - 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,8 @@ from model.snapshot import Floats
 BOOTSTRAPS = 2000
 INTERVAL = (5.0, 95.0)
 """Percentiles of the 90 % intervals."""
+Predict = Callable[[Floats, str, Sequence[str]], Floats]
+"""Medians of the run time in s, or anything that orders alike, from features, job class and node names."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,7 @@ import numpy as np
 from model.prior import log_prior
 from model.snapshot import Floats
 from testbed.demo.evidence import Evidence
-from testbed.judgement import Choice, Judgement, judge, pick_lowest, random_choices
-
-Predict = Callable[[Floats, str, Sequence[str]], Floats]
-"""Medians of the run time in s, or anything that orders alike, from features, job class and node names."""
+from testbed.judgement import Choice, Judgement, Predict, judge, pick_lowest, random_choices
 
 OURS, DEFAULT = "Fairlane", "default scheduler"
 

@@ -16,16 +16,13 @@ from model.schema import NAMES, POSITION, without
 from model.snapshot import Floats
 from scheduler.core.receipts import Candidate
 from testbed.judgement import Choice as Judged
-from testbed.judgement import Estimate, Judgement, bootstrap, judge, pick_lowest, random_choices
+from testbed.judgement import Estimate, Judgement, Predict, bootstrap, judge, pick_lowest, random_choices
 from testbed.kind.links import State
 
 OURS, DEFAULT = "Fairlane", "default scheduler"
 
 Choice = tuple[str, ...]
 """The nodes of a job, sorted: one for a transfer, a pair for a gang."""
-Predict = Callable[[Floats, str, Sequence[str]], Floats]
-"""Medians of the run time in s, from features, job class and names of the nodes."""
-"""Feature rows and job class to the median run time (or anything that orders alike)."""
 
 
 @dataclass(frozen=True)

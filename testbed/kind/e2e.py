@@ -24,9 +24,10 @@ from model.splits import Split
 from model.train import Options, TooFewExamplesError, enough, final_model
 from scheduler.edge.kube import KubeClient, KubeError
 from scheduler.edge.recorder_client import RecorderClient, RecorderError
+from testbed.judgement import Predict
 from testbed.kind import deploy, release
 from testbed.kind.cluster import KindCluster
-from testbed.kind.comparison import Choice, Decision, Predict
+from testbed.kind.comparison import Choice, Decision
 from testbed.kind.jobs import NAMESPACE, OURS, AllReduce, Place
 from testbed.kind.links import Links, State, schedule
 from testbed.kind.pods import JobError, Pods

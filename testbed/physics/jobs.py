@@ -108,6 +108,15 @@ def flows(runs: Sequence[Run], node_count: int) -> Flows:
     )
 
 
+def spent(runs: Sequence[Run], received: Mapping[str, float], node_count: int) -> tuple[Floats, Floats]:
+    """Cores that compute and bytes that came, per node, in a tick of `advance` that told `received`."""
+    computing, job_bytes = np.zeros(node_count), np.zeros(node_count)
+    for run in runs:
+        computing[run.node] += run.phase == "compute"
+        job_bytes[run.node] += received.get(run.uid, 0.0)
+    return computing, job_bytes
+
+
 def compute_speed(world: World, state: State, running: Floats) -> Floats:
     """Core-seconds of work done per second on each node, with `running` jobs there (this one included)."""
     crowding = 1 + 0.06 * np.maximum(running - 1, 0)

@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 
 from scheduler.edge.kube import STRATEGIC_PATCH, Changed, KubeClient, KubeError, Listed
 from testbed.physics import exporters
-from testbed.physics.jobs import TICK_S, JobSpec, Run, advance, flows, run_s_on_every_node
+from testbed.physics.jobs import TICK_S, JobSpec, Run, advance, flows, run_s_on_every_node, spent
 from testbed.physics.world import NodeSpec, World
 
 JOB_ANNOTATION = "testbed.fairlane.dev/job"
@@ -198,11 +198,7 @@ class Physics:
         state = self.world.at(now_s)
         runs = list(self._runs.values())
         received = advance(self.world, state, runs, seconds)
-        count = len(self.world.nodes)
-        job_bytes, computing = np.zeros(count), np.zeros(count)
-        for run in runs:
-            job_bytes[run.node] += received.get(run.uid, 0.0)
-            computing[run.node] += run.phase == "compute"
+        computing, job_bytes = spent(runs, received, len(self.world.nodes))
         self.counters.add(self.world, state, computing, job_bytes, seconds)
         for run in runs:
             if not run.phase:
