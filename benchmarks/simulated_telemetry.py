@@ -23,7 +23,7 @@ from model.snapshot import (
     Reading,
     TelemetrySnapshot,
 )
-from scheduler.edge.series import LONGEST_WINDOW_S, Block, windows
+from scheduler.edge.series import LONGEST_WINDOW_S, Block, last_known, windows
 from testbed.configuration import EPOCH_S, RATE_SCRAPES
 from testbed.layout import Options
 from testbed.physics.exporters import PROBE_BYTES, ROUND_S, Counters, Measurements
@@ -137,13 +137,12 @@ class SimulatedTelemetry:
         count = len(self._names)
         source, destination = np.divmod(np.arange(count * count), count)
         pairs: dict[str, PairReadings] = {}
-        for name, values in _windowed(of_pairs, times_s).items():
+        for name, (values, age_s) in _windowed(of_pairs, times_s).items():
             told = np.isfinite(values) & (source != destination)
-            age_s = np.full(int(told.sum()), ROUND_S)
-            pairs[name] = PairReadings(count, source[told], destination[told], values[told], age_s)
-        age = {name: np.full(count, ROUND_S) for name in of_nodes}
-        nodes = _windowed(of_nodes, times_s)
-        return TelemetrySnapshot(self._epoch, now_s, self._names, nodes, age, pairs)
+            pairs[name] = PairReadings(count, source[told], destination[told], values[told], age_s[told])
+        found = _windowed(of_nodes, times_s)
+        nodes, ages = ({name: each[which] for name, each in found.items()} for which in (0, 1))
+        return TelemetrySnapshot(self._epoch, now_s, self._names, nodes, ages, pairs)
 
     def _at(self, time_s: float) -> dict[str, Floats]:
         """The newest sample of that moment; empty where there is none that is fresh enough."""
@@ -161,12 +160,15 @@ def _blocks(readings: Sequence[Reading], columns: Sequence[dict[str, Floats]]) -
     return found
 
 
-def _windowed(blocks: dict[str, Floats], times_s: Floats) -> dict[str, Floats]:
-    """The newest value of each reading, and its windows."""
-    found: dict[str, Floats] = {}
+def _windowed(blocks: dict[str, Floats], times_s: Floats) -> dict[str, tuple[Floats, Floats]]:
+    """The newest known value of each reading, and its windows, each with the ages in s of its values."""
+    found: dict[str, tuple[Floats, Floats]] = {}
     for name, values in blocks.items():
-        found[name] = values[:, -1]
+        block = Block(times_s, values)
+        newest, at_s = last_known(block)
+        age_s = ROUND_S + times_s[-1] - at_s
+        found[name] = np.where(age_s <= STALE_S, newest, np.nan), age_s
         if _READINGS[name].windowed:
-            of_block = windows(Block(times_s, values), _READINGS[name])
-            found |= {f"{name}_{suffix}": one for suffix, one in of_block.items()}
+            of_block = windows(block, _READINGS[name])
+            found |= {f"{name}_{suffix}": (one, age_s) for suffix, one in of_block.items()}
     return found

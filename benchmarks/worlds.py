@@ -25,11 +25,13 @@ from model.features import NAMES, build
 from model.placement import Job, NodeFacts, RunHistory
 from model.prior import log_prior
 from model.published import PublishedModel
+from model.schema import POSITION
 from model.snapshot import Floats
 from model.splits import Split
 from model.train import Options as Training
 from model.train import final_model
 from scheduler.core.histories import RUNS_USED, summed_up
+from scheduler.core.transfers import Transfers
 from testbed.demo.comparison import OURS, alternatives
 from testbed.demo.evidence import Evidence
 from testbed.demo.jobs import CPU_REQUEST, IMAGE, DemoJob, draw
@@ -92,6 +94,7 @@ class SimulatedCluster:
         self.ended: list[dict[str, Any]] = []
         """Rows of the table that `fairlane train` reads."""
         self._run_s: dict[str, list[float]] = {}
+        self._transfers = Transfers()
         self._placed = 0
 
     def pass_time(self, seconds: float) -> None:
@@ -121,15 +124,17 @@ class SimulatedCluster:
         self._placed += 1
         uid = f"job-{self._placed}"
         job = self._job(drawn, uid)
-        features = build(job, self.workers, self.telemetry.snapshot, self._facts())
+        features = build(job, self.workers, self.telemetry.snapshot, self._facts(), self.now_s)
         chosen = choose(features, job)
         node, index = self.workers[chosen], self.world.index
+        self._transfers.begin(uid, node, float(features[chosen, POSITION["link_s"]]), self.now_s)
         run = Run.begin(uid, index[node], index[drawn.spec.data_node], "", drawn.spec)
         self.running[uid] = _Running(run, job, node, self.now_s, features[chosen])
         return job, features, chosen
 
     def _end(self, one: _Running) -> None:
         del self.running[one.run.uid]
+        self._transfers.end(one.run.uid)
         ended_s = self.now_s - one.run.unused_s
         run_s = ended_s - one.began_s
         for key in (f"class {one.job.job_class}", f"user {one.job.user}"):
@@ -162,7 +167,19 @@ class SimulatedCluster:
         on: dict[str, list[Job]] = {}
         for one in self.running.values():
             on.setdefault(one.node, []).append(one.job)
-        return {spec.name: _facts_of(spec, on.get(spec.name, [])) for spec in self.world.nodes}
+        return {spec.name: self._facts_of(spec, on.get(spec.name, [])) for spec in self.world.nodes}
+
+    def _facts_of(self, spec: NodeSpec, residents: Sequence[Job]) -> NodeFacts:
+        return NodeFacts(
+            zone=spec.site,
+            nic_class=spec.nic_class,
+            allocatable_cpu=float(spec.cores),
+            requested_cpu=sum(job.cpu for job in residents),
+            residents=len(residents),
+            network_heavy=len(residents),
+            receiving_until_s=self._transfers.until_s(spec.name, [job.gang for job in residents]),
+            residents_by_framework=Counter(job.framework for job in residents),
+        )
 
 
 def measure(plan: Plan, options: Options) -> Found:
@@ -257,15 +274,3 @@ def _fastest(model: PublishedModel, workers: Sequence[str], features: Floats, jo
 
 def _trained(examples: Examples, without: tuple[str, ...]) -> PublishedModel:
     return final_model(examples, Training(Split("time"), without), BEGAN_AT_S, {})
-
-
-def _facts_of(spec: NodeSpec, residents: Sequence[Job]) -> NodeFacts:
-    return NodeFacts(
-        zone=spec.site,
-        nic_class=spec.nic_class,
-        allocatable_cpu=float(spec.cores),
-        requested_cpu=sum(job.cpu for job in residents),
-        residents=len(residents),
-        network_heavy=len(residents),
-        residents_by_framework=Counter(job.framework for job in residents),
-    )

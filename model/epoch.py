@@ -53,7 +53,7 @@ class EpochView:
     def __init__(self, snapshot: TelemetrySnapshot, zones: tuple[str, ...]) -> None:
         # Holds what it needs and not the snapshot itself: the snapshot is the weak key of the memo below.
         self.zones = zones
-        self._index = snapshot.index
+        self._index, self.taken_at_s = snapshot.index, snapshot.taken_at_s
         self._nodes, self._node_age_s = snapshot.node_readings, snapshot.node_age_s
         self._pairs = snapshot.pair_readings
         self._count = len(snapshot.nodes)
@@ -110,6 +110,8 @@ class EpochView:
     def _all_table(self) -> tuple[tuple[str, ...], Floats]:
         rows = {name: self._mean_of(reading) for name, reading in _MEANS.items()}
         field = self.field("rtt") or self.field("throughput")
+        best = self.field("throughput_best") or self.field("throughput")
+        rows["throughput_link"] = None if best is None else best.greatest_inward
         rows["estimated_all"] = None if field is None else 1.0 - field.measured_inward
         rows["age_pairs_all_s"] = None if field is None else field.ages.mean_per_node
         return tuple(rows), self._stacked(list(rows.values()))

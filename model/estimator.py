@@ -27,7 +27,7 @@ from model.boosting import (
     fit_central,
     trees_of,
 )
-from model.central import Recipe
+from model.central import Central, Recipe
 from model.fitted import Columns, Fitted
 from model.fitting.intervals import fit_intervals
 from model.prior import PRIOR_SIGMA
@@ -297,7 +297,9 @@ class _Trial:
 
     def __init__(self, recipe: Recipe, sample: Sample, settings: Settings, folds: list[Fold]) -> None:
         self.recipe = recipe
-        fitted = [fit_central(sample.rows(fit), settings, recipe, sample.rows(held)) for fit, held in folds]
+        fitted = _agreed(
+            [fit_central(sample.rows(fit), settings, recipe, sample.rows(held)) for fit, held in folds]
+        )
         held_rows = np.concatenate([held for _, held in folds]) if folds else np.arange(0)
         held = [sample.rows(rows) for _, rows in folds]
         predicted = [model.predict(part.inputs) for model, part in zip(fitted, held, strict=True)]
@@ -314,6 +316,16 @@ class _Trial:
         """Smaller held-out errors, by so many standard errors at least."""
         ours, theirs = (np.minimum(np.abs(trial.residual), ERROR_AT_MOST) for trial in (self, other))
         return clearly_smaller(ours, theirs, self._weight, by)
+
+
+def _agreed(fitted: list[Central]) -> list[Central]:
+    """The models of the folds, without trees where not most of them gained by theirs.
+
+    Trees that one span of time gains by and the next does not have learnt that span.
+    """
+    if 2 * sum(model.booster is not None for model in fitted) > len(fitted):
+        return fitted
+    return [replace(model, booster=None) for model in fitted]
 
 
 def group_folds(groups: Floats, count: int, seed: int) -> Iterator[Fold]:

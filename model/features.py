@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
 from model.epoch import EpochView, view_of
-from model.pairs import Ends, PairField, greatest, least, mean
+from model.pairs import Ends, Mask, PairField, greatest, least, mean
 from model.placement import FRAMEWORKS, ClusterView, Job, NodeFacts
 from model.schema import FEATURES, NAMES, SCHEMA_VERSION, Feature
 from model.snapshot import Floats, TelemetrySnapshot
@@ -41,16 +42,24 @@ Columns = dict[str, Floats | float]
 NOWHERE = NodeFacts()
 
 
-def build(job: Job, candidates: Sequence[str], snapshot: TelemetrySnapshot, cluster: ClusterView) -> Floats:
+def build(
+    job: Job,
+    candidates: Sequence[str],
+    snapshot: TelemetrySnapshot,
+    cluster: ClusterView,
+    now_s: float | None = None,
+) -> Floats:
     """Feature matrix of shape (len(candidates), len(FEATURES)); unknown is NaN.
 
     Columns are those of `FEATURES` in order, rows those of `candidates`. A
     candidate that neither the snapshot nor the cluster knows has NaN in every
-    column of its own.
+    column of its own. `now_s` is the unix time for which it asks, that of the
+    snapshot when not given.
     """
+    now_s = snapshot.taken_at_s if now_s is None else now_s
     view = view_of(snapshot, cluster)
     ends = view.ends(candidates, cluster)
-    columns: Columns = job_columns(job) | neighbour_columns(job, candidates, cluster)
+    columns: Columns = job_columns(job) | neighbour_columns(job, candidates, cluster, now_s)
     columns |= view.node_columns(ends.position)
     columns |= _network_columns(job, candidates, view, ends, cluster)
     matrix = np.empty((len(NAMES), len(candidates)))
@@ -89,14 +98,15 @@ def job_columns(job: Job) -> Columns:
     }
 
 
-def neighbour_columns(job: Job, candidates: Sequence[str], cluster: ClusterView) -> Columns:
-    """The columns of group neighbours, by feature name; shape (len(candidates),) each."""
-    return dict(zip(NEIGHBOURS, neighbour_rows(job, candidates, cluster).T, strict=True))
+def neighbour_columns(job: Job, candidates: Sequence[str], cluster: ClusterView, now_s: float) -> Columns:
+    """The columns of group neighbours at `now_s`, by feature name; shape (len(candidates),) each."""
+    return dict(zip(NEIGHBOURS, neighbour_rows(job, candidates, cluster, now_s).T, strict=True))
 
 
 NEIGHBOURS = (
     "residents",
     "residents_network_heavy",
+    "residents_transfer_s",
     "residents_same_framework",
     "requested_cpu_ratio",
     "image_present",
@@ -104,13 +114,14 @@ NEIGHBOURS = (
 """The features of group neighbours: those that change with every binding."""
 
 
-def neighbour_rows(job: Job, candidates: Sequence[str], cluster: ClusterView) -> Floats:
-    """The values of `NEIGHBOURS`, shape (len(candidates), len(NEIGHBOURS))."""
+def neighbour_rows(job: Job, candidates: Sequence[str], cluster: ClusterView, now_s: float) -> Floats:
+    """The values of `NEIGHBOURS` at `now_s`, shape (len(candidates), len(NEIGHBOURS))."""
     facts = [cluster.get(name) for name in candidates]
     known = [fact if fact is not None else NOWHERE for fact in facts]
     columns = (
         [fact.residents for fact in known],
         [fact.network_heavy for fact in known],
+        _transfer_left_s(known, now_s),
         [fact.residents_by_framework.get(job.framework, 0) if fact.residents else 0 for fact in known],
         _requested_share(job, known),
         _image_present(job, known),
@@ -120,6 +131,13 @@ def neighbour_rows(job: Job, candidates: Sequence[str], cluster: ClusterView) ->
         matrix[row] = values
     matrix[:, [row for row, fact in enumerate(facts) if fact is None]] = np.nan
     return matrix.T
+
+
+def _transfer_left_s(facts: Sequence[NodeFacts], now_s: float) -> Floats:
+    """`NodeFacts.transfer_left_s` of many at once, which takes a third of the time."""
+    until_s = np.array([fact.receiving_until_s for fact in facts])
+    some = np.array([fact.network_heavy for fact in facts]) > 0
+    return np.where(some, np.maximum(until_s - now_s, 0.0), 0.0)
 
 
 def _requested_share(job: Job, facts: Sequence[NodeFacts]) -> Floats:
@@ -149,11 +167,12 @@ def _network_columns(
     columns |= everywhere
     columns |= transfer_columns(
         job,
-        from_data=attained_throughput(data.throughput(), data.of("rtt"), data.of("loss")),
-        to_peers=attained_throughput(peers.throughput(), peers.of("rtt"), peers.of("loss")),
+        from_data=attained_throughput(data.lone_throughput, data.of("rtt"), data.of("loss")),
+        to_peers=attained_throughput(peers.lone_throughput, peers.of("rtt"), peers.of("loss")),
         to_all=attained_throughput(
             everywhere["throughput_all"], everywhere["rtt_all"], everywhere["loss_all"]
         ),
+        link=everywhere["throughput_link"],
         local=data.local,
     )
     columns["same_nic_peers"] = _same_nic(job.peer_nodes, candidates, cluster)
@@ -179,6 +198,7 @@ class _Partners:
         one_way: bool = False,
     ) -> None:
         self._view, self._ends, self._one_way = view, ends, one_way
+        self._candidates, self._cluster = candidates, cluster
         self._partners = view.ends(partners, cluster)
         names = np.array(candidates, dtype=object)
         shape = (len(partners), len(candidates))
@@ -192,10 +212,25 @@ class _Partners:
             self._known[reading] = self._look_up(reading)
         return self._known[reading]
 
-    def throughput(self) -> Floats:
-        """What a lone transfer attains: the best of the newest measurements, else the newest."""
-        best = self.of("throughput_best")
-        return np.where(np.isfinite(best), best, self.of("throughput"))
+    @cached_property
+    def lone_throughput(self) -> Floats:
+        """What a lone transfer attains, of what there is.
+
+        It is the newest measurement, or the best of the newest few where that
+        one may have met transfers of residents.
+        """
+        newest = self.of("throughput")
+        best = np.fmax(newest, self.of("throughput_best"))  # its window may end before the newest came
+        return np.where(self._met() | np.isnan(newest), best, newest)
+
+    def _met(self) -> Mask:
+        """False where the candidate's residents had all they receive before the newest measurement."""
+        field = self._view.field("throughput")
+        if not self._one_way or field is None or not len(self.local):
+            return np.ones(self.local.shape, dtype=bool)
+        facts = (self._cluster.get(name, NOWHERE) for name in self._candidates)
+        until_s = np.array([fact.receiving_until_s for fact in facts])
+        return ~np.asarray(until_s <= self._view.taken_at_s - self._ages_in(field), dtype=bool)
 
     def estimated(self) -> Floats:
         """Ratio of pairs that were not measured, over the readings that exist; shape (candidates,)."""
@@ -216,8 +251,11 @@ class _Partners:
         field = self._view.field("rtt") or self._view.field("throughput")
         if field is None or not len(self.local):
             return np.full(self.local.shape[1], np.nan)
-        rows = [field.age_outward(self._partners.one(row), self._ends) for row in range(len(self.local))]
-        return mean(np.stack(rows))
+        return mean(self._ages_in(field))
+
+    def _ages_in(self, field: PairField) -> Floats:
+        rows = range(len(self.local))
+        return np.stack([field.age_outward(self._partners.one(row), self._ends) for row in rows])
 
     def _look_up(self, reading: str) -> Floats:
         field = self._view.field(reading)
@@ -260,7 +298,7 @@ def _data_columns(data: _Partners) -> dict[str, Floats]:
         "throughput_data_mean": mean(data.of("throughput")),
         "throughput_data_max": greatest(data.of("throughput")),
         "throughput_data_mean_1m": mean(data.of("throughput_mean_1m")),
-        "throughput_data_best": mean(data.throughput()),
+        "throughput_data_lone": mean(data.lone_throughput),
         "throughput_data_forecast": mean(data.of("throughput_forecast")),
         "data_local": mean(data.local.astype(np.float64)),
         "same_zone_data": data.same_zone(),

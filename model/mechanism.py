@@ -5,19 +5,24 @@
     compute       the job's usual time beyond its transfers
     computing     the same x stretch
     computing_1m  the same x stretch over the last minute
+    crowding      1 s x CPU use
+    crowded       the job's usual time beyond its transfers x CPU use
     transfer      hinted bytes / throughput of a lone transfer (model.transfer)
-    transfer_now  hinted bytes / throughput measured last
+    transfer_now  hinted bytes / throughput measured last, near `transfer`
     transfer_1m   hinted bytes / throughput of the last minute, near `transfer`
-    sharing       transfer x network-heavy residents of the candidate
+    sharing       what the transfers of residents add to `transfer` (model.prior)
     answers       round-trip time
     chatter       round-trip time x the job's usual time beyond its transfers
 
 `stretch` is 1 / (1 - CPU use of the candidate), how much longer computing takes
-on a shared processor (processor sharing, Kleinrock 1976). A use that is not
+on a shared processor (processor sharing, Kleinrock 1976). Where there are more
+cores than work, only caches, memory and clock rate are shared, and computing
+takes longer in proportion to the use: the crowded parts. A use that is not
 known counts as the prior's typical one: unknown is not idle.
 
 The mean of a minute evens out noise, and after a path has changed it is wrong
-for a minute. So it counts only as far as a factor `STALE_AT_MOST` from
+for a minute; the newest measurement may have met transfers that are over when
+the job begins. So both count only as far as a factor `AWAY_AT_MOST` from
 `transfer`: a bounded influence (Huber 1964) that, unlike a test for changes,
 never jumps and keeps the sign of every feature.
 
@@ -31,7 +36,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.prior import TYPICAL_USE, Reader, known, log_level, reader_of
+from model.prior import TYPICAL_USE, Reader, known, log_level, reader_of, sharing
 from model.snapshot import Floats
 
 SECONDS: tuple[tuple[str, str], ...] = (
@@ -40,32 +45,37 @@ SECONDS: tuple[tuple[str, str], ...] = (
     ("seconds_compute", "class_mean_log_s"),
     ("seconds_computing", "cpu_use"),
     ("seconds_computing_1m", "cpu_use_mean_1m"),
-    ("seconds_transfer", "throughput_data_best"),
+    ("seconds_crowding", "cpu_use"),
+    ("seconds_crowded", "cpu_use"),
+    ("seconds_transfer", "throughput_data_lone"),
     ("seconds_transfer_now", "throughput_data_mean"),
     ("seconds_transfer_1m", "throughput_data_mean_1m"),
-    ("seconds_sharing", "residents_network_heavy"),
+    ("seconds_sharing", "residents_transfer_s"),
     ("seconds_answers", "rtt_data_mean"),
     ("seconds_chatter", "rtt_data_mean"),
 )
 """Names of the parts, and the feature that an explanation names for each."""
-EXPECTED: tuple[float, ...] = (0.0, 0.0, 0.0, 0.35, 0.35, 0.5, 0.25, 0.25, 0.5, 0.0, 0.0)
-"""Weights of the parts before anything is learnt: transfers as hinted, shared for half of the time, and the
-usual rest stretched as on a processor at rest against one of typical use."""
+EXPECTED: tuple[float, ...] = (0.0, 0.0, 0.0, 0.35, 0.35, 0.0, 0.0, 0.5, 0.25, 0.25, 1.0, 0.0, 0.0)
+"""Weights of the parts before anything is learnt: transfers as hinted, the link shared with the others on the
+node, and the usual rest stretched as on a processor at rest against one of typical use."""
 
 COMPUTING: tuple[str, ...] = (
+    "seconds_fixed",
     "seconds_waiting",
     "seconds_compute",
     "seconds_computing",
     "seconds_computing_1m",
+    "seconds_crowding",
+    "seconds_crowded",
 )
-"""The parts that the candidate's own processor does."""
+"""The parts that the candidate's own processor does; to start a program is computing, too."""
 
 LEAST_SHARE = 0.05
 """At least this share of the usual time is taken to be no transfer."""
 USE_AT_MOST = 0.95
 """A fuller processor than this still serves: shares are weighted, not first come."""
-STALE_AT_MOST = 1.3
-"""By this factor at most the last minute moves a transfer's time from what the newest measurements say."""
+AWAY_AT_MOST = 1.3
+"""By this factor at most the newest measurement and the last minute move the time of a lone transfer."""
 
 
 def seconds_of(features: Floats) -> Floats:
@@ -80,7 +90,8 @@ def seconds_of(features: Floats) -> Floats:
     transfer = _transfer(read, median)
     rtt = known(*(read(f"rtt_{to}") for to in ("data_mean", "peers_mean", "driver", "all")), otherwise=np.nan)
     now, minute = read("cpu_use"), read("cpu_use_mean_1m")
-    stretch = _stretch(known(now, minute, otherwise=TYPICAL_USE))
+    use = known(now, minute, otherwise=TYPICAL_USE)
+    stretch = _stretch(use)
     stretch_1m = _stretch(known(minute, now, otherwise=TYPICAL_USE))
     parts = (
         np.ones(len(features)),
@@ -88,19 +99,26 @@ def seconds_of(features: Floats) -> Floats:
         compute,
         compute * stretch,
         compute * stretch_1m,
+        use,
+        compute * use,
         transfer,
-        _transfer_at(read, "throughput_data_mean", transfer),
+        _near(_transfer_at(read, "throughput_data_mean", transfer), transfer),
         _near(_transfer_at(read, "throughput_data_mean_1m", transfer), transfer),
-        transfer * read("residents_network_heavy"),
+        transfer * _sharing(read, transfer),
         rtt,
         compute * rtt,
     )
     return np.stack(np.broadcast_arrays(*parts), axis=1).astype(np.float64)
 
 
+def _sharing(read: Reader, transfer: Floats) -> Floats:
+    heavy, left_s = (np.asarray(read(f"residents_{what}")) for what in ("network_heavy", "transfer_s"))
+    return sharing(transfer, known(read("link_s"), otherwise=transfer), heavy, left_s)
+
+
 def _near(seconds: Floats, about: Floats) -> Floats:
-    """`seconds`, but no further than a factor `STALE_AT_MOST` from `about`."""
-    return np.clip(seconds, about / STALE_AT_MOST, about * STALE_AT_MOST)
+    """`seconds`, but no further than a factor `AWAY_AT_MOST` from `about`."""
+    return np.clip(seconds, about / AWAY_AT_MOST, about * AWAY_AT_MOST)
 
 
 def _stretch(use: Floats) -> Floats:

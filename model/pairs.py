@@ -140,6 +140,13 @@ class PairField:
         return np.asarray(np.where(partners > 0, np.maximum(average, 0.0), np.nan), dtype=np.float64)
 
     @cached_property
+    def greatest_inward(self) -> Floats:
+        """Greatest value measured from any node to each node, NaN where none was; shape (node_count,)."""
+        found = np.full(len(self.zone), np.nan)
+        np.fmax.at(found, self.readings.destination, self.readings.value)
+        return found
+
+    @cached_property
     def measured_inward(self) -> Floats:
         """Ratio of the other nodes from which a value was measured to each node; shape (node_count,)."""
         count = np.bincount(self.readings.destination, minlength=len(self.zone))

@@ -58,7 +58,9 @@ class NodeFacts:
     """What the API server knows of one node and of the pods that run on it.
 
     `requested_cpu` is the sum of the requests of its unfinished pods;
-    `network_heavy` counts residents with a declared input or shuffle volume.
+    `network_heavy` counts residents with a declared input or shuffle volume;
+    `receiving_until_s` is the unix time at which their inputs are expected to
+    be there, NaN when that is not known.
     """
 
     zone: str = ""
@@ -67,8 +69,13 @@ class NodeFacts:
     requested_cpu: float = 0.0
     residents: int = 0
     network_heavy: int = 0
+    receiving_until_s: float = math.nan
     residents_by_framework: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     images: frozenset[str] = frozenset()
+
+    def transfer_left_s(self, now_s: float) -> float:
+        """Seconds until the inputs of its residents are there: 0 for none, NaN when not known."""
+        return max(self.receiving_until_s - now_s, 0.0) if self.network_heavy else 0.0
 
 
 ClusterView = Mapping[str, NodeFacts]

@@ -6,14 +6,19 @@
               times, counted as `class_runs` observations) shrunk by one pseudo-run to
               the hinted duration, else to the user's history, else to
               CPU_S + transfer_median_s + ROUNDS * RTT
-    network   log(1 - w + w * transfer_ratio * (1 + MOVING * heavy)): the share w
-              of the run that is transfer grows with the candidate's transfer
-              time, and with its `heavy` network-heavy residents, each of which
-              moves data for the part MOVING of its time; w is
+    network   log(1 - w + w * transfer_ratio * (1 + sharing)): the share w of the
+              run that is transfer grows with the candidate's transfer time,
+              and with the transfers of residents that share the link; w is
               transfer_median_s / base_s where volumes are hinted, else
               SHARE_BY_DEFAULT
     load      USE_WEIGHT * (cpu use - TYPICAL_USE)
               + log max(1, cpu use + requested share of the cores)
+
+    sharing   max(1, (link_s + min(heavy * link_s, left_s)) / own_s) - 1: a transfer
+              of own_s takes up its node's link for link_s of them, beside `heavy`
+              others that together do so for left_s more, each with the same part
+              of it (processor sharing, Kleinrock 1976); MOVING * heavy * link_s
+              instead of the minimum where nobody knows what they still move
 
 Each term rises with what slows a job down and falls with what speeds it up,
 so the sum has the signs of the feature table. A reading that is unknown counts
@@ -75,7 +80,7 @@ def log_prior_parts(features: Floats) -> Floats:
     """
     read = reader_of(features)
     level = log_level(read)
-    return np.stack([level, *placement_of(read, level).terms(_heavy(read))], axis=1)
+    return np.stack([level, *placement_of(read, level).terms(*residents_of(read))], axis=1)
 
 
 def log_prior(features: Floats) -> Floats:
@@ -91,7 +96,7 @@ def log_prior(features: Floats) -> Floats:
 
 def log_placement(read: Reader, level: Floats | float) -> Floats:
     """What the candidate itself adds to `level`: the terms network and load."""
-    network, load = placement_of(read, level).terms(_heavy(read))
+    network, load = placement_of(read, level).terms(*residents_of(read))
     return network + load
 
 
@@ -99,36 +104,46 @@ def log_placement(read: Reader, level: Floats | float) -> Floats:
 class Placement:
     """The terms network and load, taken apart so that other residents cost no second look at the features.
 
-    The rows of `parts`, shape (5, candidates): `still`, the share of the run that is no transfer; `moving`,
-    the rest times the candidate's transfer ratio; `use` of the cpu, with `measured` 1, or the typical one,
-    with 0; `wanted`, the share of the cores that the job asks for.
+    The rows of `parts`, shape (7, candidates): `still`, the share of the run that is no transfer; `moving`,
+    the rest times the candidate's transfer ratio; `own_s`, the seconds of the transfer, and `link_s`, those
+    of them that take up the link (NaN without hints); `use` of the cpu, with `measured` 1, or the typical
+    one, with 0; `wanted`, the share of the cores that the job asks for. Of the residents, `heavy` counts
+    those that move much, `left_s` is how long they still do.
     """
 
     parts: Floats
 
-    def terms(self, heavy: Floats) -> tuple[Floats, Floats]:
-        """Network and load with so many network-heavy residents."""
-        still, moving, use, _, wanted = self.parts
-        network = np.log(still + moving * (1.0 + MOVING * heavy))
+    def terms(self, heavy: Floats, left_s: Floats) -> tuple[Floats, Floats]:
+        """Network and load with these residents."""
+        still, moving, own_s, link_s, use, _, wanted = self.parts
+        network = np.log(still + moving * (1.0 + sharing(own_s, link_s, heavy, left_s)))
         return network, USE_WEIGHT * (use - TYPICAL_USE) + np.log(np.maximum(use + wanted, 1.0))
 
-    def log_s(self, heavy: Floats) -> Floats:
+    def log_s(self, heavy: Floats, left_s: Floats) -> Floats:
         """Both terms together, in log s."""
-        network, load = self.terms(heavy)
+        network, load = self.terms(heavy, left_s)
         return network + load
 
-    def changed(self, rows: Indices, heavy: Sequence[float], more_use: Sequence[float]) -> list[float]:
+    def changed(
+        self,
+        rows: Indices,
+        heavy: Sequence[float],
+        left_s: Sequence[float],
+        more_use: Sequence[float],
+    ) -> list[float]:
         """`log_s` of these candidates with other residents and so much more cpu in use (never below 0).
 
         The same formulas for one candidate after the other: for the few that change at a time, arrays cost
         several times as much.
         """
         log, log_s = math.log, []
-        for part, count, more in zip(self.parts[:, rows].T.tolist(), heavy, more_use, strict=True):
-            still, moving, use, measured, wanted = part
+        for part, count, left, more in zip(
+            self.parts[:, rows].T.tolist(), heavy, left_s, more_use, strict=True
+        ):
+            still, moving, own_s, link_s, use, measured, wanted = part
             if measured:
                 use = max(use + more, 0.0)
-            network = log(still + moving * (1.0 + MOVING * count))
+            network = log(still + moving * (1.0 + _sharing_of_one(own_s, link_s, count, left)))
             log_s.append(network + (USE_WEIGHT * (use - TYPICAL_USE) + log(max(use + wanted, 1.0))))
         return log_s
 
@@ -142,12 +157,46 @@ def placement_of(read: Reader, level: Floats | float) -> Placement:
     use = known(read("cpu_use_forecast"), read("cpu_use_mean_1m"), read("cpu_use"), otherwise=np.nan)
     measured = np.isfinite(use)
     wanted = known(np.divide(read("job_cpu"), read("cpu_cores")), otherwise=0.0)
-    parts = (1.0 - share, share * ratio, np.where(measured, use, TYPICAL_USE), measured, wanted)
+    own_s = ratio * read("transfer_median_s")
+    link_s = known(read("link_s"), otherwise=own_s)
+    parts = (
+        1.0 - share,
+        share * ratio,
+        own_s,
+        link_s,
+        np.where(measured, use, TYPICAL_USE),
+        measured,
+        wanted,
+    )
     return Placement(np.stack(np.broadcast_arrays(*parts)))
 
 
-def _heavy(read: Reader) -> Floats:
-    return known(read("residents_network_heavy"), otherwise=0.0)
+def residents_of(read: Reader) -> tuple[Floats, Floats]:
+    """How many residents move much (0 where unknown), and how long they still do (s, NaN where unknown)."""
+    return known(read("residents_network_heavy"), otherwise=0.0), np.asarray(read("residents_transfer_s"))
+
+
+def sharing(own_s: Floats, link_s: Floats, heavy: Floats, left_s: Floats) -> Floats:
+    """By how much of itself a transfer of `own_s` takes longer beside `heavy` others that last `left_s`.
+
+    See the head of this file. NaN of `own_s` and `left_s` is unknown.
+    """
+    as_a_rule = MOVING * heavy
+    with np.errstate(invalid="ignore"):
+        others_s = np.where(np.isfinite(left_s), np.minimum(heavy * link_s, left_s), as_a_rule * link_s)
+        longer = np.maximum((link_s + others_s) / np.maximum(own_s, LEAST_S) - 1.0, 0.0)
+        while_they_last = np.where(left_s > 0, as_a_rule, 0.0)
+    without_hints = np.where(np.isfinite(left_s), while_they_last, as_a_rule)
+    return np.where(np.isfinite(own_s), longer, without_hints)
+
+
+def _sharing_of_one(own_s: float, link_s: float, heavy: float, left_s: float) -> float:
+    """`sharing` of one candidate."""
+    as_a_rule = MOVING * heavy
+    if math.isnan(own_s):
+        return 0.0 if left_s <= 0 else as_a_rule
+    others_s = as_a_rule * link_s if math.isnan(left_s) else min(heavy * link_s, left_s)
+    return max((link_s + others_s) / max(own_s, LEAST_S) - 1.0, 0.0)
 
 
 def known(*choices: Floats | float, otherwise: Floats | float) -> Floats:

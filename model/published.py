@@ -20,7 +20,7 @@ from model.schema import FEATURES, NAMES, SCHEMA_VERSION
 from model.snapshot import Floats
 from model.trees import Trees
 
-FORMAT = 5
+FORMAT = 6
 INFO, STATE, CENTRAL, SIZE = "info.json", "state.json", "central.txt", "size.txt"
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from model.snapshot import Floats, Indices
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Group = Literal["job", "history", "node", "network", "neighbours", "age"]
 GROUPS: tuple[str, ...] = get_args(Group)
@@ -113,7 +113,7 @@ _NETWORK_OF_PAIRS = (
     Feature("throughput_data_mean", "bytes/s", "network", -1),
     Feature("throughput_data_max", "bytes/s", "network", -1),
     Feature("throughput_data_mean_1m", "bytes/s", "network", -1),
-    Feature("throughput_data_best", "bytes/s, best of the newest few", "network", -1),
+    Feature("throughput_data_lone", "bytes/s that a lone transfer attains", "network", -1),
     Feature("throughput_data_forecast", "bytes/s, 60 s ahead", "network", -1),
     Feature("rtt_peers_min", "s", "network", +1),
     Feature("rtt_peers_mean", "s", "network", +1),
@@ -134,10 +134,12 @@ _NETWORK_OF_PAIRS = (
     Feature("jitter_all", "s", "network", +1),
     Feature("transfer_time_all", "s a probe transfer", "network", +1),
     Feature("throughput_all", "bytes/s", "network", -1),
+    Feature("throughput_link", "bytes/s, from the node that reaches it best", "network", -1),
 )
 
 _NETWORK_DERIVED = (
     Feature("input_s", "s to fetch the hinted input", "network", +1),
+    Feature("link_s", "s that the hinted transfers take up its link", "network", +1),
     Feature("shuffle_s", "s to exchange the hinted shuffle volume", "network", +1),
     Feature("transfer_ratio", "transfer time over that of the median candidate", "network", +1),
     Feature("transfer_median_s", "s of hinted transfers on the median candidate", "network"),
@@ -154,6 +156,7 @@ _NETWORK_DERIVED = (
 _NEIGHBOURS = (
     Feature("residents", "unfinished pods on the node", "neighbours", +1),
     Feature("residents_network_heavy", "unfinished pods on the node", "neighbours", +1),
+    Feature("residents_transfer_s", "s until their input is there", "neighbours", +1),
     Feature("residents_same_framework", "unfinished pods on the node", "neighbours"),
     Feature("requested_cpu_ratio", "ratio of allocatable, with this pod", "neighbours", +1),
     Feature("image_present", "0 or 1", "neighbours", -1),

@@ -24,6 +24,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from model import protocol
+from model.address import place_of
 from model.columns import Columns, OtherSchemaError
 from model.guard import ProtocolGuard, TokenGuard
 from model.proto import predictor_pb2 as pb
@@ -224,7 +225,7 @@ class PredictorServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         await self._tell_health()
-        address = f"{self._settings.host}:{self._settings.port}"
+        address = place_of(self._settings.host, self._settings.port)
         try:
             self.port = self._listen(server, address)
         except RuntimeError as error:

@@ -5,6 +5,8 @@ Seconds on a candidate, from the throughput attained on its paths:
     input_s   = mean over data nodes whose path is known of input_bytes / throughput(data node -> candidate)
     shuffle_s = shuffle_bytes / least throughput to the peers (to all nodes when none is placed)
     transfer_ratio = (input_s + shuffle_s) / median of the same over the candidates
+    link_s    = bytes that come over the network / greatest throughput into the candidate, at most
+                input_s + shuffle_s: how long they take up its link, whatever path is slower
 
 Data that lies on the candidate itself takes 0 s. A job without hints gets a
 nominal volume for the ratio only: its seconds stay unknown, but which
@@ -43,13 +45,13 @@ def attained_throughput(throughput: Floats, rtt: Floats, loss: Floats) -> Floats
 
 
 def transfer_columns(
-    job: Job, from_data: Floats, to_peers: Floats, to_all: Floats, local: Mask
+    job: Job, from_data: Floats, to_peers: Floats, to_all: Floats, link: Floats, local: Mask
 ) -> dict[str, Floats | float]:
-    """The columns input_s, shuffle_s, transfer_ratio and transfer_median_s.
+    """The columns input_s, shuffle_s, link_s, transfer_ratio and transfer_median_s.
 
     `from_data` and `to_peers` are throughputs in bytes/s of shape (partners,
-    candidates), `to_all` of shape (candidates,); `local` marks the pairs in
-    `from_data` that are one and the same node.
+    candidates), `to_all` and `link` of shape (candidates,); `local` marks the
+    pairs in `from_data` that are one and the same node.
     """
     per_input_byte = _seconds_per_input_byte(from_data, to_all, local)
     per_shuffle_byte = 1.0 / (least(to_peers) if len(to_peers) else to_all)
@@ -64,9 +66,17 @@ def transfer_columns(
     return {
         "input_s": input_s,
         "shuffle_s": shuffle_s,
+        "link_s": _link_s(job, total, link, local) if hints else math.nan,
         "transfer_ratio": _ratio(total),
         "transfer_median_s": median_s,
     }
+
+
+def _link_s(job: Job, total_s: Floats, link: Floats, local: Mask) -> Floats:
+    remote = 1.0 - local.mean(axis=0) if len(local) else np.ones(len(link))
+    hinted = (job.input_bytes * remote, job.shuffle_bytes * np.ones(len(link)))
+    volume = np.sum([np.nan_to_num(each) for each in hinted], axis=0)
+    return np.asarray(np.minimum(volume / np.maximum(link, LEAST_THROUGHPUT), total_s), dtype=np.float64)
 
 
 def _seconds_per_input_byte(from_data: Floats, to_all: Floats, local: Mask) -> Floats:

@@ -18,7 +18,7 @@ from pydantic import (
 
 from scheduler.certificate_settings import KeptCertificate
 from scheduler.core.admission.kinds import KNOWN
-from scheduler.settings_section import Port, Seconds, Section
+from scheduler.settings_section import EVERYWHERE, Port, Seconds, Section
 
 
 def _known_kind(name: str) -> str:
@@ -71,7 +71,7 @@ NamedKind = Annotated[
 class AdmissionSettings(KeptCertificate):
     """Who is trusted, what is stamped, and the webhook that does it where there are no admission policies."""
 
-    host: str = "0.0.0.0"
+    host: str = EVERYWHERE
     port: Port = 9443
     scheduler_name: str = "fairlane"
     """`spec.schedulerName` of pods for our kube-scheduler."""

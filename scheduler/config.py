@@ -26,7 +26,7 @@ from pydantic import (
 
 from scheduler.admission_settings import AdmissionSettings
 from scheduler.certificate_settings import PredictorCertificate
-from scheduler.settings_section import YEAR_S, Port, Seconds, Section, WebAddress
+from scheduler.settings_section import EVERYWHERE, YEAR_S, Port, Seconds, Section, WebAddress
 from scheduler.settings_text import ConfigError, overlay, read_secret, read_yaml, sentences
 
 __all__ = ["ConfigError", "Settings", "Source"]
@@ -152,7 +152,7 @@ class ExtenderSettings(Section):
 
     host: str = "127.0.0.1"
     port: Port = 8888
-    metrics_host: str = "0.0.0.0"
+    metrics_host: str = EVERYWHERE
     metrics_port: Port | None = None
     """Tells /metrics, /healthz, /readyz and /v1/status there too, and nothing else; none: only on `port`."""
     prefix: UrlPath = "/scheduler"
@@ -166,7 +166,7 @@ class ExtenderSettings(Section):
     keep_alive_s: Seconds = 120.0
     """kube-scheduler drops idle connections after 90 s; ours must live longer."""
     max_epoch_age_s: Seconds = 120.0
-    """An older snapshot is not used any more."""
+    """An older snapshot is not used any more; more than `epoch_s`."""
     decision_buffer: PositiveInt = 10_000
     """Decisions kept for the recorder; beyond it the oldest are dropped and counted."""
     decision_batch: PositiveInt = 200
@@ -184,7 +184,7 @@ class ExtenderSettings(Section):
 class RecorderSettings(Section):
     """The process that owns the experience store."""
 
-    host: str = "0.0.0.0"
+    host: str = EVERYWHERE
     port: Port = 8890
     store_url: str = "sqlite:///fairlane.db"
     """SQLAlchemy URL: an SQLite file or PostgreSQL."""
@@ -199,7 +199,7 @@ class RecorderSettings(Section):
 class ControllerSettings(Section):
     """The process that keeps the fair queue."""
 
-    host: str = "0.0.0.0"
+    host: str = EVERYWHERE
     port: Port = 8891
     url: WebAddress = ""
     """Where other replicas and `fairlane queue` reach this one; default: its host name and port."""
@@ -255,9 +255,9 @@ class ControllerSettings(Section):
 class PredictorSettings(Section):
     """The gRPC model server."""
 
-    host: str = "0.0.0.0"
+    host: str = EVERYWHERE
     port: Port = 8889
-    metrics_host: str = "0.0.0.0"
+    metrics_host: str = EVERYWHERE
     metrics_port: Port | None = None
     """Tells /metrics, /healthz, /readyz and /v1/status there; none: nowhere, `port` speaks gRPC only."""
     registry: str = "registry"
@@ -282,7 +282,7 @@ class PredictorSettings(Section):
 class ProbeSettings(Section):
     """The daemon on every node that measures its peers."""
 
-    host: str = "0.0.0.0"
+    host: str = EVERYWHERE
     port: Port = 8893
     """Peers connect here."""
     metrics_port: Port = 8894
@@ -369,6 +369,13 @@ class Settings(Section):
     def _can_plan(self) -> Settings:
         if self.controller.placement == "hint" and not self.extender_url:
             raise ValueError("controller.placement: hint needs extender_url, where plans are asked for")
+        return self
+
+    @model_validator(mode="after")
+    def _knows_of_nodes_all_the_time(self) -> Settings:
+        own_s, oldest_s = self.epoch_s, self.extender.max_epoch_age_s
+        if own_s >= oldest_s:
+            raise ValueError(f"epoch_s ({own_s:g}) must be less than extender.max_epoch_age_s ({oldest_s:g})")
         return self
 
     @classmethod

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 YEAR_S = 366 * 86_400.0
 Seconds = Annotated[float, Field(gt=0.0, le=YEAR_S)]
 """A time that is waited for; a clock that is told to wait for centuries gives up at once."""
+EVERYWHERE = "::"
+"""To listen on every address of the machine: of IPv6 and of IPv4."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 

@@ -51,7 +51,7 @@ def a_view(nodes: Sequence[str] = NODES, **facts: NodeFacts) -> ClusterView:
 
 def a_basis(job: Job = JOB, snapshot: TelemetrySnapshot | None = None) -> Basis:
     """What a table of `job` on NODES is made from."""
-    return basis_of(job, NODES, snapshot or a_snapshot(), a_view(), 0)
+    return basis_of(job, NODES, snapshot or a_snapshot(), a_view(), 0, 0.0)
 
 
 def a_table(
@@ -80,7 +80,7 @@ def a_decision(
     moment = Moment(
         changes.pop("decision_id", f"d-{uid}-{at_s}"), at_s, 0.5, 1, 2.0, Fallback.NONE, len(rows)
     )
-    residents = residents_now(table, rows[ranking.order], a_view(table.nodes))
+    residents = residents_now(table, rows[ranking.order], a_view(table.nodes), 0.0)
     record = decision_record(a_pod(uid), moment, table, rows, ranking, Corrections.none(table), residents)
     return msgspec.structs.replace(record, **changes)
 

@@ -42,6 +42,7 @@ CHECKS: tuple[Check, ...] = (
     diagnosis_queue.controller,
     diagnosis_queue.queue_faults,
     diagnosis_queue.queue_moves,
+    diagnosis_queue.released_pods_are_looked_at,
     diagnosis.unreadable_annotations,
 )
 """The whole diagnosis, in the order in which it is read."""
@@ -68,7 +69,6 @@ def doctor(
     output: Annotated[
         Output, typer.Option("--output", "-o", help="For people or for machines.")
     ] = Output.TEXT,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
     kubeconfig: Annotated[Path | None, typer.Option(help="Instead of the settings'.")] = None,
     prometheus_url: Annotated[str | None, typer.Option(help="Instead of the settings'.")] = None,
     extender_url: Annotated[str | None, typer.Option(help="Instead of the settings'.")] = None,
@@ -93,7 +93,7 @@ def doctor(
         typer.echo(f"fairlane doctor: {error}", err=True)
         raise typer.Exit(2) from error
     findings = diagnose(facts, CHECKS)
-    if as_json or output is Output.JSON:
+    if output is Output.JSON:
         typer.echo(json.dumps(as_plain(facts, findings), indent=2))
     else:
         _print(facts, findings)

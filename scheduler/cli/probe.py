@@ -114,7 +114,7 @@ async def _run(
     async with contextlib.AsyncExitStack() as stack:
         probe = Probe(own, node, settings.token.get_secret_value(), await peers.open(stack))
         await probe.start()
-        metrics = Scrape(ProbeCollector(probe.state))
+        metrics = Scrape("probe", ProbeCollector(probe.state))
         telling = told_beside(own.host, own.metrics_port, probe.status, metrics, probe.unready)
         metrics_port = await stack.enter_async_context(telling)
         if port_file is not None:

@@ -44,6 +44,9 @@ events, and to exec in Fairlane's own pods; `kubectl fairlane --context prod sup
 Look at it before you send it: tar -tzf FILE, and left-out.txt in it.
 """
 
+INCOMPLETE = 3
+"""Exit code where the bundle is there, and something could not be had."""
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
@@ -62,8 +65,9 @@ def support_bundle(
     """Gather settings, states, metrics, objects, events and logs of Fairlane's own parts, without secrets.
 
     Tokens, keys, passwords and values of environment variables are taken out; what could not be had and why,
-    and what is never taken, is said in left-out.txt. Exit code 1, and no file, when it cannot be written, or
-    when users are to be hashed and it is not known who they all are.
+    and what is never taken, is said in left-out.txt. Exit code 0 when all is in it, 3 when the file is there
+    and something could not be had; 1, and no file, when it cannot be written, or when users are to be hashed
+    and it is not known who they all are.
     """
     logging.getLogger("scheduler").setLevel(logging.ERROR)  # what fails is told in the bundle
     settings = load_settings("support-bundle", config)
@@ -84,7 +88,11 @@ def support_bundle(
         path.write_bytes(_archive(clean))
     except OSError as error:
         _end(f"{path} cannot be written: {error.strerror}")
-    typer.echo(f"{path}: {len(clean.files)} files; {len(clean.left_out)} could not be had (left-out.txt)")
+    typer.echo(f"{path}: {len(clean.files)} files")
+    if clean.left_out:
+        told = f"{len(clean.left_out)} could not be had: see left-out.txt in it"
+        typer.echo(f"fairlane support-bundle: {told}", err=True)
+        raise typer.Exit(INCOMPLETE)
 
 
 def _end(sentence: str) -> NoReturn:

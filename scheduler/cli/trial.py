@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,6 +25,8 @@ Examples:
   fairlane trial --namespace team-a --size 4 --config fairlane.yaml
 
   fairlane trial --without scheduler
+
+  fairlane trial --spec '{"tolerations": [{"operator": "Exists"}]}'
 
 `helm test` runs it in the cluster. Exit code: 0 when all went well, 1 when a part did not do its share.
 """
@@ -45,6 +48,10 @@ def trial(
             help="What is not installed: the queue, or our scheduler (then the default one places)."
         ),
     ] = None,
+    spec: Annotated[
+        str,
+        typer.Option(metavar="JSON", help="More of the pods' spec: nodeSelector, tolerations, affinity."),
+    ] = "{}",
     config: Annotated[Path | None, typer.Option(envvar="FAIRLANE_CONFIG", help="Settings file.")] = None,
     kubeconfig: Annotated[
         Path | None, typer.Option(help="Default: in-cluster, else KUBECONFIG or ~/.kube/config.")
@@ -59,6 +66,7 @@ def trial(
         raise typer.BadParameter(
             "without the queue and the scheduler nothing is left to try", param_hint="--without"
         )
+    more = _object(spec)
     settings = load_settings("trial", config)
     if kubeconfig is not None:
         settings = settings.model_copy(update={"kubeconfig": kubeconfig})
@@ -68,11 +76,21 @@ def trial(
         typer.echo(f"{time.monotonic() - begun_s:6.1f} s  {sentence}")
 
     try:
-        plan = Plan(namespace, size, image, within, parts, settings.controller.queue)
+        plan = Plan(namespace, size, image, within, parts, settings.controller.queue, more)
         asyncio.run(_run(settings, plan, tell))
     except (TrialFailed, KubeError) as error:
         typer.echo(f"fairlane trial: {error}", err=True)
         raise typer.Exit(1) from error
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        read = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"it is no JSON: {error}", param_hint="--spec") from error
+    if not isinstance(read, dict):
+        raise typer.BadParameter(f"it must be a JSON object, not {text!r}", param_hint="--spec")
+    return read
 
 
 async def _run(settings: Settings, plan: Plan, tell: Tell) -> None:

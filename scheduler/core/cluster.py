@@ -15,13 +15,15 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import takewhile
 from types import MappingProxyType
 
 from model.placement import ClusterView, Job, NodeFacts
 from scheduler.core.quantities import quantity
+from scheduler.core.transfers import Transfers
 from scheduler.core.types import NIC_CLASS_LABEL, SCHEDULER_NAME, ZONE_LABEL, PodFacts
 from scheduler.core.waiting_pods import WaitingPods
 from scheduler.core.wire import Node
@@ -78,6 +80,7 @@ class Cluster:
         self._pods: dict[str, PodFacts] = {}
         self._assumed: dict[str, _Assumption] = {}
         self._gangs: dict[str, dict[str, PodFacts]] = {}
+        self._transfers = Transfers()
         self._changes: deque[str] = deque(maxlen=CHANGES_KEPT)
         self.waiting = WaitingPods()
         """Pods of our scheduler that are not bound yet; to read."""
@@ -129,6 +132,7 @@ class Cluster:
         state.listed = False
         self.nodes_version += 1
         self._facts.pop(name, None)
+        self._transfers.forget_node(name)
         self._drop_if_empty(name, state)
 
     def set_pods(self, pods: Iterable[PodFacts]) -> None:
@@ -147,6 +151,8 @@ class Cluster:
             pod = replace(pod, node=before.node)
         else:
             self._assumed.pop(pod.uid, None)
+        if pod.node:
+            self._transfers.move(pod.uid, pod.node)
         if pod != before:
             self._put(before, pod)
 
@@ -155,17 +161,22 @@ class Cluster:
         self._assumed.pop(uid, None)
         before = self._pods.pop(uid, None)
         if before is not None:
+            self._transfers.end(uid)
             self._leave(before)
             self.waiting.remove(uid)
             self._refresh(before.node)
 
-    def assume(self, pod: PodFacts, node: str, now_s: float) -> None:
-        """Count `pod` on `node` from now on, until the watch says where it is."""
+    def assume(self, pod: PodFacts, node: str, now_s: float, link_s: float = math.nan) -> None:
+        """Count `pod` on `node` from now on, until the watch says where it is.
+
+        `link_s` is how long its input takes up the link there, NaN when that is not known.
+        """
         known = self._pods.get(pod.uid)
         if known is not None and not known.waits and pod.uid not in self._assumed:
             return
         self._assumed.pop(pod.uid, None)  # to the end: the oldest assumption stays first
         self._assumed[pod.uid] = _Assumption(now_s + ASSUMED_S, seen=known is not None)
+        self._transfers.begin(pod.uid, node, link_s, now_s)
         self._put(known, replace(pod, node=node))
 
     def expire(self, now_s: float) -> int:
@@ -173,6 +184,7 @@ class Cluster:
         late = list(takewhile(lambda item: item[1].deadline_s <= now_s, self._assumed.items()))
         for uid, assumption in late:
             del self._assumed[uid]
+            self._transfers.undo(uid)
             pod = self._pods[uid]
             if assumption.seen:
                 self._put(pod, replace(pod, node=""))
@@ -237,27 +249,31 @@ class Cluster:
         state = self._states.get(name)
         if state is None or not state.listed:
             return
-        facts = _with_residents(state.facts, state.residents)
+        facts = _with_residents(state.facts, state.residents, partial(self._transfers.until_s, name))
         if facts != self._facts.get(name):
             self._facts[name] = facts
             self.version += 1
             self._changes.append(name)
 
 
-def _with_residents(facts: NodeFacts, residents: Mapping[str, PodFacts]) -> NodeFacts:
+def _with_residents(
+    facts: NodeFacts, residents: Mapping[str, PodFacts], until_s: Callable[[Iterable[str]], float]
+) -> NodeFacts:
     by_framework: dict[str, int] = {}
-    requested_cpu, heavy = 0.0, 0
-    for pod in residents.values():
+    requested_cpu, heavy = 0.0, []
+    for uid, pod in residents.items():
         by_framework[pod.job.framework] = by_framework.get(pod.job.framework, 0) + 1
         requested_cpu += pod.job.cpu
-        heavy += _is_network_heavy(pod.job)
+        if _is_network_heavy(pod.job):
+            heavy.append(uid)
     return NodeFacts(
         zone=facts.zone,
         nic_class=facts.nic_class,
         allocatable_cpu=facts.allocatable_cpu,
         requested_cpu=requested_cpu,
         residents=len(residents),
-        network_heavy=heavy,
+        network_heavy=len(heavy),
+        receiving_until_s=until_s(heavy),
         residents_by_framework=MappingProxyType(by_framework),
         images=facts.images,
     )

@@ -94,10 +94,16 @@ def compared(table: ScoreTable, corrections: Corrections, rows: Indices) -> Colu
 
 
 def exact_rows(
-    seen: Columns, job: Job, names: Sequence[str], snapshot: TelemetrySnapshot, cluster: ClusterView
+    seen: Columns,
+    job: Job,
+    names: Sequence[str],
+    snapshot: TelemetrySnapshot,
+    cluster: ClusterView,
+    now_s: float,
 ) -> Floats:
-    """What `build` says of `names`, for the record, with `seen` (`compared`) in place of its own columns."""
-    rows = build(job, names, snapshot, cluster).copy()
+    """What `build` says of `names` at `now_s`, for the record, with `seen` (`compared`) in place of its own
+    columns."""
+    rows = build(job, names, snapshot, cluster, now_s).copy()
     for name, values in seen.items():
         rows[:, POSITION[name]] = values
     return rows
@@ -143,6 +149,7 @@ def _transfers(job: Job, basis: Basis) -> dict[str, Floats | float]:
         from_data=_throughput(basis, data, ours, everywhere, one_way=True),
         to_peers=_throughput(basis, peers, ours, everywhere, one_way=False),
         to_all=everywhere,
+        link=basis.features[:, POSITION["throughput_link"]],
         local=_same(data, basis.nodes),
     )
 
@@ -161,7 +168,7 @@ def _attained(basis: Basis, partner: str, ours: Indices, one_way: bool) -> Float
         _measured(basis, name, partner, ours, one_way)
         for name in ("throughput_best", "throughput", "rtt", "loss")
     )
-    return attained_throughput(np.where(np.isfinite(best), best, now), rtt, loss)
+    return attained_throughput(np.fmax(best, now), rtt, loss)
 
 
 def _measured(basis: Basis, reading: str, partner: str, ours: Indices, one_way: bool) -> Floats:

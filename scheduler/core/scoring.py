@@ -7,9 +7,9 @@ the time is shifted by
     log_placement(projected row) - log_placement(row of the table)
 
 (the prior's terms that residents can move), where the projected row is what
-telemetry would read with the new residents: their counts (the prior lets
-transfers share the link with the network-heavy ones), and a CPU use raised by
-the share of the cores requested since.
+telemetry would read with the new residents: what they still transfer (the
+prior lets transfers share the link), and a CPU use raised by the share of the
+cores requested since.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from model.features import build, neighbour_rows
 from model.placement import ClusterView, Job, NodeFacts
-from model.prior import PRIOR_SIGMA, Placement, log_level, placement_of, reader_of
+from model.prior import PRIOR_SIGMA, Placement, log_level, placement_of, reader_of, residents_of
 from model.schema import POSITION
 from model.snapshot import Floats, Indices, TelemetrySnapshot
 from scheduler.core.types import Corrections, Fallback, Mask, Prediction, ScoreTable, TableKey, key_of
@@ -35,7 +35,7 @@ Z90 = 1.2815515655446004
 CORRECTED_AT_ONCE = 64
 """Changed nodes corrected within one call."""
 
-_HEAVY, _REQUESTED = POSITION["residents_network_heavy"], POSITION["requested_cpu_ratio"]
+_REQUESTED = POSITION["requested_cpu_ratio"]
 _NOWHERE = NodeFacts()
 
 
@@ -62,10 +62,15 @@ class Basis:
 
 
 def basis_of(
-    job: Job, nodes: tuple[str, ...], snapshot: TelemetrySnapshot, cluster: ClusterView, view_version: int
+    job: Job,
+    nodes: tuple[str, ...],
+    snapshot: TelemetrySnapshot,
+    cluster: ClusterView,
+    view_version: int,
+    now_s: float,
 ) -> Basis:
-    """Feature rows of `job` on `nodes`, with what `cluster` knew at `view_version`."""
-    features, positions = build(job, nodes, snapshot, cluster), snapshot.positions(nodes)
+    """Feature rows of `job` on `nodes` at `now_s`, with what `cluster` knew at `view_version`."""
+    features, positions = build(job, nodes, snapshot, cluster, now_s), snapshot.positions(nodes)
     return Basis(job, snapshot, nodes, positions, measured_nodes(snapshot, positions), features, view_version)
 
 
@@ -96,7 +101,7 @@ def table_from_prior(basis: Basis, reason: Fallback, table_id: str, now_s: float
 
 
 def _log_placement(basis: Basis, placement: Placement) -> Floats:
-    return placement.log_s(np.nan_to_num(basis.features[:, _HEAVY]))
+    return placement.log_s(*residents_of(reader_of(basis.features)))
 
 
 def _table(
@@ -173,9 +178,14 @@ def tie_break_of(table: ScoreTable, rows: Indices, pod_uid: str) -> list[int]:
 
 
 def bring_up_to_date(
-    corrections: Corrections, table: ScoreTable, changed: Sequence[str], cluster: ClusterView, version: int
+    corrections: Corrections,
+    table: ScoreTable,
+    changed: Sequence[str],
+    cluster: ClusterView,
+    version: int,
+    now_s: float,
 ) -> None:
-    """Take the nodes in `changed` (newest first) into account; at most `CORRECTED_AT_ONCE` of them.
+    """Take the nodes in `changed` (newest first) into account, at most `CORRECTED_AT_ONCE` of them.
 
     The nodes beyond that stay as they were until their next change or the
     next table, which is at most one epoch away.
@@ -183,22 +193,25 @@ def bring_up_to_date(
     known = [name for name in changed if name in table.index][:CORRECTED_AT_ONCE]
     if known:
         rows = np.array([table.index[name] for name in known], dtype=np.intp)
-        corrections.shift[rows] = _projected(table, rows, known, cluster) - table.log_placement[rows]
+        corrections.shift[rows] = _projected(table, rows, known, cluster, now_s) - table.log_placement[rows]
     corrections.view_version = version
 
 
-def _projected(table: ScoreTable, rows: Indices, names: Sequence[str], cluster: ClusterView) -> Floats:
+def _projected(
+    table: ScoreTable, rows: Indices, names: Sequence[str], cluster: ClusterView, now_s: float
+) -> Floats:
     """The terms of placement as they would be with the residents of now; shape (rows,)."""
-    own, heavy, more_use = table.job.cpu, [], []
+    own, heavy, left_s, more_use = table.job.cpu, [], [], []
     for name, requested in zip(names, table.requested[rows].tolist(), strict=True):
         fact = cluster.get(name, _NOWHERE)
         cores = fact.allocatable_cpu
         more = (fact.requested_cpu + own) / cores - requested if cores > 0 else 0.0
         heavy.append(fact.network_heavy)
+        left_s.append(fact.transfer_left_s(now_s))
         more_use.append(0.0 if math.isnan(more) else more)
-    return np.array(table.placement.changed(rows, heavy, more_use))
+    return np.array(table.placement.changed(rows, heavy, left_s, more_use))
 
 
-def residents_now(table: ScoreTable, rows: Indices, cluster: ClusterView) -> Floats:
-    """Values of `NEIGHBOURS` there at this moment, shape (rows, len(NEIGHBOURS)); for the record."""
-    return neighbour_rows(table.job, [table.nodes[row] for row in rows.tolist()], cluster)
+def residents_now(table: ScoreTable, rows: Indices, cluster: ClusterView, now_s: float) -> Floats:
+    """Values of `NEIGHBOURS` there at `now_s`, shape (rows, len(NEIGHBOURS)); for the record."""
+    return neighbour_rows(table.job, [table.nodes[row] for row in rows.tolist()], cluster, now_s)

@@ -138,6 +138,7 @@ class PodSpec(msgspec.Struct, frozen=True, gc=False):
     overhead: dict[str, str] | None = None
     schedulingGates: list[SchedulingGate] | None = None
     schedulingGroup: SchedulingGroup | None = None
+    resourceClaims: list[msgspec.Raw] | None = None
     nodeSelector: dict[str, str] | None = None
     affinity: Affinity | None = None
     tolerations: list[Toleration] | None = None

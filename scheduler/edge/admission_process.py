@@ -38,7 +38,7 @@ class Admission(Collector):
             rules_of(own),
             self._namespaces,
             self.status,
-            Scrape(self),
+            Scrape("admission", self),
             self.unready,
             max_body_bytes=own.max_body_bytes,
             read_timeout_s=own.read_timeout_s,

@@ -32,6 +32,7 @@ from starlette.routing import Route
 
 from model import protocol
 from scheduler.edge.controller import Refused, Term
+from scheduler.edge.http_server import plain_address
 from scheduler.edge.json_api import Handler, body_of, guarded, json_answer, of_process, refused, whole_number
 from scheduler.edge.queue_view import gang_view, queue_view, usage_view
 from scheduler.edge.recorder_client import RecorderClient, RecorderError
@@ -198,7 +199,7 @@ class ControllerApi:
             raise HTTPException(409, str(error)) from error
         except NotLeading as error:
             raise HTTPException(503, f"{error}: another replica leads, ask again in some seconds") from error
-        client = request.client.host if request.client else "unknown"
+        client = plain_address(request.client.host) if request.client else "unknown"
         term.audit(f"{told} (from {request.headers.get('x-forwarded-for', client)})")
         warning = {"warning": f"in force, but a crash would undo it: {unkept}"} if unkept else {}
         return json_answer({"done": told, **warning})
@@ -222,7 +223,7 @@ async def _passed_on(request: Request, url: str) -> Response:
         for name in ("authorization", "content-type", protocol.HEADER)
         if name in request.headers
     }
-    client = request.client.host if request.client else "unknown"
+    client = plain_address(request.client.host) if request.client else "unknown"
     headers = {**kept, PASSED_ON: "1", "x-forwarded-for": client}
     body = await body_of(request, BODY_BYTES_MAX)
     target = f"{url.rstrip('/')}{request.url.path}"

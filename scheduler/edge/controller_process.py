@@ -16,6 +16,7 @@ from typing import Any
 
 from starlette.routing import Route
 
+from model.address import place_of
 from scheduler.config import ConfigError, Settings
 from scheduler.edge.checkpoints import Checkpoints
 from scheduler.edge.controller import REQUEST_PART, Term
@@ -63,7 +64,7 @@ class Controller:
             lambda: self.term,
             self._leader_url,
             self.status,
-            Scrape(ControllerMetrics(self.stats, lambda: self.term)),
+            Scrape("controller", ControllerMetrics(self.stats, lambda: self.term)),
             self.unready,
             self._shares,
             recorder,
@@ -224,6 +225,18 @@ async def controller(
         yield Controller(settings, kube, campaign, recorder, identity, more)
 
 
+def own_address(host: str) -> str:
+    """Where other replicas reach one that listens on `host`: its own address, of IPv4 if it has one.
+
+    Raises:
+        OSError: the machine's own name leads nowhere.
+    """
+    if is_loopback(host):
+        return host
+    known = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
+    return min(((family == socket.AF_INET6, str(at[0])) for family, _, _, _, at in known))[1]
+
+
 def namespace_of(configured: str) -> str:
     """Where the Lease and the checkpoint are: as configured, else the pod's own, else `default`."""
     if configured:
@@ -250,8 +263,7 @@ async def serve(settings: Settings, port_file: Path | None = None, more: Sequenc
         )
     listening = listen(own.host, own.port)
     port = listening.getsockname()[1]
-    host = own.host if is_loopback(own.host) else socket.gethostbyname(socket.gethostname())
-    url = own.url or f"http://{host}:{port}"
+    url = own.url or f"http://{place_of(own_address(own.host), port)}"
     async with controller(settings, lambda: url, more) as parts:
         server = new_server(VersionedApp(parts.app, "controller"), port_file=port_file)
         await server.serve_beside(listening, parts.run())

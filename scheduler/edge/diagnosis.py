@@ -14,6 +14,7 @@ from model.columns import VERSIONS_APART
 from model.protocol import NOTHING_PUBLISHED
 from model.schema import SCHEMA_VERSION
 from scheduler.edge.facts import Asked, Facts, queue_only
+from scheduler.edge.whereabouts import NAMESPACE
 
 
 class Level(StrEnum):
@@ -83,7 +84,7 @@ def extender_answers(facts: Facts) -> Findings:
 
 
 _NOT_TOLD = (
-    "Set extender_url (or give `fairlane doctor` --extender-url). Of a release of the chart"
+    "Set extender_url (or ask `fairlane doctor --extender-url URL`). Of a release of the chart"
     " `kubectl fairlane doctor` and `kubectl fairlane status` tell, which ask from inside."
 )
 _EXTENDER_DOWN = "Start `fairlane extender`; until then kube-scheduler places pods by its own plugins."
@@ -100,7 +101,7 @@ def kube_scheduler_calls(facts: Facts) -> Findings:
         yield note(
             asks,
             f"The {asks} beside this extender stands by: nobody asks here, but in {pod}, which leads.",
-            f"Ask there: kubectl exec {pod} -c extender -- fairlane doctor.",
+            f"Ask there: kubectl exec -n {namespace_of(facts)} {pod} -c extender -- fairlane doctor.",
         )
     elif facts.settings.controller.placement == "hint":
         yield from _plans(facts, status)
@@ -151,6 +152,11 @@ def _leads_elsewhere(facts: Facts) -> str:
         pod = leader.rsplit("-", 2)[0]  # host name, process and a random number
     host = facts.extender.answer.get("host")
     return pod if host and pod != host else ""
+
+
+def namespace_of(facts: Facts) -> str:
+    """Of the release; the usual one where the settings name none."""
+    return facts.settings.controller.namespace or NAMESPACE
 
 
 def _just_after(bound_s: float, asked_s: float, now_s: float) -> bool:
@@ -213,7 +219,8 @@ def predictions(facts: Facts) -> Findings:
         )
     elif NOTHING_PUBLISHED in facts.predictor_failure:
         examples = (facts.recorder.answer.get("rows") or {}).get("examples", 0)
-        advice = _NO_TRAINING if examples > _SURELY_ENOUGH else _FIRST_TRAINING
+        no_training = _NO_TRAINING.format(namespace_of(facts))
+        advice = no_training if examples > _SURELY_ENOUGH else _FIRST_TRAINING
         yield note(part, "No model was published yet; the analytic prior ranks the nodes.", advice)
     elif facts.predictor_failure:
         yield problem(
@@ -233,7 +240,7 @@ _FIRST_TRAINING = (
 _SURELY_ENOUGH = 1000
 """Runs from which a model is made by every setting that makes sense."""
 _NO_TRAINING = (
-    "Enough runs are recorded, so look whether training fails: `kubectl get jobs -n fairlane-system"
+    "Enough runs are recorded, so look whether training fails: `kubectl get jobs -n {}"
     " -l app.kubernetes.io/component=train` and its logs, or run `fairlane train` by hand."
 )
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from scheduler.edge.diagnosis import Findings, note, ok, problem, unreachable
+from scheduler.edge.diagnosis import Findings, ago, namespace_of, note, ok, problem, unreachable
 from scheduler.edge.facts import Facts
 
 STUCK_S = 3600.0
 """A complete gang that waits so long while nothing runs waits for something that will not come by itself."""
+UNSEEN_S = 300.0
+"""A burst of thousands of pods is gone through in less."""
 _LOG = "Its log says more; pods wait gated meanwhile, and none is lost."
 
 
@@ -59,6 +61,19 @@ def queue_faults(facts: Facts) -> Findings:
 def _patches_failed(status: dict[str, Any]) -> dict[str, int]:
     failed: dict[str, int] = status.get("patch_failures") or {}
     return {reason: count for reason, count in failed.items() if reason != "gone" and count}
+
+
+def released_pods_are_looked_at(facts: Facts) -> Findings:
+    """Whether a kube-scheduler serves our name: without one, pods are released and go nowhere."""
+    since_s = facts.unseen_since_s
+    waited_s = facts.now_s - since_s
+    if since_s > facts.last_bound_s and waited_s > UNSEEN_S:
+        yield problem(
+            "kube-scheduler",
+            f"A pod of ours was released {ago(waited_s)}, and no kube-scheduler has looked at it.",
+            "The one of the name fairlane does not run, or does not lead:"
+            f" kubectl --namespace {namespace_of(facts)} logs deploy/fairlane-scheduler -c kube-scheduler.",
+        )
 
 
 def queue_moves(facts: Facts) -> Findings:

@@ -58,7 +58,8 @@ def prometheus(facts: Facts) -> Findings:
             Level.PROBLEM,
             "No Prometheus is configured, so every reading is unknown.",
             "Set prometheus.url in the settings (in the chart settings.prometheus.url, or"
-            " bundledPrometheus.enabled=true for a small one of our own), or give --prometheus-url.",
+            " bundledPrometheus.enabled=true for a small one of our own), or ask `fairlane doctor"
+            " --prometheus-url URL`.",
         )
     elif facts.poll.failure:
         yield Finding("Prometheus", Level.PROBLEM, facts.poll.failure, _advice_for(facts.poll.failure))

@@ -96,7 +96,7 @@ class Extender(Collector):
             draw=random.Random().random,
             new_id=_new_id,
         )
-        self.metrics = Scrape(self)
+        self.metrics = Scrape("extender", self)
         self.app = ExtenderApp(
             self.prioritizer,
             Planner(self.cluster, self.prioritizer),
@@ -221,6 +221,8 @@ class Extender(Collector):
         age_s = self._age_s(snapshot)
         if age_s is not None:
             yield gauge(f"{name}_epoch_age_seconds", "Age of the telemetry snapshot in use.", age_s)
+        about = "Age beyond which a telemetry snapshot is not used (extender.max_epoch_age_s)."
+        yield gauge(f"{name}_epoch_age_max_seconds", about, self._max_epoch_age_s)
         yield counter(
             f"{name}_telemetry_failures", "Polls that brought no snapshot.", self.poller.stats.failures
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, TypeVar
 
 import aiohttp
@@ -14,7 +13,9 @@ import msgspec
 from model import protocol
 from model.snapshot import EMPTY, TelemetrySnapshot
 from scheduler.config import Settings
-from scheduler.core.wire import Node
+from scheduler.core.outcomes import scheduled_s
+from scheduler.core.unseen import unseen_since_s
+from scheduler.core.wire import Node, Pod
 from scheduler.edge.cluster_view import identity
 from scheduler.edge.kube import KubeClient, KubeError
 from scheduler.edge.node_mapping import NodeIdentity
@@ -52,6 +53,8 @@ class Facts:
     last_bound_s: float = 0.0
     """When kube-scheduler last bound a pod that names our scheduler; 0: never."""
     bound_pods: int = 0
+    unseen_since_s: float = 0.0
+    """When the first pod that names our scheduler was released that no kube-scheduler looked at; 0: none."""
     scheduler_leader: str = ""
     """The pod whose kube-scheduler leads, by the Lease of the chart; empty where it is not known."""
     snapshot: TelemetrySnapshot = EMPTY
@@ -78,7 +81,8 @@ async def gather(settings: Settings) -> Facts:
         _asked(settings.controller_url, QUEUE, settings.token.get_secret_value()),
     )
     extender, recorder, controller, queue = asked
-    nodes, last_bound_s, bound, leader, kube_failure = kube
+    nodes, pods, leader, kube_failure = kube
+    bound_s = [at_s for pod in pods if (at_s := scheduled_s(pod.status.conditions))]
     model, serving, predictor_failure = predictor
     poller = TelemetryPoller(settings, lambda: nodes)
     if settings.prometheus.url and not queue_only(settings):
@@ -88,8 +92,9 @@ async def gather(settings: Settings) -> Facts:
         now_s=time.time(),
         nodes=nodes,
         kube_failure=kube_failure,
-        last_bound_s=last_bound_s,
-        bound_pods=bound,
+        last_bound_s=max(bound_s, default=0.0),
+        bound_pods=len(bound_s),
+        unseen_since_s=unseen_since_s(pods),
         scheduler_leader=leader,
         snapshot=poller.snapshot,
         reports=poller.reports,
@@ -114,20 +119,6 @@ def _poll_once(poller: TelemetryPoller) -> None:
     poller.stop()
 
 
-class _Condition(msgspec.Struct, frozen=True):
-    type: str = ""
-    status: str = ""
-    lastTransitionTime: str | None = None
-
-
-class _PodStatus(msgspec.Struct, frozen=True):
-    conditions: list[_Condition] | None = None
-
-
-class _Pod(msgspec.Struct, frozen=True):
-    status: _PodStatus = _PodStatus()
-
-
 class _LeaseSpec(msgspec.Struct, frozen=True):
     holderIdentity: str | None = None
 
@@ -141,20 +132,19 @@ class _Page(msgspec.Struct):
     metadata: dict[str, Any] = {}
 
 
-async def _cluster(settings: Settings) -> tuple[tuple[NodeIdentity, ...], float, int, str, str]:
+async def _cluster(settings: Settings) -> tuple[tuple[NodeIdentity, ...], list[Pod], str, str]:
     kubeconfig = str(settings.kubeconfig) if settings.kubeconfig else None
     try:
         async with asyncio.timeout(3 * _TIMEOUT_S), KubeClient.connect(kubeconfig) as kube:
             nodes = await _listed(kube, "/api/v1/nodes", Node, {})
             ours = {"fieldSelector": f"spec.schedulerName={SCHEDULER_NAME}"}
-            bound = [_bound_s(pod) for pod in await _listed(kube, "/api/v1/pods", _Pod, ours)]
+            pods = await _listed(kube, "/api/v1/pods", Pod, ours)
             leader = await _scheduler_leader(kube, settings.controller.namespace)
     except (KubeError, msgspec.DecodeError) as error:
-        return (), 0.0, 0, "", str(error)
+        return (), [], "", str(error)
     except TimeoutError:
-        return (), 0.0, 0, "", f"no answer within {3 * _TIMEOUT_S:g} s"
-    count = sum(at_s > 0 for at_s in bound)
-    return tuple(map(identity, nodes)), max(bound, default=0.0), count, leader, ""
+        return (), [], "", f"no answer within {3 * _TIMEOUT_S:g} s"
+    return tuple(map(identity, nodes)), pods, leader, ""
 
 
 async def _scheduler_leader(kube: KubeClient, namespace: str) -> str:
@@ -178,14 +168,6 @@ async def _listed(kube: KubeClient, path: str, kind: type[Answer], params: dict[
         if not (go_on := page.metadata.get("continue")):
             return found
         params["continue"] = go_on
-
-
-def _bound_s(pod: _Pod) -> float:
-    """When the pod was bound, unix seconds; 0 if it was not."""
-    for condition in pod.status.conditions or ():
-        if condition.type == "PodScheduled" and condition.status == "True" and condition.lastTransitionTime:
-            return datetime.fromisoformat(condition.lastTransitionTime).timestamp()
-    return 0.0
 
 
 async def _leading(url: str) -> Asked:

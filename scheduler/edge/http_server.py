@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -24,10 +25,15 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import HANDLED_SIGNALS
 
+from model.address import place_of
+from scheduler.settings_section import EVERYWHERE
+
 HEAD_BYTES_MAX = 64 * 1024
 HEAD_TIMEOUT_S = 5.0
 CONNECTIONS_MAX = 512
 KEEP_ALIVE_S = 120.0
+LINGER_S = 2.0
+"""What an ended client sends is dropped for so long, so that it gets the answer (RFC 9112, 9.6)."""
 GRACEFUL_S = 5
 """What was begun may be answered for so long after the end was asked for."""
 
@@ -58,6 +64,12 @@ class WholeAnswers(asyncio.Transport):
         self.flush()
         self._transport.close()
 
+    def end_of_answers(self) -> None:
+        """Say that nothing more comes, where the transport can do that without closing; TLS cannot."""
+        self.flush()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
     def abort(self) -> None:
         """Close at once."""
         self._transport.abort()
@@ -84,6 +96,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     _head_bytes = 0
     _head_timer: TimerHandle | None = None
+    _linger: TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected; its first request may take as long as any later one."""
@@ -95,11 +108,15 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._stop_timer()
+        if self._linger is not None:
+            self._linger.cancel()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request."""
+        if self._is_ended():
+            return
         if self._head_timer is None and self._awaits_head():
             self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._too_slow)
         if self._head_timer is not None:
@@ -123,6 +140,10 @@ class BoundedProtocol(HttpToolsProtocol):
         """No request is under way."""
         return self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body)
 
+    def _is_ended(self) -> bool:
+        """It was answered for the last time."""
+        return self._linger is not None
+
     def _stop_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
@@ -133,12 +154,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _end(self, status: bytes, why: str) -> None:
         self._stop_timer()
-        if self.transport is None or self.transport.is_closing():
+        if not isinstance(self.transport, WholeAnswers) or self.transport.is_closing():
             return
         body = b'{"error":"%s"}' % why.encode()
         head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d" % (status, len(body))
         self.transport.write(head + b"\r\nconnection: close\r\n\r\n" + body)
-        self.transport.close()
+        # closed while the client still sends, the kernel would take the answer back from it
+        self.transport.end_of_answers()
+        self._linger = self.loop.call_later(LINGER_S, self.transport.close)
 
 
 class Server(uvicorn.Server):
@@ -238,18 +261,39 @@ def is_loopback(host: str) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 picks a free one.
+    """A socket bound to an address, to be listened on; port 0 picks a free one.
+
+    `EVERYWHERE` is every address of the machine, IPv6 and IPv4; of IPv4 alone where the kernel has no IPv6.
 
     Raises:
         OSError: the address is taken or not ours; the message names it.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((host, port))
+        return _bound(host, port)
     except OSError as error:
-        listening.close()
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
-    listening.set_inheritable(False)
-    return listening
+        if host == EVERYWHERE and error.errno in _NO_IPV6:
+            return listen("0.0.0.0", port)
+        raise OSError(error.errno, f"cannot listen on {place_of(host, port)}: {error.strerror}") from error
+
+
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if host == EVERYWHERE:  # whatever the machine's default is
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        bound.bind((host, port))
+        bound.set_inheritable(False)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def plain_address(host: str) -> str:
+    """An address of a peer as people write it: IPv4 also where a socket of both told it."""
+    return host.removeprefix("::ffff:")

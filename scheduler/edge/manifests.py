@@ -114,7 +114,11 @@ def _pod(settings: AdmissionSettings) -> Object:
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},
         "securityContext": HARDENED,
     }
-    pod: Object = {"serviceAccountName": ACCOUNT, "containers": [container]}
+    pod: Object = {
+        "serviceAccountName": ACCOUNT,
+        "nodeSelector": {"kubernetes.io/os": "linux"},  # no node of Windows could run it
+        "containers": [container],
+    }
     if settings.certificate_file is not None:
         mount = {"name": "certificate", "mountPath": str(settings.certificate_file.parent), "readOnly": True}
         container["volumeMounts"] = [mount]

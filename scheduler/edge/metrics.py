@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
@@ -12,10 +13,15 @@ from prometheus_client.registry import Collector
 
 
 class Scrape:
-    """Renders what `collector` yields, with the process' own memory, CPU and garbage collection."""
+    """Renders what `collector` yields, with the process' own memory, CPU and garbage collection.
 
-    def __init__(self, collector: Collector) -> None:
+    `part` is the word after `fairlane` that the process was started with. Only it tells whose memory it is:
+    jobs and other labels are as the configuration of Prometheus calls them.
+    """
+
+    def __init__(self, part: str, collector: Collector) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(_BuildInfo(part))
         self._registry.register(collector)
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -23,6 +29,17 @@ class Scrape:
     def __call__(self) -> bytes:
         """The exposition in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+class _BuildInfo(Collector):
+    def __init__(self, part: str) -> None:
+        self._labels = {"part": part, "version": importlib.metadata.version("fairlane")}
+
+    def collect(self) -> Iterable[Metric]:
+        """One series, which says what runs here."""
+        yield labelled(
+            "fairlane_build_info", "Which part of Fairlane this is, of which version.", self._labels
+        )
 
 
 def counter(name: str, text: str, value: float) -> Metric:

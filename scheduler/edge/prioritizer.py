@@ -7,6 +7,7 @@ handed back as `Answer.afterwards`.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from bisect import bisect_left
 from collections import ChainMap, Counter
@@ -14,7 +15,10 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+import numpy as np
+
 from model.placement import Job, NodeFacts
+from model.schema import POSITION
 from model.snapshot import Floats, Indices, TelemetrySnapshot
 from scheduler.core.cluster import Cluster
 from scheduler.core.estimate import adapted, compared, exact_rows
@@ -38,6 +42,8 @@ from scheduler.edge.score_tables import Entry, ScoreTables
 from scheduler.edge.table_maker import TableMaker
 
 LATENCY_BUCKETS_S = (0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+
+_LINK_S = POSITION["link_s"]
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +70,18 @@ class Opinion:
     positions: Indices
     ranking: Ranking
     corrections: Corrections
+
+    def link_s(self) -> float:
+        """How long the input of the pod takes up the link of the node listed first.
+
+        NaN without hints, and for one that also shuffles: it moves data at times that nobody knows.
+        """
+        if self.job.shuffle_bytes > 0:
+            return math.nan
+        row = self.positions[self.ranking.order[0]]
+        estimated = self.corrections.estimated
+        own = self.table.features[:, _LINK_S] if estimated is None else estimated["link_s"]
+        return float(np.broadcast_to(own, len(self.table.nodes))[row])
 
     def listed(self) -> list[tuple[str, int]]:
         """Nodes with their scores, best first."""
@@ -169,7 +187,7 @@ class Prioritizer:
 
         def afterwards() -> None:
             self._record(pod, opinion, len(names), now_s, latency_s, at_release=False)
-            self._assume(pod, listed, now_s)
+            self._assume(pod, opinion, now_s)
 
         return Answer(answer, afterwards)
 
@@ -184,13 +202,13 @@ class Prioritizer:
         latency_s = time.perf_counter() - begun_s
         self._count(self.advised, opinion, latency_s, now_s)
         self._record(pod, opinion, len(names), now_s, latency_s, at_release=True)
-        self._assume(pod, listed, now_s)
+        self._assume(pod, opinion, now_s)
         return Advice(listed, opinion.reason)
 
-    def _assume(self, pod: PodFacts, listed: list[tuple[str, int]], now_s: float) -> None:
+    def _assume(self, pod: PodFacts, opinion: Opinion | Silence, now_s: float) -> None:
         """The pod counts on the best node, until the watch tells where it went."""
-        if listed:
-            self._cluster.assume(pod, listed[0][0], now_s)
+        if isinstance(opinion, Opinion):
+            self._cluster.assume(pod, opinion.listed()[0][0], now_s, opinion.link_s())
 
     @staticmethod
     def _count(stats: CallStats, opinion: Opinion | Silence, latency_s: float, now_s: float) -> None:
@@ -219,7 +237,7 @@ class Prioritizer:
             return Silence(Fallback.NO_CANDIDATES)
         if not found.table.measured[rows].any():
             return Silence(Fallback.NO_TELEMETRY)
-        self._bring_up_to_date(found)
+        self._bring_up_to_date(found, now_s)
         corrections, is_own = found.corrections, found.table.key == key
         if not is_own:
             corrections = adapted(found.table, corrections, job)
@@ -246,7 +264,7 @@ class Prioritizer:
     def _is_old(self, snapshot: TelemetrySnapshot, now_s: float) -> bool:
         return now_s - snapshot.taken_at_s > self._max_epoch_age_s
 
-    def _bring_up_to_date(self, found: Entry) -> None:
+    def _bring_up_to_date(self, found: Entry, now_s: float) -> None:
         since = found.corrections.view_version
         if since == self._cluster.version:
             return
@@ -254,7 +272,8 @@ class Prioritizer:
         if changed is None:  # too many to go through one by one: a new table costs less
             self._maker.want(found.table.job)
             changed = ()
-        bring_up_to_date(found.corrections, found.table, changed, self._cluster.facts, self._cluster.version)
+        facts, version = self._cluster.facts, self._cluster.version
+        bring_up_to_date(found.corrections, found.table, changed, facts, version, now_s)
 
     def _ranking(
         self, table: ScoreTable, rows: Indices, corrections: Corrections, pod: PodFacts
@@ -301,14 +320,14 @@ class Prioritizer:
             opinion.positions,
             opinion.ranking,
             opinion.corrections,
-            residents_now(opinion.table, listed, self._cluster.facts),
+            residents_now(opinion.table, listed, self._cluster.facts, now_s),
         )
         if opinion.estimated:
-            self._decisions.add_later(record, opinion.table, self._exact_rows(opinion))
+            self._decisions.add_later(record, opinion.table, self._exact_rows(opinion, now_s))
         else:
             self._decisions.add(record, opinion.table)
 
-    def _exact_rows(self, opinion: Opinion) -> RowBuilder:
+    def _exact_rows(self, opinion: Opinion, now_s: float) -> RowBuilder:
         """How to build the rows of the listed nodes, of which the answer only had an estimate."""
         table, past = opinion.table, opinion.table.job
         rows = opinion.positions[opinion.ranking.order]
@@ -318,4 +337,4 @@ class Prioritizer:
         # the pod itself will count on its node in a moment, but did not when it was judged
         now = {name: self._cluster.facts[name] for name in names if name in self._cluster.facts}
         facts = ChainMap(now, cast(MutableMapping[str, NodeFacts], self._cluster.facts))
-        return lambda: (rows.tolist(), exact_rows(seen, informed, names, table.snapshot, facts))
+        return lambda: (rows.tolist(), exact_rows(seen, informed, names, table.snapshot, facts, now_s))

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from scheduler.config import ProbeSettings
+from scheduler.edge.http_server import listen
 from scheduler.edge.probe_budget import ByteBudget
 from scheduler.edge.probe_wire import (
     DONE,
@@ -71,8 +72,7 @@ class ProbeServer:
         handshake_s = PROOF_TIMEOUT_S if self._tls else None
         self._server = await asyncio.start_server(
             self._serve,
-            self._settings.host,
-            self._settings.port,
+            sock=listen(self._settings.host, self._settings.port),
             ssl=self._tls,
             ssl_handshake_timeout=handshake_s,
             limit=_CHUNK_BYTES,

@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from scheduler.config import ConfigError, Settings
 from scheduler.core.outcomes import Outcome, OutcomeTracker
+from scheduler.core.unseen import UnseenPods
 from scheduler.core.wire import Pod
 from scheduler.edge.cluster_view import PODS_PATH
 from scheduler.edge.http_server import is_loopback, listen, new_server
@@ -57,6 +58,7 @@ class Recorder(Collector):
         kept = settings.predictor_certificate
         self._certificate = PredictorCertificateKeeper(kube, kept) if kept.secret else None
         self.tracker = OutcomeTracker()
+        self.unseen = UnseenPods()
         self.judgement = Judgement()
         self.writer = StoreWriter(
             store, self.judgement, time.time, keep_rows=own.keep_rows, keep_days=own.keep_days
@@ -65,7 +67,7 @@ class Recorder(Collector):
             store,
             self.writer,
             self.status,
-            Scrape(self),
+            Scrape("recorder", self),
             self.unready,
             token=settings.token.get_secret_value(),
             max_body_bytes=own.max_body_bytes,
@@ -93,11 +95,14 @@ class Recorder(Collector):
             match event:
                 case Listed(items):
                     self.writer.owe(self.tracker.observe_all(items, now_s))
+                    self.unseen.observe_all(items)
                     self._listed = True
                 case Changed("DELETED", pod):
                     self.writer.owe(self.tracker.deleted(pod, now_s))
+                    self.unseen.deleted(pod)
                 case Changed(_, pod):
                     self.writer.owe(self.tracker.observe(pod, now_s))
+                    self.unseen.observe(pod)
 
     async def _recall(self) -> None:
         """A store that was away at the start: what it has unfinished, once it is there.
@@ -172,12 +177,16 @@ class Recorder(Collector):
         yield counter(f"{name}_outcomes", "Changes of pods stored.", stats.outcomes)
         about = "Pods of our scheduler that were seen being bound."
         yield counter(f"{name}_bindings", about, self.tracker.bindings)
+        about = "Pods of our scheduler that could be placed and that no kube-scheduler has looked at."
+        yield gauge(f"{name}_pods_unseen", about, len(self.unseen))
         yield gauge(f"{name}_outcomes_waiting", "Changes of pods not stored yet.", self.writer.owed)
         yield counter(f"{name}_outcomes_dropped", "Changes of pods given up.", stats.dropped)
         yield counter(f"{name}_store_failures", "Writes that failed and were tried again.", stats.failures)
         yield gauge(f"{name}_store_writable", "Whether the store answers.", not self.store_failure)
         undecided = self._rows.get("undecided", 0)
         yield gauge(f"{name}_pods_undecided", "Pods of ours bound without a recorded decision.", undecided)
+        about = "Runs that a model can be trained on."
+        yield gauge(f"{name}_examples", about, self._rows.get("examples", 0))
         yield counter(f"{name}_pruned_rows", "Rows deleted by retention.", stats.pruned)
         ended = {state: float(count) for state, count in stats.ended.items() if state}
         yield counters(f"{name}_pods_ended", "Pods of ours that ended, by end state.", "state", ended)

@@ -85,7 +85,7 @@ class ShortWayProtocol(BoundedProtocol):
 
     def _is_idle(self) -> bool:
         """No request is under way, not even a piece of a head."""
-        return self._head_timer is None and self._awaits_head() and not self.pipeline
+        return self._head_timer is None and self._awaits_head() and not self.pipeline and not self._is_ended()
 
     def _take(self, data: bytes) -> bool:
         """Hold a request whose head is complete and plain."""

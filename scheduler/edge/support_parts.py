@@ -29,7 +29,7 @@ PORTS = {
 }
 """Scheme, and the name of the port at which a container tells of itself."""
 WORDS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
-    "doctor.json": (KNOW_ALL, ("doctor", "--json")),
+    "doctor.json": (KNOW_ALL, ("doctor", "-o", "json")),
     "status.json": (KNOW_ALL, ("status", "-o", "json")),
     "queue.json": ((CONTROLLER,), ("queue", "-o", "json", "--limit", "1000")),
 }

@@ -207,7 +207,8 @@ class TableMaker:
         self._wanted.again([*ahead.values(), *self._tables.jobs()])
 
     def _drafted(self, nodes: tuple[str, ...], snapshot: TelemetrySnapshot) -> Basis:
-        draft = basis_of(NOBODY, nodes, snapshot, self._cluster.facts, self._cluster.version)
+        facts, version = self._cluster.facts, self._cluster.version
+        draft = basis_of(NOBODY, nodes, snapshot, facts, version, self._clock())
         warm(draft)
         return draft
 
@@ -224,7 +225,8 @@ class TableMaker:
         if not self._histories.knows(job):
             await self._histories.refresh([job])
         informed, version = self._histories.inform(job), self._cluster.version
-        basis = await asyncio.to_thread(basis_of, informed, nodes, snapshot, self._cluster.facts, version)
+        facts, now_s = self._cluster.facts, self._clock()
+        basis = await asyncio.to_thread(basis_of, informed, nodes, snapshot, facts, version, now_s)
         if self._predictor is None:
             self._put(self._by_prior(basis, Fallback.NO_PREDICTOR), want.asked)
         elif (table := await self._ask(self._predictor, basis)) is not None:

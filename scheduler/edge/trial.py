@@ -15,9 +15,9 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from typing import Any, TypeVar
@@ -56,7 +56,10 @@ class Part(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is submitted, and how long each step may take; `queue` is named where no scheduler of ours is."""
+    """What is submitted, and how long each step may take; `queue` is named where no scheduler of ours is.
+
+    `spec` is more of the pods' specification, such as tolerations.
+    """
 
     namespace: str
     size: int
@@ -64,6 +67,7 @@ class Plan:
     within_s: float
     without: frozenset[Part] = frozenset()
     queue: str = "default"
+    spec: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _Meta(msgspec.Struct, frozen=True):
@@ -336,6 +340,7 @@ def _manifest(plan: Plan, gang: str, name: str) -> dict[str, Any]:
         "kind": "Pod",
         "metadata": {"name": name, "annotations": annotations},
         "spec": {
+            **plan.spec,
             **scheduler,
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -35,6 +36,8 @@ _HEAD = f"""\
 #   kubectl create namespace {NAMESPACE}
 #   kubectl -n {NAMESPACE} create secret generic fairlane-token --from-literal=token=$(openssl rand -hex 24)
 # and after it manifests/admission-policies.yaml (Kubernetes 1.36 and newer) or admission-webhook.yaml.
+# Its {{image}}
+# must be of your cluster's version, or it waits for ever for kinds that an older API server does not have.
 """
 
 
@@ -68,7 +71,9 @@ def without_helm() -> Iterator[tuple[Path, str]]:
 
 def rendered(helm: Helm) -> str:
     """manifests/fairlane.yaml."""
-    return _HEAD + helm.template(RENDERED_VALUES)
+    text = helm.template(RENDERED_VALUES)
+    images = re.findall(r"image: (\S+/kube-scheduler:\S+)", text)
+    return _HEAD.format(image=images[0]) + text
 
 
 def differing(files: Iterable[tuple[Path, str]], write: bool = False) -> list[Path]:

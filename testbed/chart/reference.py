@@ -10,7 +10,7 @@ import yaml
 
 from scheduler.config import Settings
 from testbed.chart.helm import CHART
-from testbed.chart.schema import Schema, values_schema
+from testbed.chart.schema import Schema, resolved, values_schema
 
 HEAD = """\
 # Values of the chart
@@ -42,7 +42,7 @@ def reference_text() -> str:
 def _shared(schema: Schema) -> Iterator[tuple[str, ...]]:
     controller = schema["properties"]["controller"]["properties"]
     for name in SHARED:
-        one = _resolved(schema, controller[name])
+        one = resolved(schema, controller[name])
         yield f"`PART.{name}`", "", _allowed(one), _escaped(one.get("description", ""))
 
 
@@ -50,7 +50,7 @@ def _rows(schema: Schema, properties: Schema, defaults: Any, above: str) -> Iter
     for name, given in properties.items():
         if above and name in SHARED:
             continue
-        one, path = _resolved(schema, given), f"{above}{name}"
+        one, path = resolved(schema, given), f"{above}{name}"
         default = _default(path, defaults.get(name) if isinstance(defaults, dict) else None)
         if below := one.get("properties"):
             yield from _rows(schema, below, default, f"{path}.")
@@ -69,20 +69,17 @@ def _default(path: str, written: Any) -> Any:
     return value
 
 
-def _resolved(schema: Schema, one: Schema) -> Schema:
-    """With what it refers to; its own description wins."""
-    if "$ref" not in one:
-        return one
-    target = _resolved(schema, schema["$defs"][one["$ref"].rpartition("/")[2]])
-    return {**target, **{key: value for key, value in one.items() if key != "$ref"}}
-
-
 def _allowed(one: Schema) -> str:
     if "enum" in one:
         return _escaped(", ".join(json.dumps(value) for value in one["enum"]))
-    types = [kind for choice in one.get("anyOf", [one]) if (kind := choice.get("type")) and kind != "null"]
+    types = [kind for choice in one.get("anyOf", [one]) for kind in _types(choice) if kind != "null"]
     limits = [text.format(one[key]) for key, text in _WORDS.items() if key in one]
     return _escaped(", ".join([" or ".join(types), *limits]).strip(", "))
+
+
+def _types(one: Schema) -> list[str]:
+    kinds = one.get("type", [])
+    return [kinds] if isinstance(kinds, str) else kinds
 
 
 def _escaped(text: str) -> str:

@@ -77,6 +77,14 @@ def _without_forms(schema: Any) -> Any:
     }
 
 
+def resolved(schema: Schema, one: Schema) -> Schema:
+    """`one`, a part of `schema`, with what it refers to; its own description wins."""
+    if "$ref" not in one:
+        return one
+    target = resolved(schema, schema["$defs"][one["$ref"].rpartition("/")[2]])
+    return {**target, **{key: value for key, value in one.items() if key != "$ref"}}
+
+
 def _settings() -> tuple[Schema, Schema]:
     """The schema of `settings`, and of the parts that it refers to."""
     made = Settings.model_json_schema()

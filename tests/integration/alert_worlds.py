@@ -1,4 +1,4 @@
-"""Worlds for the alerts: three hours of series that our processes export, and how Prometheus gets them."""
+"""Worlds for the alerts: three hours of series of our processes, of today and yesterday, for Prometheus."""
 
 from __future__ import annotations
 
@@ -49,9 +49,13 @@ def healthy() -> World:
         'fairlane_queue_patch_failures_total{reason="gone"}': per_minute(0.5),
         "fairlane_queue_checkpoint_failures_total": at(2),
         "fairlane_recorder_store_writable": at(1),
+        "fairlane_recorder_examples": at(4000),
+        "fairlane_recorder_pods_unseen": lambda s: s % 90 // STEP_S,
+        "fairlane_recorder_bindings_total": per_minute(2),
         "fairlane_extender_choices_unasked_total": at(2),
         "fairlane_extender_epoch": per_minute(4),
         "fairlane_extender_epoch_age_seconds": lambda s: s % 20,
+        "fairlane_extender_epoch_age_max_seconds": at(120),
         'fairlane_extender_calls_total{reason="none"}': per_minute(2),
         'fairlane_extender_plans_total{reason="none"}': at(0),
         'fairlane_extender_decisions_lost_total{cause="buffer_full"}': at(0),
@@ -81,6 +85,7 @@ def young() -> World:
     return {
         **{name: course for name, course in healthy().items() if not name.startswith(trained)},
         "fairlane_predictor_serving": at(0),
+        "fairlane_recorder_examples": at(150),
         "fairlane_extender_predictor_failures_total": per_minute(4),
         'fairlane_extender_score_tables_made_total{by="model"}': at(0),
     }
@@ -116,6 +121,8 @@ def broken() -> World:
         'fairlane_queue_patch_failures_total{reason="Forbidden"}': per_minute(1),
         "fairlane_queue_checkpoint_failures_total": per_minute(1),
         "fairlane_recorder_store_writable": at(0),
+        "fairlane_recorder_pods_unseen": at(3),
+        "fairlane_recorder_bindings_total": at(50),
         'fairlane_extender_calls_total{reason="none"}': at(70),
         "fairlane_extender_choices_unasked_total": per_minute(2),
         'fairlane_extender_decisions_lost_total{cause="buffer_full"}': per_minute(3),
@@ -125,6 +132,7 @@ def broken() -> World:
         'fairlane_prediction_error_sum{model="m7"}': per_minute(3),
         "fairlane_predictor_model_trained_at_seconds": now_plus(-20 * DAY_S),
         "fairlane_predictor_registry_ok": at(0),
+        "fairlane_predictor_serving": at(0),
         "fairlane_predictor_certificate_ok": at(0),
         "fairlane_admission_certificate_ok": at(0),
         'fairlane_admission_failures_total{status="503"}': per_minute(1),

@@ -1,4 +1,4 @@
-"""One testbed for all integration tests of a run, and small ways to use it."""
+"""One testbed for all integration tests of a worker, and small ways to use it."""
 
 from __future__ import annotations
 
@@ -28,18 +28,20 @@ LONG = ("telemetry_prometheus", "predictor", "chart_rendered")
 """Files that take long, without `test_`: begun first, so that none runs alone at the end."""
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist writes down the groups in a hook of the same name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything in this folder starts real processes, and mostly waits for them: several files run at once.
 
-    The tests of a file stay together, in their order, and so do all files that use the shared testbed, which
-    are begun before all others: an idle testbed takes a fifth of a core, so one a worker would cost more than
-    it brings.
+    The tests of a file stay together, in their order, and so do all files that use the shared testbed, in two
+    halves, which are begun before all others: they take longer than the rest, and one after the other longer
+    than a second testbed costs.
     """
     here = [item for item in items if Path(__file__).parent in item.path.parents]
     sharing = {item.path for item in here if _uses_shared_testbed(item)}
+    halves = {path: f"testbed-{number % 2}" for number, path in enumerate(sorted(sharing))}
     for item in here:
         item.add_marker(pytest.mark.integration)
-        item.add_marker(pytest.mark.xdist_group("testbed" if item.path in sharing else item.path.stem))
+        item.add_marker(pytest.mark.xdist_group(halves.get(item.path, item.path.stem)))
     items.sort(key=lambda item: 0 if item.path in sharing else _place(item.path))
 
 

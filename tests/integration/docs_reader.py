@@ -25,8 +25,8 @@ PATIENCE_S = 900
 ENDLESS = re.compile(r"\b(port-forward|logs .*--follow)\b")
 """What goes on until it is interrupted: it must say something first."""
 FIRST_WORD_S = 60.0
-TELLS_BY_ITS_EXIT_CODE = re.compile(r"[^\n]*fairlane (doctor|status)\b[^\n]*")
-"""1 is an answer as well: there is trouble."""
+TELLS_BY_ITS_EXIT_CODE = re.compile(r"[^\n]*fairlane (doctor|status|support-bundle)\b[^\n]*")
+"""1 is an answer as well: there is trouble; of a bundle 3: something could not be had."""
 EXEC_SAYS_1 = re.compile(
     r"^error: Internal error occurred: .*: fairlane (doctor|status)\b.*: exit status 1$", re.M
 )
@@ -65,7 +65,8 @@ class Reader:
             timeout=PATIENCE_S,
             check=False,
         )
-        fine = (0, 1) if TELLS_BY_ITS_EXIT_CODE.fullmatch(text) else (0,)
+        told = TELLS_BY_ITS_EXIT_CODE.fullmatch(text)
+        fine = (0,) if told is None else (0, 3 if told[1] == "support-bundle" else 1)
         assert ended.returncode in fine, f"{text}\n{ended.stdout}"
         kept = (self.folder / ".environment").read_bytes().split(b"\0")
         self.environment = dict(one.decode().split("=", 1) for one in kept if one)

@@ -51,7 +51,7 @@ class _Pod(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `fairlane doctor --json` said: its exit code, and problems as (part, sentence)."""
+    """What `fairlane doctor -o json` said: its exit code, and problems as (part, sentence)."""
 
     exit_code: int
     problems: list[tuple[str, str]]
@@ -132,7 +132,7 @@ class Placing:
         raise AssertionError(f"the doctor still complains: {diagnosis.problems}")
 
     async def doctor(self) -> Diagnosis:
-        argv = [sys.executable, "-m", "scheduler.cli.main", "doctor", "--json"]
+        argv = [sys.executable, "-m", "scheduler.cli.main", "doctor", "-o", "json"]
         argv += ["--config", str(self.cluster.settings_file)]
         run = partial(subprocess.run, argv, capture_output=True, text=True, check=False)
         ended = await asyncio.to_thread(run)

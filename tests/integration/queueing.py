@@ -230,12 +230,15 @@ class Jobs:
 
 
 def _placed_s(pod: SeenPod) -> float:
-    """The middle of the time in which it was bound: its whole second is known, and that it is past."""
+    """When it was bound: now, if that is the second it is told in, else the middle of that second.
+
+    The middle of what has passed of the second would be too early for all who are seen at once.
+    """
     now_s = time.time()
     for one in pod.status.conditions:
         if one.type == "PodScheduled" and one.status == "True" and one.lastTransitionTime:
             at_s = datetime.fromisoformat(one.lastTransitionTime).timestamp()
-            return (at_s + min(at_s + 1.0, now_s)) / 2
+            return now_s if now_s < at_s + 1.0 else at_s + 0.5
     return now_s
 
 

@@ -16,6 +16,7 @@ from alert_worlds import (
     DAY_S,
     STEP_S,
     World,
+    at,
     broken,
     healthy,
     idle,
@@ -28,6 +29,7 @@ from alert_worlds import (
 )
 from real_prometheus import RealPrometheus, binary, eventually
 
+from testbed.chart.dashboards import dashboards
 from testbed.layout import duration_s
 
 RULES: list[dict[str, Any]] = yaml.safe_load(
@@ -58,7 +60,8 @@ def prometheus(tmp_path: Path) -> Iterator[RealPrometheus]:
 def fired(prometheus: RealPrometheus, world: World) -> set[str]:
     """Alerts whose condition holds now, and held for all of their time."""
     end_s = time.time()
-    push(prometheus.url, world, end_s)
+    for days_ago in (1, 0):
+        push(prometheus.url, world, end_s - days_ago * DAY_S)
     return {rule["alert"] for rule in RULES if _held(prometheus, rule, end_s)}
 
 
@@ -109,6 +112,11 @@ def test_a_predictor_that_went_away_is_told(prometheus: RealPrometheus) -> None:
     assert fired(prometheus, gone) == {"FairlaneNoPredictions"}
 
 
+def test_a_training_that_never_made_a_model_is_told(prometheus: RealPrometheus) -> None:
+    failing = {**young(), "fairlane_recorder_examples": lambda _s: 1500.0}
+    assert fired(prometheus, failing) == {"FairlaneNoModel"}
+
+
 def test_a_part_that_is_away_is_told(prometheus: RealPrometheus) -> None:
     assert fired(prometheus, {}) == AWAY
 
@@ -116,6 +124,27 @@ def test_a_part_that_is_away_is_told(prometheus: RealPrometheus) -> None:
 def test_a_snapshot_that_never_came_is_as_bad_as_an_old_one(prometheus: RealPrometheus) -> None:
     never = {name: course for name, course in healthy().items() if "epoch" not in name}
     assert fired(prometheus, {**never, "fairlane_extender_epoch": lambda _s: 0.0}) == {"FairlaneTelemetryOld"}
+
+
+def test_how_old_telemetry_may_be_is_what_the_settings_say(prometheus: RealPrometheus) -> None:
+    seldom = {**healthy(), "fairlane_extender_epoch_age_seconds": lambda s: (s + 450) % 900}
+    assert fired(prometheus, {**seldom, "fairlane_extender_epoch_age_max_seconds": at(1200)}) == set()
+
+
+def test_our_processes_are_drawn_whatever_prometheus_calls_their_jobs(prometheus: RealPrometheus) -> None:
+    """The prometheus chart, which goes by annotations, has one job for all Services."""
+    where = 'instance="10.0.0.{}:8890",job="kubernetes-service-endpoints"'
+    ours, others = where.format(1), where.format(2)
+    world = {f"process_resident_memory_bytes{{{one}}}": at(3e8) for one in (ours, others)}
+    world |= {f"process_cpu_seconds_total{{{one}}}": per_minute(6) for one in (ours, others)}
+    world[f'fairlane_build_info{{{ours},part="recorder",version="0.1.0"}}'] = at(1)
+    push(prometheus.url, world, time.time())
+    panels = {panel["title"]: panel["lines"] for panel in dashboards()["fairlane-health"]["panels"]}
+    for title, value in (("Memory", 3e8), ("CPU", 0.1)):
+        [expression] = panels[title].values()
+        [one] = _asked(prometheus, "query", {"query": expression})["result"]
+        assert (one["metric"]["part"], one["metric"]["instance"]) == ("recorder", "10.0.0.1:8890")
+        assert float(one["value"][1]) == pytest.approx(value, rel=0.05)
 
 
 def living(world: World, begun_days: float, ends_days: float, of: str = "") -> World:

@@ -179,6 +179,16 @@ def test_the_network_lets_the_found_one_be_asked_and_scrape_us_and_no_other(worl
     assert anywhere == [443, 6443]
 
 
+@pytest.mark.parametrize(("service", "scraped"), [(COMMUNITY, "8894"), (STACK, None)], ids=["chart", "stack"])
+def test_one_that_goes_by_annotations_finds_our_probe_by_them(
+    service: Known, scraped: str | None, world: World
+) -> None:
+    world.have(service)
+    objects, _ = world.rendered({"probe": {"enabled": True}})
+    told = _named(objects, "Service", "fairlane-probe")["metadata"].get("annotations", {})
+    assert told.get("prometheus.io/port") == scraped
+
+
 def test_of_several_the_best_known_is_taken_and_the_others_are_told(world: World) -> None:
     world.have(OPERATED, COMMUNITY, STACK, *NO_PROMETHEUS)
     objects, notes = world.rendered()

@@ -185,7 +185,7 @@ def test_of_two_replicas_those_are_heard_that_lead(
 
 def test_json_is_for_machines(answers: Answers, prometheus: CannedPrometheus, tmp_path: Path) -> None:
     del prometheus.series["pairs"], prometheus.series["timestamp(pairs)"]
-    told = doctor(tmp_path, answers.url, prometheus.url, "--json")
+    told = doctor(tmp_path, answers.url, prometheus.url, "-o", "json")
     plain = json.loads(told.stdout)
     assert told.returncode == 1
     assert not plain["ok"]

@@ -209,3 +209,22 @@ def test_metrics_tell_rows_and_failures(recorder: Recorder) -> None:
     metrics = ask(recorder.port, "GET", "/metrics").body.decode()
     assert "fairlane_recorder_outcomes_total" in metrics
     assert "fairlane_recorder_store_writable" in metrics
+
+
+async def test_pods_that_our_kube_scheduler_does_not_look_at_are_counted_until_it_does(
+    recorder: Recorder, cluster: Cluster, kube: KubeClient, eventually: Eventually
+) -> None:
+    async def unseen(count: int) -> bool:
+        metrics = ask(recorder.port, "GET", "/metrics").body.decode()
+        return f"fairlane_recorder_pods_unseen {count}.0" in metrics
+
+    await eventually(lambda: unseen(0))
+    scheduler = cluster.process("fairlane-scheduler")
+    scheduler.stop()
+    try:
+        await started(kube, a_job(cluster))
+        await started(kube, a_job(cluster, "default-scheduler"))  # is none of ours
+        await eventually(lambda: unseen(1))
+    finally:
+        scheduler.restart()
+    await eventually(lambda: unseen(0))

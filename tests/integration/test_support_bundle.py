@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -17,9 +18,13 @@ from typing import Any
 import pytest
 import yaml
 from test_doctor_command import Answers, answers, kubeconfig, node
+from typer.testing import CliRunner
 
+from scheduler.cli import support_bundle as command
+from scheduler.cli.support_bundle import INCOMPLETE
 from scheduler.config import Settings
 from scheduler.edge import support
+from scheduler.edge.support_bundle import Bundle
 
 __all__ = ["answers"]
 pytestmark = pytest.mark.timeout(600)
@@ -107,7 +112,8 @@ def test_no_planted_secret_is_in_the_bundle_and_what_is_left_out_is_said(
 ) -> None:
     file = installation[0] / "bundle.tar.gz"
     told = run(installation, "support-bundle", "--hash-users", "--output", str(file))
-    assert told.returncode == 0, told.stderr
+    assert told.returncode == INCOMPLETE, told.stderr
+    assert re.fullmatch(r"fairlane support-bundle: [0-9]+ could not be had: .*left-out.txt.*\n", told.stderr)
     assert file.stat().st_mode & 0o077 == 0
     with tarfile.open(file) as archive:
         members = {one.name: archive.extractfile(one) for one in archive.getmembers()}
@@ -128,6 +134,18 @@ def test_no_planted_secret_is_in_the_bundle_and_what_is_left_out_is_said(
     assert "values of environment variables" in left_out
     assert "cluster/events.json" in left_out
     assert "cluster/jobs.json: all but the first 500" in left_out
+
+
+@pytest.mark.parametrize(("lacks", "code"), [([], 0), (["logs/a.log: no answer in time"], INCOMPLETE)])
+def test_its_exit_code_says_whether_all_is_in_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lacks: list[str], code: int
+) -> None:
+    async def gathered(*_asked: object) -> support.Gathered:
+        return support.Gathered(Bundle({"settings.json": "{}"}, lacks))
+
+    monkeypatch.setattr(command, "_gathered", gathered)
+    ended = CliRunner().invoke(command.app, ["--output", str(tmp_path / "bundle.tar.gz")])
+    assert (ended.exit_code, (tmp_path / "bundle.tar.gz").exists()) == (code, True)
 
 
 CHECKPOINT = f"/api/v1/namespaces/{NAMESPACE}/configmaps/fairlane-controller"
@@ -176,11 +194,11 @@ def test_users_are_hashed_by_all_that_names_them_though_the_queue_does_not_answe
 ) -> None:
     file = mute[0] / "bundle.tar.gz"
     words = ("support-bundle", "--namespace", NAMESPACE, "--output", str(file))
-    assert run(mute, *words).returncode == 0
+    assert run(mute, *words).returncode == INCOMPLETE
     log, _ = log_and_left_out(file)
     assert [source for source in SOURCES if f" {source} " not in log] == []
     told = run(mute, *words, "--hash-users")
-    assert told.returncode == 0, told.stderr
+    assert told.returncode == INCOMPLETE, told.stderr
     log, left_out = log_and_left_out(file)
     assert [source for source in SOURCES if f" {source} " in log] == []
     assert log.count("job of the user user-") == len(SOURCES)
@@ -222,7 +240,7 @@ def test_users_that_only_the_queue_tells_are_enough(
 ) -> None:
     del answers.json["/apis/fairlane.dev/v1alpha1/fairqueues"]
     file = installation[0] / "bundle.tar.gz"
-    assert run(installation, "support-bundle", "--hash-users", "--output", str(file)).returncode == 0
+    assert run(installation, "support-bundle", "--hash-users", "--output", str(file)).returncode == INCOMPLETE
     log, left_out = log_and_left_out(file)
     assert "by user-" in log
     assert "names of users by the checkpoint: " in left_out

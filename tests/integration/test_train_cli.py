@@ -120,7 +120,7 @@ def test_worse_than_the_champion_ends_with_5_and_the_champion_stays(runs: Path, 
     champion = Registry(str(tmp_path / "models")).latest()
     later = recorded_table(240, seed=5)
     later["ended_at"] += 1e6
-    later.loc[:179, "run_s"] *= np.random.default_rng(0).lognormal(0, 0.5, 180)  # spoilt, but for the newest
+    later.loc[:179, "run_s"] *= np.random.default_rng(0).lognormal(0, 0.35, 180)  # spoilt, but for the newest
     ended = train("--examples", written(tmp_path, later), "--registry", tmp_path / "models")
     assert ended.exit_code == 5, ended.output
     assert f"worse than the champion on the 61 runs newer than the champion {champion}" in ended.output

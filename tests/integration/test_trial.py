@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import pytest
 from admission_setup import installed
+from typer.testing import CliRunner
 
+from scheduler.cli.trial import app
 from scheduler.config import Settings
 from scheduler.edge.kube import KubeClient, KubeError
 from scheduler.edge.recorder_client import RecorderClient
@@ -50,12 +52,30 @@ async def test_what_failed_first_is_told_also_where_pods_cannot_be_removed() -> 
     assert nowhere.asked == 3, "each pod is tried, also behind one that stays"
 
 
+async def test_its_pods_go_where_the_nodes_are() -> None:
+    """And nothing that is given so goes before what makes it a trial."""
+    where = {"tolerations": [{"operator": "Exists"}], "schedulerName": "other", "restartPolicy": "Always"}
+    refusing = _Refusing()
+    with pytest.raises(TrialFailed):
+        await try_gang(cast(KubeClient, refusing), None, replace(HASTY, spec=where), print)
+    spec = refusing.posted["spec"]
+    assert spec["tolerations"] == where["tolerations"]
+    assert (spec["schedulerName"], spec["restartPolicy"]) == ("fairlane", "Never")
+
+
+@pytest.mark.parametrize(("spec", "why"), [("{", "it is no JSON"), ("[]", "it must be a JSON object")])
+def test_what_is_no_spec_is_refused(spec: str, why: str) -> None:
+    ended = CliRunner().invoke(app, ["--spec", spec])
+    assert (ended.exit_code, why in ended.output) == (2, True)
+
+
 class _Refusing:
     """An API server for which we may do nothing; `asked` counts the deletions."""
 
     asked = 0
 
-    async def post(self, *_words: object) -> bytes:
+    async def post(self, _path: str, manifest: dict[str, Any]) -> bytes:
+        self.posted = manifest
         raise KubeError(403, "Forbidden", "no right to create")
 
     async def delete(self, *_words: object) -> None:

@@ -387,6 +387,24 @@ async def test_a_member_of_a_gang_follows_the_one_before_it_before_the_watch_tel
     assert stage.reasons()[Fallback.PEERS] == 1
 
 
+async def test_what_placed_pods_still_fetch_is_known_before_the_watch_tells(stage: Stage) -> None:
+    await stage.epoch()
+    for number, size in enumerate(("1G", "1G", "1200M")):  # a miss, a table of its own, one of a similar size
+        chosen = stage.place(f"{number}", nodes=("a",), data_nodes="d", input_bytes=size)
+        await stage.settle()
+        assert chosen == ["a"]
+    assert set(stage.reasons()) == {Fallback.MISS, Fallback.NONE, Fallback.SIMILAR}
+    fact = stage.cluster.facts["a"]
+    assert fact.transfer_left_s(stage.now_s) == pytest.approx(32.0), "three inputs at 1e8 bytes/s"
+    assert fact.transfer_left_s(stage.now_s + 30.0) == pytest.approx(2.0)
+
+
+async def test_of_a_pod_that_also_shuffles_nobody_knows_when_it_moves_data(stage: Stage) -> None:
+    await stage.epoch()
+    stage.place("1", nodes=("a",), data_nodes="d", input_bytes="1G", shuffle_bytes="1G")
+    assert np.isnan(stage.cluster.facts["a"].transfer_left_s(stage.now_s))
+
+
 async def test_a_table_for_the_placed_gang_is_made_after_the_binding(stage: Stage) -> None:
     await stage.epoch()
     first, second = (a_pod(uid, gang="team/g") for uid in ("1", "2"))

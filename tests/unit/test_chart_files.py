@@ -51,7 +51,8 @@ def test_what_helm_would_tell_in_signs_is_told_in_words() -> None:
     known = forms()
     assert {one.pattern for one in known if one.pattern} == set(_each(SCHEMA, "pattern"))
     assert [one for one in _with(SCHEMA, "pattern") if "must" not in one] == []
-    assert all(re.search(r"[a-z]{2}", one.must) and "^" not in one.must for one in known)
+    assert all(re.search(r"[a-z]{2}", one.must) and "^" not in one.must for one in known if one.must)
+    assert [one for one in known if not one.must and not one.absent] == []
 
 
 def test_the_words_are_about_values_wherever_they_are() -> None:
@@ -63,13 +64,33 @@ def test_the_words_are_about_values_wherever_they_are() -> None:
     assert paths["settings", "sources", EACH, "readings", EACH, "interval"].above == "0"
 
 
+def test_what_becomes_of_every_default_that_is_taken_out_is_settled() -> None:
+    """Templates would render nonsense of null, or less than was wanted."""
+    settled = {one.path for one in forms() if one.absent}
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+    others = {".".join(path) for path, value in _leaves(defaults, ()) if value != "" and path not in settled}
+    in_maps = re.compile(r"[.](resources|exporters|dashboards[.]labels)[.]")
+    assert {name for name in others if not in_maps.search(name)} == {
+        *("podSecurity.userId", "controller.replicas", "scheduler.replicas", "predictor.replicas"),
+        "admission.webhook.replicas",
+    }
+
+
+def _leaves(value: Any, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], Any]]:
+    own = [(path, value)] if path else []
+    if not isinstance(value, dict):
+        return own
+    return own + [found for name, one in value.items() for found in _leaves(one, (*path, name))]
+
+
 def test_defaults_that_the_chart_checks_with_are_those_of_the_processes() -> None:
     """Where only one of two settings that must fit is given, the template takes the other's default."""
     text = (CHART / "templates" / "validate.yaml").read_text()
-    assumed = re.findall(r'dig "(\w+)" "(\w+)" (\d+) \.Values\.settings', text)
-    assert len(assumed) >= 6
+    assumed = re.findall(r'dig (?:"(\w+)" )?"(\w+)" (\d+) \.Values\.settings', text)
+    assert len(assumed) >= 8
     known = Settings().model_dump()
-    assert [one for one in assumed if float(one[2]) != known[one[0]][one[1]]] == []
+    sections = {"": known, **known}
+    assert [one for one in assumed if float(one[2]) != sections[one[0]][one[1]]] == []
 
 
 def _each(schema: Any, key: str) -> list[str]:
@@ -90,6 +111,13 @@ def test_settings_are_those_of_the_processes_but_for_the_charts_own() -> None:
     known = SCHEMA["properties"]["settings"]["properties"].keys()
     assert known == Settings.model_fields.keys() - set(CHARTS_OWN[""])
     assert "bearer_token" not in SCHEMA["$defs"]["PrometheusSettings"]["properties"]
+
+
+def test_the_manifests_say_of_which_release_their_kube_scheduler_is() -> None:
+    """One that is newer than the API server waits for ever for kinds that are not served."""
+    text = (ROOT / "manifests" / "fairlane.yaml").read_text()
+    (image,) = set(re.findall(r"image: (\S*kube-scheduler:\S+)", text))
+    assert image in text.split("---")[0]
 
 
 def test_the_charts_version_is_the_projects() -> None:

@@ -1,5 +1,6 @@
 """The cluster as placing sees it: residents, gangs, assumed bindings, numbered changes."""
 
+import math
 from dataclasses import replace
 
 from placing_builders import JOB, a_pod, node_of
@@ -87,6 +88,59 @@ def test_a_bound_pod_cannot_be_assumed_elsewhere() -> None:
     cluster.set_pod(a_pod("1", node="b"))
     cluster.assume(a_pod("1"), "a", now_s=0.0)
     assert (cluster.facts["a"].residents, cluster.facts["b"].residents) == (0, 1)
+
+
+def left_s(cluster: Cluster, node: str, now_s: float) -> float:
+    return cluster.facts[node].transfer_left_s(now_s)
+
+
+def test_inputs_on_one_node_arrive_one_after_the_other_whoever_comes_first() -> None:
+    cluster = a_cluster()
+    cluster.assume(a_pod("1"), "a", now_s=100.0, link_s=10.0)
+    cluster.assume(a_pod("2"), "a", now_s=104.0, link_s=4.0)
+    assert [left_s(cluster, "a", now_s) for now_s in (104.0, 110.0, 120.0)] == [10.0, 4.0, 0.0]
+    cluster.set_pod(a_pod("2", node="a", finished=True))
+    assert left_s(cluster, "a", 110.0) == 4.0, "the first has had half of the link meanwhile"
+    cluster.assume(a_pod("3"), "a", now_s=200.0, link_s=5.0)
+    assert left_s(cluster, "a", 201.0) == 4.0
+
+
+def test_an_input_counts_where_kube_scheduler_sent_the_pod() -> None:
+    cluster = a_cluster()
+    cluster.set_pod(a_pod("1"))
+    cluster.assume(a_pod("1"), "a", now_s=100.0, link_s=10.0)
+    cluster.set_pod(a_pod("1", node="b"))
+    assert (left_s(cluster, "a", 101.0), left_s(cluster, "b", 101.0)) == (0.0, 9.0)
+
+
+def test_a_pod_asked_about_twice_or_never_bound_transfers_once_or_not_at_all() -> None:
+    cluster = a_cluster()
+    cluster.assume(a_pod("other"), "a", now_s=100.0, link_s=1.0)
+    cluster.set_pod(a_pod("other", node="a"))
+    for now_s in (100.0, 101.0):
+        cluster.assume(a_pod("1"), "a", now_s, link_s=30.0)
+    assert left_s(cluster, "a", 101.0) == 30.0
+    cluster.expire(101.0 + ASSUMED_S)
+    assert left_s(cluster, "a", 100.5) == 0.5
+
+
+def test_of_a_node_that_was_away_nobody_knows_what_its_pods_still_receive() -> None:
+    cluster = a_cluster()
+    cluster.assume(a_pod("1"), "a", now_s=100.0, link_s=10.0)
+    cluster.remove_node("a")
+    cluster.set_node(node_of("a"))
+    assert math.isnan(left_s(cluster, "a", 101.0))
+    cluster.expire(100.0 + ASSUMED_S)
+    assert left_s(cluster, "a", 101.0) == 0.0
+
+
+def test_of_a_pod_that_others_placed_nobody_knows_what_it_still_transfers() -> None:
+    cluster = a_cluster()
+    cluster.assume(a_pod("1"), "a", now_s=100.0, link_s=10.0)
+    cluster.set_pod(a_pod("stranger", node="a"))
+    assert math.isnan(left_s(cluster, "a", 101.0))
+    cluster.remove_pod("stranger")
+    assert left_s(cluster, "a", 101.0) == 9.0
 
 
 def test_peers_are_the_placed_members_of_the_gang_and_the_driver_is_known() -> None:

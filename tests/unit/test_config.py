@@ -106,6 +106,7 @@ def test_the_token_may_come_from_a_file(tmp_path: Path) -> None:
         ("prometheus: {username: a, password: b, bearer_token: c}", "a bearer token or a username, not both"),
         ("prometheus: {ca_file: a, skip_tls_verify: true}", "a ca_file or skip_tls_verify, not both"),
         ("controller: {placement: hint}", "hint needs extender_url, where plans are asked for"),
+        ("epoch_s: 150", "epoch_s (150) must be less than extender.max_epoch_age_s (120)"),
         ("probe: {ca_file: a}", "mutual TLS needs ca_file, certificate_file and key_file together"),
         ("probe: {budget_bytes_per_minute: 1000}", "one transfer (transfer_bytes) is larger than"),
         ("exploration: {rate: 2}", "exploration.rate: input should be less than or equal to 1."),

@@ -57,6 +57,13 @@ def test_every_command_and_option_exists(words: list[str]) -> None:
     _parse(words, whole=True)
 
 
+def test_what_helm_renders_is_for_the_cluster_that_is_there() -> None:
+    """By itself `helm template` takes the newest Kubernetes that it knows, and that kube-scheduler."""
+    rendering = [words for block in BLOCKS for words in block.commands if words[:2] == ["helm", "template"]]
+    assert rendering
+    assert [words for words in rendering if not {"--dry-run=server", "--kube-version"} & set(words)] == []
+
+
 def said_commands() -> list[Any]:
     found = [one for page in pages() for one in in_sentences(page)]
     return [

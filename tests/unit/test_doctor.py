@@ -121,7 +121,7 @@ def test_beside_a_replica_that_stands_by_nobody_asks_and_that_is_no_fault(facts:
     assert "without" not in problems(facts)
     (told,) = (f for f in diagnose(facts, CHECKS) if "stands by" in f.sentence)
     assert "in fairlane-b, which leads" in told.sentence
-    assert "kubectl exec fairlane-b -c extender -- fairlane doctor" in told.advice
+    assert "kubectl exec -n fairlane-system fairlane-b -c extender -- fairlane doctor" in told.advice
 
 
 def test_beside_the_one_that_leads_it_is() -> None:
@@ -177,7 +177,7 @@ def test_all_is_well() -> None:
         (
             with_settings(prometheus=SETTINGS.prometheus.model_copy(update={"url": ""})),
             "No Prometheus",
-            "bundledPrometheus.enabled=true for a small one of our own), or give --prometheus-url",
+            "bundledPrometheus.enabled=true for a small one of our own), or ask `fairlane doctor",
         ),
         (
             replace(GOOD, poll=PollerStats(1, 1, failure="Prometheus at x: certificate verify failed.")),

@@ -65,6 +65,15 @@ def test_it_learns_what_the_prior_does_not_say() -> None:
     assert error(estimator, X[600:], y[600:]) < 0.12
 
 
+def test_trees_that_only_one_span_of_time_gains_by_are_not_grown() -> None:
+    rng = np.random.default_rng(3)
+    X = rng.uniform(-1, 1, (800, 3))
+    for ends, kept in ((600, False), (800, True)):
+        holds = np.arange(800) < ends
+        y = np.exp(3.0 + np.where(holds, 0.3 * np.sign(X[:, 0]), 0.0) + rng.normal(0, 0.1, 800))
+        assert (CompletionTimeEstimator(recipe={}).fit(X, y).trees_ > 0) == kept
+
+
 def test_outliers_do_not_pull_the_median() -> None:
     X, y = jobs(600)
     struck = np.random.default_rng(2).random(600) < 0.1

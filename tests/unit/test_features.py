@@ -140,6 +140,15 @@ def test_shuffle_is_as_fast_as_the_slowest_peer() -> None:
     assert column(matrix, "shuffle_s") == pytest.approx([20.0])
 
 
+def test_a_slow_path_takes_up_its_link_no_longer_than_the_best_one_would() -> None:
+    throughput = pairs({("a1", "b1"): 1.0, ("a2", "b1"): 4.0, ("a1", "b2"): 2.0, ("b2", "b1"): 3.0})
+    job = Job("c", data_nodes=("a1",), input_bytes=8.0)
+    matrix = build(job, ["a1", "a2", "b1", "b2"], snapshot(None, {"throughput": throughput}), ZONES)
+    assert column(matrix, "throughput_link") == pytest.approx([math.nan, math.nan, 4.0, 2.0], nan_ok=True)
+    assert column(matrix, "input_s")[2:] == pytest.approx([8.0, 4.0])
+    assert column(matrix, "link_s") == pytest.approx([math.nan, math.nan, 2.0, 4.0], nan_ok=True)
+
+
 def test_the_transfer_ratio_compares_with_the_median_candidate() -> None:
     throughput = pairs({("a1", "a2"): 4.0, ("a1", "b1"): 2.0, ("a1", "b2"): 1.0})
     job = Job("c", data_nodes=("a1",), input_bytes=8.0)
@@ -187,7 +196,34 @@ def test_neighbours_count_this_pod_too() -> None:
     )  # fmt: skip
     matrix = build(Job("c", framework="spark", cpu=1.0, image="img"), ["a1"], EMPTY, {"a1": facts})
     found = [column(matrix, feature.name)[0] for feature in FEATURES if feature.group == "neighbours"]
-    assert found == [2.0, 1.0, 2.0, 0.5, 1.0]
+    assert found == [2.0, 1.0, pytest.approx(math.nan, nan_ok=True), 2.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(("until_s", "rate"), [(94.0, 2e7), (96.0, 1e8), (math.nan, 1e8)])
+def test_a_slow_measurement_counts_unless_transfers_of_residents_met_it(until_s: float, rate: float) -> None:
+    ends = ("a1", "b1")
+    telemetry = snapshot(None, {"throughput": pairs({ends: 2e7}), "throughput_best": pairs({ends: 1e8})})
+    facts = ZONES | {"b1": NodeFacts(zone="b", receiving_until_s=until_s)}
+    matrix = build(Job("c", data_nodes=("a1",), input_bytes=1e9), ["b1"], telemetry, facts)
+    assert column(matrix, "throughput_data_lone") == pytest.approx([rate])
+    assert column(matrix, "input_s") == pytest.approx([1e9 / rate])
+
+
+def test_a_path_that_was_just_measured_to_be_faster_than_its_best_of_before_is_that_fast() -> None:
+    ends = ("a1", "b1")
+    telemetry = snapshot(None, {"throughput": pairs({ends: 3e8}), "throughput_best": pairs({ends: 1e8})})
+    matrix = build(Job("c", data_nodes=("a1",)), ["b1"], telemetry, ZONES)
+    assert column(matrix, "throughput_data_lone") == pytest.approx([3e8])
+
+
+@pytest.mark.parametrize(
+    ("heavy", "until_s", "left_s"),
+    [(1, 107.0, 7.0), (1, 93.0, 0.0), (0, 107.0, 0.0), (1, math.nan, math.nan)],
+)
+def test_what_residents_still_transfer_runs_out(heavy: int, until_s: float, left_s: float) -> None:
+    facts = {"a1": NodeFacts(residents=1, network_heavy=heavy, receiving_until_s=until_s)}
+    found = column(build(Job("c"), ["a1"], EMPTY, facts, now_s=100.0), "residents_transfer_s")
+    assert found == pytest.approx([left_s], nan_ok=True)
 
 
 def test_each_node_has_its_own_neighbours_and_unknown_ones_stay_unknown() -> None:
@@ -200,8 +236,8 @@ def test_each_node_has_its_own_neighbours_and_unknown_ones_stay_unknown() -> Non
     )
     facts = {"a1": full, "b1": NodeFacts(allocatable_cpu=8.0), "b2": NodeFacts(allocatable_cpu=0.0)}
     job, nan = Job("c", framework="spark", cpu=1.0, image="img"), math.nan
-    told = neighbour_rows(job, ["b1", "a2", "a1", "b2"], facts).tolist()
-    expected = [[0, 0, 0, 0.125, nan], [nan] * 5, [1, 0, 1, 1.0, 0.0], [0, 0, 0, nan, nan]]
+    told = neighbour_rows(job, ["b1", "a2", "a1", "b2"], facts, 0.0).tolist()
+    expected = [[0, 0, 0, 0, 0.125, nan], [nan] * 6, [1, 0, 0, 1, 1.0, 0.0], [0, 0, 0, 0, nan, nan]]
     assert told == [pytest.approx(row, nan_ok=True) for row in expected]
 
 

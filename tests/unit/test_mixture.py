@@ -7,8 +7,9 @@ import pytest
 
 from model.estimator import CompletionTimeEstimator
 from model.fitting.mixture import fit_mixture
-from model.mechanism import SECONDS, STALE_AT_MOST, seconds_of
+from model.mechanism import AWAY_AT_MOST, COMPUTING, SECONDS, seconds_of
 from model.mixture import Mixture, Parts
+from model.prior import MOVING
 from model.schema import FEATURES, POSITION
 from model.snapshot import Floats
 
@@ -27,6 +28,7 @@ FACTS = {
     "cpu_use_mean_1m": 0.5,
     "residents": 2.0,
     "residents_network_heavy": 1.0,
+    "residents_transfer_s": 0.0,
 }
 
 
@@ -44,12 +46,26 @@ def parts_of(row: Floats) -> dict[str, float]:
 def test_parts_of_a_run_are_seconds() -> None:
     parts = parts_of(a_row())
     assert parts["seconds_transfer"] == pytest.approx(12.0)
-    assert parts["seconds_transfer_1m"] == pytest.approx(12.0 / STALE_AT_MOST)
-    assert parts["seconds_sharing"] == pytest.approx(12.0)
+    assert parts["seconds_transfer_1m"] == pytest.approx(12.0 / AWAY_AT_MOST)
     assert parts["seconds_transfer_now"] == pytest.approx(12.0)
     assert parts["seconds_waiting"] == pytest.approx(2.0)
     assert parts["seconds_computing"] == pytest.approx(2.0 * parts["seconds_compute"])
+    assert parts["seconds_crowding"] == pytest.approx(0.5)
+    assert parts["seconds_crowded"] == pytest.approx(0.5 * parts["seconds_compute"])
     assert parts["seconds_answers"] == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(
+    ("link_s", "seconds"),
+    [(np.nan, [0.0, 5.0, 24.0, 2.0 * MOVING * 12.0]), (9.0, [0.0, 2.0, 15.0, 6.0])],
+    ids=["the link is what is slow", "the path is slower"],
+)
+def test_residents_share_the_link_as_long_as_they_still_transfer(link_s: float, seconds: list[float]) -> None:
+    shared = [
+        parts_of(a_row(residents_network_heavy=2.0, residents_transfer_s=left, link_s=link_s))
+        for left in (0.0, 5.0, 60.0, np.nan)
+    ]
+    assert [parts["seconds_sharing"] for parts in shared] == pytest.approx(seconds)
 
 
 def test_data_on_the_node_itself_moves_nowhere() -> None:
@@ -62,8 +78,13 @@ def test_the_last_minute_counts_as_far_as_the_newest_measurements_bear_it_out() 
     changed, slower, faster, changed_back = (each["seconds_transfer_1m"] for each in seconds)
     assert slower == pytest.approx(10.0 / 0.9 + 2.0)
     assert faster == pytest.approx(10.0 / 1.1 + 2.0)
-    assert changed == pytest.approx(12.0 * STALE_AT_MOST)
-    assert changed_back == pytest.approx(12.0 / STALE_AT_MOST)
+    assert changed == pytest.approx(12.0 * AWAY_AT_MOST)
+    assert changed_back == pytest.approx(12.0 / AWAY_AT_MOST)
+
+
+def test_a_measurement_that_met_others_says_little_of_a_lone_transfer() -> None:
+    met = parts_of(a_row(input_s=10.0, throughput_data_mean=1e7))
+    assert met["seconds_transfer_now"] == pytest.approx(12.0 * AWAY_AT_MOST)
 
 
 def test_a_path_that_was_not_measured_counts_as_the_median_one() -> None:
@@ -73,10 +94,11 @@ def test_a_path_that_was_not_measured_counts_as_the_median_one() -> None:
 
 def test_a_node_that_says_nothing_is_unknown_and_not_idle() -> None:
     silent = {"cpu_use": np.nan, "cpu_use_mean_1m": np.nan, "residents_network_heavy": np.nan}
+    silent["residents_transfer_s"] = np.nan
     parts = parts_of(a_row(**silent, rtt_data_mean=np.nan))
     assert np.isnan([parts[f"seconds_{name}"] for name in ("sharing", "answers", "chatter")]).all()
     idle = parts_of(a_row(cpu_use=0.05, cpu_use_mean_1m=0.05))
-    for name in ("waiting", "computing", "computing_1m"):
+    for name in ("waiting", "computing", "computing_1m", "crowding", "crowded"):
         assert parts[f"seconds_{name}"] > 1.3 * idle[f"seconds_{name}"]
 
 
@@ -187,6 +209,19 @@ def test_a_slow_machine_is_known_by_its_runs() -> None:
         slow, fast = (mixture.log_s(parts_in(seconds_of_run, nodes=np.array([code]))) for code in (1.0, 2.0))
         assert slow > fast + least
     assert mixture.log_s(parts_in(computes)) == mixture.log_s(parts_in(computes, nodes=np.array([99.0])))
+
+
+def test_a_slow_machine_takes_longer_to_start_a_program() -> None:
+    """Runs that last as long whatever is asked of them are still those of a processor."""
+    rng = np.random.default_rng(5)
+    uses = rng.uniform(0.0, 0.6, 400)
+    seconds = np.concatenate([seconds_of(a_row(cpu_use=use, cpu_use_mean_1m=use)) for use in uses])
+    nodes = rng.integers(0, 2, 400).astype(float)
+    target = np.log(3.0 * np.array([1.0, 1.3])[nodes.astype(int)]) + rng.normal(0, 0.05, 400)
+    computed = [NAMES.index(name) for name in COMPUTING]
+    mixture = fit_mixture(parts_in(seconds, nodes=nodes), target, np.ones(400), computed=computed)
+    fast, slow = (mixture.log_s(parts_in(seconds[:1], nodes=np.array([code]))) for code in (0.0, 1.0))
+    assert slow - fast == pytest.approx(np.log(1.3), abs=0.03)
 
 
 def test_a_node_with_few_runs_counts_nearly_like_all() -> None:

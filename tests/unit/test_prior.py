@@ -56,6 +56,21 @@ def test_a_slow_path_costs_in_proportion_to_the_hinted_volume() -> None:
     assert light < heavy
 
 
+def test_a_transfer_is_slowed_down_by_those_that_last_beside_it() -> None:
+    job = {
+        "class_mean_log_s": math.log(10.0),
+        "class_runs": 1e9,
+        "transfer_ratio": 1.0,
+        "transfer_median_s": 5.0,
+    }
+
+    def beside(left_s: float) -> float:
+        return seconds(**job, residents_network_heavy=2.0, residents_transfer_s=left_s)
+
+    assert [beside(left_s) for left_s in (0.0, 3.0, 1e3)] == pytest.approx([10.0, 13.0, 20.0])
+    assert beside(math.nan) == pytest.approx(15.0), "half the time, where nobody knows"
+
+
 def test_a_path_of_unknown_speed_is_a_typical_one() -> None:
     assert seconds(transfer_ratio=0.5) < seconds() < seconds(transfer_ratio=2.0)
 

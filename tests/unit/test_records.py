@@ -46,7 +46,7 @@ def test_a_decision_is_read_back_with_its_shifts_and_corrected_rows() -> None:
     ranking = rank(table.ranked[positions], table.sigma[positions], np.zeros_like, 5, exploring)
     assert ranking is not None
     moment = Moment("d", 1.0, 0.1, 1, 2.0, Fallback.NONE, 2)
-    residents = residents_now(table, positions[ranking.order], a_view())
+    residents = residents_now(table, positions[ranking.order], a_view(), 0.0)
     residents[0, 3] = 99.0
     record = decision_record(a_pod(), moment, table, positions, ranking, corrections, residents)
     seen, kept = read_decision(record, stored(table)), stored(table).features[1]

@@ -65,7 +65,7 @@ def test_a_network_heavy_pod_bound_since_makes_its_node_slower() -> None:
     table = a_table((10.0, 10.5, 20.0, 40.0))
     corrections = Corrections.none(table)
     crowded = NodeFacts(zone="z", allocatable_cpu=8.0, requested_cpu=1.0, residents=1, network_heavy=1)
-    bring_up_to_date(corrections, table, ["a"], a_view(a=crowded), version=7)
+    bring_up_to_date(corrections, table, ["a"], a_view(a=crowded), version=7, now_s=0.0)
     assert corrections.shift[0] > 0.05
     assert corrections.shift[1:].tolist() == [0.0, 0.0, 0.0]
     assert corrections.view_version == 7
@@ -73,7 +73,7 @@ def test_a_network_heavy_pod_bound_since_makes_its_node_slower() -> None:
 
 def test_rows_for_the_record_have_the_residents_of_now() -> None:
     table, crowded = a_table(), NodeFacts(zone="z", allocatable_cpu=8.0, residents=2, network_heavy=1)
-    rows = residents_now(table, np.array([2, 0]), a_view(a=crowded))
+    rows = residents_now(table, np.array([2, 0]), a_view(a=crowded), 0.0)
     heavy = POSITION["residents_network_heavy"]
     assert rows[:, NEIGHBOURS.index("residents_network_heavy")].tolist() == [table.features[2, heavy], 1.0]
     assert table.features[0, heavy] == 0.0
@@ -83,7 +83,12 @@ def test_a_full_cpu_bound_since_makes_its_node_slower() -> None:
     table = a_table(basis=a_basis(Job("cpu-bound", cpu=4.0)))
     corrections = Corrections.none(table)
     bring_up_to_date(
-        corrections, table, ["b"], a_view(b=NodeFacts(zone="z", allocatable_cpu=8.0, requested_cpu=8.0)), 1
+        corrections,
+        table,
+        ["b"],
+        a_view(b=NodeFacts(zone="z", allocatable_cpu=8.0, requested_cpu=8.0)),
+        1,
+        0.0,
     )
     assert corrections.shift[1] > 0.2
 
@@ -92,8 +97,8 @@ def test_a_pod_that_left_gives_the_node_back_exactly() -> None:
     table = a_table()
     corrections = Corrections.none(table)
     busy = a_view(a=NodeFacts(zone="z", allocatable_cpu=8.0, requested_cpu=4.0, residents=1, network_heavy=1))
-    bring_up_to_date(corrections, table, ["a"], busy, 1)
-    bring_up_to_date(corrections, table, ["a"], a_view(), 2)
+    bring_up_to_date(corrections, table, ["a"], busy, 1, 0.0)
+    bring_up_to_date(corrections, table, ["a"], a_view(), 2, 0.0)
     assert corrections.shift.tolist() == [0.0] * 4
 
 
@@ -102,7 +107,7 @@ def test_one_call_corrects_a_bounded_number_of_nodes_newest_first() -> None:
     table = a_table()
     many = replace(table, nodes=nodes, index={node: i % 4 for i, node in enumerate(nodes)})
     corrections = Corrections.none(table)
-    bring_up_to_date(corrections, many, nodes, {}, 1)
+    bring_up_to_date(corrections, many, nodes, {}, 1, 0.0)
     assert corrections.view_version == 1
 
 
@@ -167,8 +172,8 @@ def test_rows_for_the_record_are_those_that_training_would_build() -> None:
     table = a_table(basis=a_basis(JOB, snapshot))
     corrections = adapted(table, Corrections.none(table), job)
     seen = compared(table, corrections, np.arange(len(NODES)))
-    rows = exact_rows(seen, job, NODES, snapshot, a_view())
-    exact = build(job, NODES, snapshot, a_view())
+    rows = exact_rows(seen, job, NODES, snapshot, a_view(), 0.0)
+    exact = build(job, NODES, snapshot, a_view(), 0.0)
     assert np.allclose(rows, exact, equal_nan=True, rtol=1e-6)
 
 
@@ -183,14 +188,16 @@ def test_positions_of_unknown_nodes_are_negative() -> None:
     assert positions_of({"a": 0, "b": 1}, ["b", "x", "a"]).tolist() == [1, -1, 0]
 
 
-def test_a_correction_is_what_the_prior_says_of_the_row_that_telemetry_would_bring() -> None:
+@pytest.mark.parametrize("until_s", [14.0, float("nan")])
+def test_a_correction_is_what_the_prior_says_of_the_row_that_telemetry_would_bring(until_s: float) -> None:
     snapshot = a_snapshot(cpu_use={"a": 0.7, "b": float("nan")}, throughput={("d", "a"): 1e7})
     basis = a_basis(JOB, snapshot)
     table, corrections = a_table(basis=basis), Corrections.none(a_table())
-    crowd = NodeFacts(zone="z", allocatable_cpu=8.0, requested_cpu=3.0, residents=3, network_heavy=2)
-    bring_up_to_date(corrections, table, ["a", "b"], a_view(a=crowd, b=crowd), 1)
+    crowd = replace(a_view()["a"], requested_cpu=3.0, residents=3, network_heavy=2, receiving_until_s=until_s)
+    bring_up_to_date(corrections, table, ["a", "b"], a_view(a=crowd, b=crowd), 1, 10.0)
     rows = basis.features[:2].copy()
     rows[:, POSITION["residents_network_heavy"]] = 2.0
+    rows[:, POSITION["residents_transfer_s"]] = until_s - 10.0
     rows[:, POSITION["cpu_use"]] += 3.0 / 8.0
     level_stays = log_prior(rows) - log_prior(basis.features[:2])
     assert corrections.shift[:2] == pytest.approx(level_stays)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from uvicorn.server import ServerState
 
+from scheduler.edge import http_server
 from scheduler.edge.extender import ExtenderApp
 from scheduler.edge.http_server import new_server
 from scheduler.edge.prioritizer import Answer
@@ -37,10 +38,16 @@ class Pipe(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written: list[bytes] = []
-        self.closed = False
+        self.closed = self.ended = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written.append(bytes(data))
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.ended = True
 
     def close(self) -> None:
         self.closed = True
@@ -132,14 +139,22 @@ async def test_what_a_head_asks_for_is_heeded(line: bytes, closes: bool) -> None
     assert (b"100 Continue" in written) == line.startswith(b"Expect")
 
 
-async def test_a_body_beyond_the_limit_is_refused_and_one_that_stops_is_given_up() -> None:
+async def test_a_body_beyond_the_limit_is_refused_and_one_that_stops_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_server, "LINGER_S", 0.15)
     large = Connection()
     assert b"413" in await large.send(post(b" " * (LIMIT + 1)))
     slow = Connection(read_timeout_s=0.01)
     await slow.send(post(b"{", length=5))
     await asyncio.sleep(0.1)
     assert b"408 Request Timeout" in b"".join(slow.pipe.written)
-    assert (slow.pipe.closed, slow.app.refused[408], slow.echo.bodies) == (True, 1, [])
+    assert (slow.pipe.ended, slow.app.refused[408], slow.echo.bodies) == (True, 1, [])
+    told = list(slow.pipe.written)
+    await slow.send(post(b"{}"))  # nothing more is taken from it
+    assert (slow.pipe.written, slow.echo.bodies) == (told, [])
+    await asyncio.sleep(0.2)
+    assert slow.pipe.closed
 
 
 async def test_a_client_that_leaves_in_the_middle_of_a_body_is_counted() -> None:

@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from model.dataset import Examples, examples_from
 from model.fitting.matrix import design_for
 from model.reading import ExamplesError, read_table
+from model.schema import SCHEMA_VERSION
 from model.splits import Split, folds_of
 from scheduler.cli.train import app
 
@@ -307,7 +308,9 @@ def _nothing_measured(*_: object) -> None:
     raise ExamplesError("not measured")
 
 
-@pytest.mark.parametrize(("version", "code"), [("2", 0), ("2.0", 0), ("x", 4), ("99", 4)])
+@pytest.mark.parametrize(
+    ("version", "code"), [(f"{SCHEMA_VERSION}", 0), (f"{SCHEMA_VERSION}.0", 0), ("x", 4), ("99", 4)]
+)
 def test_a_schema_version_may_be_text(tmp_path: Path, version: str, code: int) -> None:
     assert train(parquet_of(tmp_path, runs(schema_version=version))).exit_code == code
 

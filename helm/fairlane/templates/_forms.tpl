@@ -19,7 +19,21 @@
 {{- else if and (kindIs "map" .value) (or (hasKey .value (first .path)) (eq (len .path) 1)) -}}
 {{- /* what is set to null is away, and as good as empty */ -}}
 {{- $at := printf "%s.%s" .at (first .path) | trimPrefix "." -}}
+{{- if and .form.absent (eq (len .path) 1) -}}
+{{- include "fairlane.present" (dict "in" .value "name" (first .path) "at" $at "form" .form) -}}
+{{- else -}}
 {{- include "fairlane.formed" (dict "value" (get .value (first .path)) "path" (rest .path) "at" $at "form" .form) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* in: the map that name should be in. What is put in is there for all templates: Helm begins with validate.yaml. */}}
+{{- define "fairlane.present" -}}
+{{- if not (and (hasKey .in .name) (not (kindIs "invalid" (get .in .name)))) -}}
+{{- if eq .form.absent "refused" -}}
+{{- fail (printf "%s is null or missing: leave it out to have its default, or give it. (`helm upgrade --reuse-values` has no default of a value that is new in this chart; take --reset-then-reuse-values instead.)" .at) -}}
+{{- end -}}
+{{- $_ := set .in .name (ternary dict list (eq .form.absent "map")) -}}
 {{- end -}}
 {{- end }}
 

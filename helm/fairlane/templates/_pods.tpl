@@ -55,10 +55,9 @@ topologySpreadConstraints:
     matchLabels:
       {{- include "fairlane.selector" (dict "root" .root "component" .component) | nindent 6 }}
 {{- end }}
-{{- with .values.nodeSelector }}
+# no node of Windows could run them
 nodeSelector:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
+  {{- merge (dict) .values.nodeSelector (dict "kubernetes.io/os" "linux") | toYaml | nindent 2 }}
 {{- with .values.tolerations }}
 tolerations:
   {{- toYaml . | nindent 2 }}
@@ -207,7 +206,7 @@ replica, which is asked also while it is not ready, because it says why */}}
 {{- define "fairlane.service" -}}
 apiVersion: v1
 kind: Service
-{{ include "fairlane.metadata" (dict "root" .root "name" (printf "fairlane-%s" .component) "component" .component) }}
+{{ include "fairlane.metadata" (dict "root" .root "name" (printf "fairlane-%s" .component) "component" .component "annotations" (include "fairlane.scrapeAnnotations" . | fromYaml)) }}
 spec:
   {{- if .headless }}
   clusterIP: None

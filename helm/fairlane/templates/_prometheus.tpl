@@ -117,6 +117,21 @@ The cluster is asked once a rendering, for every Service: the answer is kept in 
 {{- end -}}
 {{- end }}
 
+{{/* Of a Service whose pods tell of themselves (root, component, ports), for who finds them by annotations; HTTPS is left
+out, since he would look at the certificate, which is for API servers. */}}
+{{- define "fairlane.scrapeAnnotations" -}}
+{{- $value := toString .root.Values.monitoring.scrapeAnnotations -}}
+{{- $found := include "fairlane.foundPrometheus" .root | fromJson -}}
+{{- $operated := include "fairlane.monitored" (dict "root" .root "value" .root.Values.monitoring.serviceMonitors "kind" "ServiceMonitor") -}}
+{{- $wanted := and (eq (get $found "kind") "the prometheus chart") (not $operated) -}}
+{{- if and (ne .component "prometheus") (or (eq $value "true") (and (eq $value "auto") $wanted)) -}}
+{{- range .ports }}{{ if has .name (list "http" "metrics") -}}
+prometheus.io/scrape: "true"
+prometheus.io/port: {{ .port | quote }}
+{{- end }}{{ end -}}
+{{- end -}}
+{{- end }}
+
 {{/* What an administrator should know about it; for NOTES.txt. */}}
 {{- define "fairlane.prometheusNotes" -}}
 {{- $found := include "fairlane.foundPrometheus" . | fromJson -}}

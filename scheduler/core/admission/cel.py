@@ -121,11 +121,14 @@ def template_variables(rules: Rules, places: tuple[Place, ...]) -> dict[str, str
 
 
 def templates_ask(rules: Rules, kind: Kind) -> str:
-    """Whether a template asks by itself, or carries or carried a stamp, or something is barred."""
+    """Whether a template asks by itself, or carries or carried a stamp, or something is barred.
+
+    For webhooks, so in words that Kubernetes 1.30 has: `transformList` came with 1.33.
+    """
     asks = [
-        f"{_found(place)}.exists(f, ([f.now] + f.was).exists(t, {_asks('t', place, rules)} || "
-        f"{claims(_annotations('t', place))}))"
+        _any_template(place, owner, f"{_asks('t', place, rules)} || {claims(_annotations('t', place))}")
         for place in kind.places
+        for owner in ("dyn(object){}", "(oldObject == null ? optional.none() : dyn(oldObject){})")
     ]
     return " || ".join([*asks, *([has_barred(kind.barred)] if kind.barred else [])])
 
@@ -136,6 +139,20 @@ def has_barred(barred: Barred) -> str:
     now = f"dyn(object){chain}"
     was = f"(oldObject == null ? optional.none() : dyn(oldObject){chain})"
     return f"{texts(barred.keys)}.exists(k, {now}[?k].hasValue() && {now}[?k] != {was}[?k])"
+
+
+def _any_template(place: Place, owner: str, test: str) -> str:
+    """Whether `test` holds of a template `t` there in `owner`, a format that takes the way to the place."""
+    before, inside = place.step
+    there = owner.format("".join(f".?{name}" for name in before))
+    if not place.repeats:
+        return f"({there}.hasValue() ? [{there}.value()] : []).exists(t, {test})"
+    rest = "".join(f".?{name}" for name in inside)
+    if "[]" in place.path:
+        listed = f"{there}.orValue([]).map(item, dyn(item){rest}.hasValue(), dyn(item){rest}.value())"
+        return f"{listed}.exists(t, {test})"
+    listed = f"named.map(key, dyn(named[key]){rest}.hasValue(), dyn(named[key]){rest}.value())"
+    return f"[{there}.orValue({{}})].exists(named, {listed}.exists(t, {test}))"
 
 
 def _found(place: Place) -> str:

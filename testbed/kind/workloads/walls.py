@@ -205,7 +205,7 @@ async def _problems(ground: Ground) -> list[str]:
         "--",
         "sh",
         "-c",
-        "fairlane doctor --json || true",
+        "fairlane doctor -o json || true",
     ]
     told = json.loads(await ground.kubectl("-n", NAMESPACE, *words))
     problems = [one["sentence"] for one in told["findings"] if one["level"] == "problem"]
