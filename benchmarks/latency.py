@@ -4,7 +4,8 @@ own side
     the extender's own histogram: from a complete request to its answer
 client
     a client on loopback with one kept-alive connection sends the very bytes
-    that kube-scheduler sent before, one call after the other
+    that kube-scheduler sent before, one call after the other, through a whole
+    telemetry epoch at least, with the tables that are made anew in it
 kube-scheduler, steady
     a real kube-scheduler places pods that arrive one by one; its calls are
     timed by a pass-through (passthrough.py), whose own cost is included and
@@ -36,8 +37,9 @@ from benchmarks.figures import Histogram, Latency, histogram, latency
 from benchmarks.passthrough import Recorded, recorded
 from benchmarks.rate import at_once, fairlane, fairlane_arm, warm_up
 from benchmarks.schedulers import Arm, Scheduler, running
-from benchmarks.setting import Setting
+from benchmarks.setting import EPOCH_S, Setting
 from benchmarks.stub import stub, wait_listening
+from benchmarks.turns import real_time
 from benchmarks.wire import Connection
 from testbed.cluster import Cluster
 
@@ -73,7 +75,8 @@ class View:
 class Latencies:
     """All views at one cluster size; `hop` is what the pass-through itself costs, `real_time` how it ran.
 
-    `floor` has the same view as its key, of an extender that answers at once.
+    `floor` has the same view as its key, of an extender that answers at once. The client runs as the
+    pass-through does.
     """
 
     nodes: int
@@ -83,6 +86,7 @@ class Latencies:
     floor: Mapping[str, Latency]
     hop: Latency
     real_time: bool
+    client_real_time: bool
 
     @property
     def target_ms(self) -> float:
@@ -98,6 +102,7 @@ class Latencies:
             "target_p99_ms": self.target_ms,
             "pass_through_alone": asdict(self.hop),
             "pass_through_in_real_time": self.real_time,
+            "client_in_real_time": self.client_real_time,
             "views": {view.name: _view_json(view, self.target_ms) for view in self.views},
             "floor": {name: asdict(floor) for name, floor in self.floor.items()},
         }
@@ -118,13 +123,14 @@ def _view_json(view: View, target_ms: float) -> dict[str, Any]:
     }
 
 
-def replay(url: str, requests: Sequence[bytes], calls: int) -> list[float]:
-    """Send `requests` in turn on one kept-alive connection; the time of each call in s."""
+def replay(url: str, requests: Sequence[bytes], calls: int, least_s: float = 0.0) -> list[float]:
+    """Send `requests` in turn on one kept-alive connection, so often and so long; s of each call."""
     at = urlsplit(url)
-    durations_s = []
+    durations_s: list[float] = []
+    until_s = time.perf_counter() + least_s
     with Connection.to(str(at.hostname), at.port or 80) as server:
-        for number in range(calls):
-            request = requests[number % len(requests)]
+        while len(durations_s) < calls or time.perf_counter() < until_s:
+            request = requests[len(durations_s) % len(requests)]
             begun_s = time.perf_counter()
             server.send(request)
             server.read()
@@ -153,7 +159,8 @@ def measure(at: Setting, calls: int) -> Latencies:
     requests = last.requests
     replay(at.cluster.extender_url, requests, len(requests))  # the first ones warm the path up
     before = _own(at)
-    durations_s = replay(at.cluster.extender_url, requests, calls)
+    with real_time() as allowed:
+        durations_s = replay(at.cluster.extender_url, requests, calls, EPOCH_S)
     client = _view(CLIENT, durations_s, before, _own(at))
     return Latencies(
         nodes=at.cluster.options.nodes,
@@ -163,6 +170,7 @@ def measure(at: Setting, calls: int) -> Latencies:
         floor=floor,
         hop=_hop(at.cluster, requests, calls),
         real_time=last.real_time,
+        client_real_time=allowed,
     )
 
 

@@ -13,7 +13,6 @@ what was recorded and starts anew.
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -24,6 +23,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from benchmarks.turns import run_in_real_time
 from benchmarks.wire import Connection, message
 
 KEPT_REQUESTS = 256
@@ -91,16 +91,7 @@ def _pass_on(accepted: socket.socket, upstream: int, recording: Recording) -> No
 
 def main(port: Annotated[int, typer.Option()], upstream: Annotated[int, typer.Option()]) -> None:
     """Pass on and record until killed."""
-    serve(socket.create_server(("127.0.0.1", port)), upstream, Recording(real_time=_in_real_time()))
-
-
-def _in_real_time() -> bool:
-    """Run before all ordinary processes, with every thread started from now on; False where refused."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO)))
-    except OSError:
-        return False
-    return True
+    serve(socket.create_server(("127.0.0.1", port)), upstream, Recording(real_time=run_in_real_time()))
 
 
 if __name__ == "__main__":

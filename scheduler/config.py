@@ -268,6 +268,8 @@ class PredictorSettings(Section):
     """Threads that one prediction may use; two predictions may run at once."""
     niceness: Annotated[int, Field(ge=0, le=19)] = 5
     """Added to the process's niceness: tables made ahead yield to placing what waits."""
+    stale_after_days: PositiveFloat = 14.0
+    """Since its training, until the alert FairlaneModelStale: more than is between two trainings."""
     certificate_file: Path | None = None
     """PEM chain to speak TLS with, read again when it changes; with key_file."""
     key_file: Path | None = None

@@ -104,7 +104,8 @@ async def _serve(settings: ServerSettings, own: PredictorSettings, port_file: Pa
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    metrics = Scrape("predictor", PredictorMetrics(server.status, settings.certificate))
+    told = PredictorMetrics(server.status, own.stale_after_days * 86400.0, settings.certificate)
+    metrics = Scrape("predictor", told)
     async with told_beside(own.metrics_host, own.metrics_port, server.status, metrics, server.unready):
         await server.start()
         logging.getLogger("fairlane.predictor").info("listening on %s:%d", settings.host, server.port)

@@ -15,16 +15,23 @@ NAME = "fairlane_predictor"
 
 
 class PredictorMetrics(Collector):
-    """`status` as of model.serve.PredictorServer; `certificate` is the file that it serves, if any."""
+    """`status` as of model.serve.PredictorServer; `certificate` is the file that it serves, if any.
 
-    def __init__(self, status: Callable[[], dict[str, Any]], certificate: Path | None = None) -> None:
-        self._status, self._certificate = status, certificate
+    `stale_after_s`: how long after its training a model counts as old.
+    """
+
+    def __init__(
+        self, status: Callable[[], dict[str, Any]], stale_after_s: float, certificate: Path | None = None
+    ) -> None:
+        self._status, self._stale_after_s, self._certificate = status, stale_after_s, certificate
 
     def collect(self) -> Iterable[Metric]:
         """All families; without a model there is no time of training."""
         told = self._status()
         yield gauge(f"{NAME}_serving", "Whether a model answers.", not told["unready"])
         yield gauge(f"{NAME}_registry_ok", "Whether the newest version could be read.", not told["problem"])
+        about = "How long after its training a model counts as old (predictor.stale_after_days)."
+        yield gauge(f"{NAME}_model_stale_after_seconds", about, self._stale_after_s)
         yield counter(f"{NAME}_predictions", "Requests answered with predictions.", told["predictions"])
         yield counter(f"{NAME}_predicting_seconds", "Time from request to answer.", told["predicting_s"])
         if told["model_version"]:

@@ -64,6 +64,7 @@ def healthy() -> World:
         'fairlane_prediction_error_sum{model="m7"}': per_minute(0.6),
         'fairlane_prediction_error_count{model="m7"}': per_minute(2),
         "fairlane_predictor_model_trained_at_seconds": now_plus(-2 * DAY_S),
+        "fairlane_predictor_model_stale_after_seconds": at(14 * DAY_S),
         "fairlane_predictor_serving": at(1),
         "fairlane_predictor_registry_ok": at(1),
         "fairlane_predictor_certificate_ok": at(1),

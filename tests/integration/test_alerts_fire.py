@@ -131,6 +131,16 @@ def test_how_old_telemetry_may_be_is_what_the_settings_say(prometheus: RealProme
     assert fired(prometheus, {**seldom, "fairlane_extender_epoch_age_max_seconds": at(1200)}) == set()
 
 
+@pytest.mark.parametrize(("days", "told"), [(14, {"FairlaneModelStale"}), (40, set())])
+def test_how_old_a_model_may_be_is_what_the_settings_say(
+    prometheus: RealPrometheus, days: int, told: set[str]
+) -> None:
+    """Who trains once a month has no stale model after three weeks."""
+    trained = {"fairlane_predictor_model_trained_at_seconds": now_plus(-20 * DAY_S)}
+    after = {"fairlane_predictor_model_stale_after_seconds": at(days * DAY_S)}
+    assert fired(prometheus, {**healthy(), **trained, **after}) == told
+
+
 def test_our_processes_are_drawn_whatever_prometheus_calls_their_jobs(prometheus: RealPrometheus) -> None:
     """The prometheus chart, which goes by annotations, has one job for all Services."""
     where = 'instance="10.0.0.{}:8890",job="kubernetes-service-endpoints"'

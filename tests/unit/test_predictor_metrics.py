@@ -20,7 +20,7 @@ def status() -> dict[str, Any]:
 
 
 def told(certificate: Path | None) -> dict[str, float]:
-    families = PredictorMetrics(status, certificate).collect()
+    families = PredictorMetrics(status, 86400.0, certificate).collect()
     return {sample.name: sample.value for family in families for sample in family.samples}
 
 
