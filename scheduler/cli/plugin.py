@@ -19,6 +19,7 @@ from itertools import zip_longest
 from typing import Any
 
 from scheduler.cli.main import app
+from scheduler.cli.output import write_letters_that_lack_otherwise
 from scheduler.edge.whereabouts import (
     CONTROLLER,
     KNOW_ALL,
@@ -51,6 +52,7 @@ class PluginError(Exception):
 
 def main() -> None:
     """Entry point of kubectl-fairlane: run the command beside the parts, or here."""
+    write_letters_that_lack_otherwise()
     options, rest = split(sys.argv[1:])
     try:
         if wanted := containers(rest, os.environ):
