@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -189,3 +190,29 @@ def test_variables_with_telling_names_are_secret() -> None:
         "a",
         "b",
     ]
+
+
+@pytest.mark.parametrize("password", ["pa[ss", "pa/ss", "pa#ss", "pa?ss", 'pa"ss', "pa]s[s"])
+def test_a_password_that_the_store_would_take_is_known_however_it_is_written(password: str) -> None:
+    settings = Settings.model_validate({"recorder": {"store_url": f"postgresql://fair:{password}@db/x"}})
+    assert password in secrets_of(settings, {})
+
+
+def test_passwords_behind_the_question_mark_of_a_url_are_known() -> None:
+    url = "postgresql:///x?host=/run&password=first%20one&sslpassword=second"
+    known = secrets_of(Settings.model_validate({"recorder": {"store_url": url}}), {})
+    assert {"first one", "first%20one", "second"} <= set(known)
+
+
+def test_what_may_not_be_read_here_is_no_reason_to_have_no_bundle(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path, **_how: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "bearer").write_text("only root may read this")
+    settings = Settings.model_validate(
+        {"prometheus": {"url": "http://p:9090", "bearer_token_file": str(tmp_path / "bearer")}}
+    )
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert secrets_of(settings, {}) == []

@@ -120,3 +120,9 @@ def test_the_command_takes_a_store_back_and_says_so(empty_url: str) -> None:
     unknown = CliRunner().invoke(get_command(recorder_app), ["migrate", "--to", "7", "--store", empty_url])
     assert unknown.exit_code == 1
     assert "knows versions 1 to 2" in unknown.output
+
+
+@pytest.mark.parametrize("url", ["postgresql://fairlane@db:port/x", ""])
+def test_an_address_that_is_none_is_told_in_a_sentence(url: str) -> None:
+    with pytest.raises(StoreError, match="the store URL cannot be used"):
+        ExperienceStore(url)
