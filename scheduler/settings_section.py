@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 YEAR_S = 366 * 86_400.0
 Seconds = Annotated[float, Field(gt=0.0, le=YEAR_S)]
@@ -26,6 +26,15 @@ def web_address(text: str) -> str:
 
 WebAddress = Annotated[str, AfterValidator(web_address)]
 """URL of something that is asked over HTTP; empty where there is none."""
+
+
+def _without_space_around(given: Any) -> Any:
+    text = given.get_secret_value() if isinstance(given, SecretStr) else given
+    return text.strip() if isinstance(text, str) else given
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_without_space_around)]
+"""As from a file: a Secret that was made from one ends with a line break, which no header can have."""
 
 
 class Section(BaseModel):

@@ -57,6 +57,8 @@ class ControllerClient:
                 " chart run it as `kubectl fairlane`"
             )
         headers = dict([protocol.own()])
+        if not self._token.isprintable():  # the refusal of the client would repeat it
+            raise ControllerError("the token has a line break or another character that no header can have")
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         try:

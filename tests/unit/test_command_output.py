@@ -106,3 +106,9 @@ def test_an_answer_that_is_none_is_told_in_a_sentence(answer: bytes, controller:
 def test_an_address_that_is_none_is_told_in_a_sentence(url: str) -> None:
     with pytest.raises(ControllerError, match="cannot be reached"):
         ControllerClient(url).queue()
+
+
+def test_a_token_that_no_header_can_have_is_not_repeated() -> None:
+    with pytest.raises(ControllerError) as raised:
+        ControllerClient("http://127.0.0.1:1", "supersecret\nmore").queue()
+    assert "supersecret" not in str(raised.value)
