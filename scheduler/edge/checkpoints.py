@@ -118,7 +118,7 @@ class Checkpoints:
         self._slot, self.size_bytes, self._unanswered = slot, len(packed), False
 
     async def _look_again(self) -> None:
-        """Which slot counts after a head that was sent and not answered: what counts must not be written over."""
+        """Which slot counts after a head that was not answered: what counts must not be written over."""
         head = await self._get(self._name)
         version = "" if head is None else head.metadata.resourceVersion
         if version != self._version:
