@@ -120,7 +120,7 @@ def _rows(facts: Facts) -> list[Coverage]:
 
 
 def _print(facts: Facts, findings: list[Finding]) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     if rows := _rows(facts):
         console.print(_readings_table(rows))
     # the table says the same about readings that are all right

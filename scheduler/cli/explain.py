@@ -129,7 +129,7 @@ def _explain_gang(
         print_json(told)
         return
     for line in gang_lines(told, f"{namespace}/{name}", time.time()):
-        Console(highlight=False, soft_wrap=True).print(line, markup=False)
+        Console(highlight=False, emoji=False, soft_wrap=True).print(line, markup=False)
 
 
 def _from_store(url: str, namespace: str, name: str, limit: int) -> Receipt:
@@ -211,7 +211,7 @@ def _as_plain(receipt: Receipt) -> Any:
 
 
 def _print(receipt: Receipt, pod: str, limit: int) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, emoji=False, soft_wrap=True)
     console.print(sentence(receipt), markup=False)
     if result := what_happened(receipt.outcome, receipt.chosen):
         console.print(result, markup=False)

@@ -59,7 +59,7 @@ def queue(
 
 
 def _print(told: dict[str, Any], limit: int) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, emoji=False, soft_wrap=True)
     if told["paused"]:
         console.print("The queue is paused: nothing is released.")
     for complaint in told["complaints"]:

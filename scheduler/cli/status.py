@@ -65,7 +65,9 @@ def status(
 
 
 def _print(told: dict[str, Any]) -> None:
-    console = Console(highlight=False, width=max(80, min(shutil.get_terminal_size().columns, 120)))
+    console = Console(
+        highlight=False, emoji=False, width=max(80, min(shutil.get_terminal_size().columns, 120))
+    )
     for line in summary_lines(told):
         console.print(line, markup=False)
     if told["shares"]:

@@ -66,7 +66,7 @@ def usage(
     if output is Output.JSON:
         print_json(told)
     else:
-        _print(told, Console(highlight=False, soft_wrap=True))
+        _print(told, Console(highlight=False, emoji=False, soft_wrap=True))
 
 
 def since_s(text: str, now_s: float) -> float:

@@ -82,6 +82,16 @@ def test_words_that_the_terminal_has_no_letters_for_are_written_with_others(cont
     assert rb"j\xfcrgen" in told.stdout
 
 
+def test_names_with_colons_are_written_as_they_are(controller: _Says) -> None:
+    told = {**QUEUE, "complaints": ["nobody is called github:package:bob"]}
+    told["flows"] = [{"user": "oidc:key:alice", **SHARES, "running": 1, "waiting": 0}]
+    content = json.dumps(told).encode()
+    controller.answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(content), content)
+    shown = queue(controller).stdout.decode()
+    assert "oidc:key:alice" in shown
+    assert "github:package:bob" in shown
+
+
 def test_json_has_no_colours_where_they_are_asked_for(controller: _Says) -> None:
     told = queue(controller, "-o", "json", FORCE_COLOR="1")
     assert json.loads(told.stdout) == QUEUE
