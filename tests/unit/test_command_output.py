@@ -31,15 +31,15 @@ HALF_REFUSED = b"HTTP/1.1 503 Away\r\nContent-Length: 100000\r\n\r\nno"
 
 
 class _Says(socketserver.ThreadingTCPServer):
-    answer = FINE
+    answer, heard = FINE, b""
 
 
 class _Handler(socketserver.StreamRequestHandler):
     server: _Says
 
     def handle(self) -> None:
-        while self.rfile.readline().strip():
-            pass
+        while (line := self.rfile.readline()).strip():
+            self.server.heard += line
         self.wfile.write(self.server.answer)
 
 
@@ -122,3 +122,9 @@ def test_a_token_that_no_header_can_have_is_not_repeated() -> None:
     with pytest.raises(ControllerError) as raised:
         ControllerClient("http://127.0.0.1:1", "supersecret\nmore").queue()
     assert "supersecret" not in str(raised.value)
+
+
+def test_training_asks_with_the_token_without_the_white_space_around_it(controller: _Says) -> None:
+    ended = ran(["train", "--recorder", url_of(controller)], FAIRLANE_TOKEN="shared\n")
+    assert ended.returncode != 0  # what answers is no recorder
+    assert b"authorization: bearer shared\r\n" in controller.heard.lower(), ended.stderr
