@@ -60,7 +60,7 @@ def test_a_dashboard_asks_for_what_there_is(name: str) -> None:
 
 
 def test_only_what_never_falls_is_taken_for_a_counter() -> None:
-    """A fall is a restart for `rate` and `increase`: all that there ever was would have come at that moment."""
+    """A fall is a restart for `rate` and `increase`: all that ever was would have come at that moment."""
     panels = [panel for one in dashboards().values() for panel in one["panels"]]
     expressions = [line for panel in panels for line in panel["lines"].values()]
     expressions += [rule["expr"] for rule in RULES]
