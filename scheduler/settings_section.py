@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -15,12 +16,19 @@ EVERYWHERE = "::"
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
+def without_password(url: str) -> str:
+    """The address as everybody may read it."""
+    return re.sub(r"://[^/]*@", "://", url)
+
+
 def web_address(text: str) -> str:
     """The text, if it is empty or a URL that can be asked over HTTP; raises `ValueError` if not."""
     parts = urlsplit(text)  # which raises ValueError for a host it can't read, and `port` for such a port
     usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not text.split()[1:]
     if text and not usable:
-        raise ValueError(f"a URL must start with http:// or https:// and name a host, not {text!r}")
+        raise ValueError(
+            f"a URL must start with http:// or https:// and name a host, not {without_password(text)!r}"
+        )
     return text
 
 
