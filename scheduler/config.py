@@ -26,7 +26,7 @@ from pydantic import (
 
 from scheduler.admission_settings import AdmissionSettings
 from scheduler.certificate_settings import PredictorCertificate
-from scheduler.settings_section import EVERYWHERE, YEAR_S, Port, Seconds, Section, WebAddress
+from scheduler.settings_section import EVERYWHERE, YEAR_S, Port, Seconds, Secret, Section, WebAddress
 from scheduler.settings_text import ConfigError, overlay, read_secret, read_yaml, sentences
 
 __all__ = ["ConfigError", "Settings", "Source"]
@@ -40,11 +40,11 @@ class PrometheusSettings(Section):
 
     url: WebAddress = ""
     """Base URL, e.g. http://prometheus.monitoring:9090; empty: no telemetry."""
-    bearer_token: SecretStr | None = None
+    bearer_token: Secret | None = None
     bearer_token_file: Path | None = None
     """File with the bearer token; read again at every poll, because tokens rotate."""
     username: str | None = None
-    password: SecretStr | None = None
+    password: Secret | None = None
     password_file: Path | None = None
     ca_file: Path | None = None
     """PEM bundle that signs the server's certificate."""
@@ -352,7 +352,7 @@ class Settings(Section):
     """Base URL of the recorder; empty: nothing is recorded."""
     controller_url: WebAddress = ""
     """Base URL of the controller, as `fairlane queue` reaches it."""
-    token: SecretStr = SecretStr("")
+    token: Secret = SecretStr("")
     """Shared by our own processes (recorder, probe); usually FAIRLANE_TOKEN."""
     token_file: Path | None = None
     """File with the token, e.g. a mounted Secret; `token` wins."""

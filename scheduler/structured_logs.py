@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import sys
+import warnings
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -52,11 +54,18 @@ class JsonFormatter(logging.Formatter):
             told["values"] = [_plain(value) for value in values]
         if record.exc_info:
             told["exception"] = self.formatException(record.exc_info)
-        return json.dumps(told, ensure_ascii=False)
+        return json.dumps(told, ensure_ascii=not _writes_all_letters())
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no number for it
     return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _writes_all_letters() -> bool:
+    """False where standard error writes what it has no letters for as \\xfc, which JSON does not know."""
+    return (getattr(sys.stderr, "encoding", None) or "").lower().replace("-", "") == "utf8"
 
 
 def set_up_logs(log_format: str) -> None:
@@ -65,6 +74,7 @@ def set_up_logs(log_format: str) -> None:
     handler.setFormatter(JsonFormatter() if log_format == "json" else PlainFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     sys.excepthook = _log_fault
+    warnings.showwarning = _log_warning
 
 
 def tell_why_it_ends(log_format: str, command: str, error: Exception) -> None:
@@ -73,6 +83,10 @@ def tell_why_it_ends(log_format: str, command: str, error: Exception) -> None:
         log.error("fairlane %s cannot go on: %s", command, error)
     else:
         print(f"fairlane {command}: {error}", file=sys.stderr)
+
+
+def _log_warning(message: Warning | str, category: type[Warning], *_where: Any, **_more: Any) -> None:
+    log.warning("a library warns of %s: %s", category.__name__, message)
 
 
 def _log_fault(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:

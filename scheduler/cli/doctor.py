@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from scheduler.cli.output import Output
+from scheduler.cli.output import Output, print_json
 from scheduler.cli.serving import load_settings, with_options
 from scheduler.config import ConfigError
 from scheduler.edge import diagnosis, diagnosis_queue, diagnosis_telemetry, diagnosis_versions
@@ -94,7 +93,7 @@ def doctor(
         raise typer.Exit(2) from error
     findings = diagnose(facts, CHECKS)
     if output is Output.JSON:
-        typer.echo(json.dumps(as_plain(facts, findings), indent=2))
+        print_json(as_plain(facts, findings))
     else:
         _print(facts, findings)
     if any(finding.level is Level.PROBLEM for finding in findings):
@@ -121,7 +120,7 @@ def _rows(facts: Facts) -> list[Coverage]:
 
 
 def _print(facts: Facts, findings: list[Finding]) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     if rows := _rows(facts):
         console.print(_readings_table(rows))
     # the table says the same about readings that are all right

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -17,7 +17,7 @@ from rich.table import Table
 from model.schema import FEATURES, NAMES, SCHEMA_VERSION
 from model.snapshot import Floats
 from scheduler.cli.gangs import gang_lines
-from scheduler.cli.output import Output
+from scheduler.cli.output import Output, print_json
 from scheduler.cli.serving import load_settings
 from scheduler.config import Settings
 from scheduler.core.receipts import (
@@ -99,7 +99,7 @@ def explain(
         typer.echo(f"fairlane explain: {error}", err=True)
         raise typer.Exit(1) from error
     if output is Output.JSON:
-        typer.echo(_as_json(receipt))
+        print_json(_as_plain(receipt))
     else:
         _print(receipt, f"{namespace}/{name}", limit)
 
@@ -126,10 +126,10 @@ def _explain_gang(
         typer.echo(f"fairlane explain: {error}", err=True)
         raise typer.Exit(1) from error
     if output is Output.JSON:
-        Console(soft_wrap=True).print_json(data=told)
+        print_json(told)
         return
     for line in gang_lines(told, f"{namespace}/{name}", time.time()):
-        Console(highlight=False, soft_wrap=True).print(line, markup=False)
+        Console(highlight=False, emoji=False, soft_wrap=True).print(line, markup=False)
 
 
 def _from_store(url: str, namespace: str, name: str, limit: int) -> Receipt:
@@ -204,14 +204,14 @@ def _row(candidate: Candidate) -> Floats:
     return np.array(values, dtype=np.float64)
 
 
-def _as_json(receipt: Receipt) -> str:
+def _as_plain(receipt: Receipt) -> Any:
     told = msgspec.to_builtins(receipt)
     told |= {"sentence": sentence(receipt), "result": what_happened(receipt.outcome, receipt.chosen)}
-    return msgspec.json.format(msgspec.json.encode(told), indent=2).decode()
+    return msgspec.json.decode(msgspec.json.encode(told))  # in JSON there is no NaN
 
 
 def _print(receipt: Receipt, pod: str, limit: int) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, emoji=False, soft_wrap=True)
     console.print(sentence(receipt), markup=False)
     if result := what_happened(receipt.outcome, receipt.chosen):
         console.print(result, markup=False)

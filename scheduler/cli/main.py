@@ -14,6 +14,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from scheduler.cli.output import write_letters_that_lack_otherwise
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -94,6 +96,7 @@ def fairlane() -> None:
 
 def main() -> None:
     """Entry point of the console script."""
+    write_letters_that_lack_otherwise()
     sys.exit(app())
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from itertools import zip_longest
 from typing import Any
 
 from scheduler.cli.main import app
+from scheduler.cli.output import write_letters_that_lack_otherwise
 from scheduler.edge.whereabouts import (
     CONTROLLER,
     KNOW_ALL,
@@ -51,6 +53,7 @@ class PluginError(Exception):
 
 def main() -> None:
     """Entry point of kubectl-fairlane: run the command beside the parts, or here."""
+    write_letters_that_lack_otherwise()
     options, rest = split(sys.argv[1:])
     try:
         if wanted := containers(rest, os.environ):
@@ -64,10 +67,14 @@ def main() -> None:
 
 def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """kubectl's own options at the beginning, and our command with its own."""
-    at = 0
-    while at < len(words) and words[at].partition("=")[0] in OPTIONS:
-        at += 1 if "=" in words[at] else 2
-    return list(words[:at]), list(words[at:])
+    rest, at = list(words), 0
+    while at < len(rest):
+        if rest[at][:2] == "-n" and rest[at][2:3] not in ("", "="):  # -nprod
+            rest[at : at + 1] = ["-n", rest[at][2:]]
+        if rest[at].partition("=")[0] not in OPTIONS:
+            break
+        at += 1 if "=" in rest[at] else 2
+    return rest[:at], rest[at:]
 
 
 def containers(rest: Sequence[str], environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -189,10 +196,14 @@ def _exec(options: Sequence[str], at: Place, rest: Sequence[str]) -> None:
 
 def complete() -> None:
     """Entry point of kubectl_complete-fairlane: what kubectl's completion offers after `kubectl fairlane`."""
-    words = ["fairlane", *sys.argv[1:]]
+    options, rest = split(sys.argv[1:-1])
+    if options and options[-1] in OPTIONS:  # it is the value of kubectl's own option, which we do not know
+        print(ONLY_COMPLETIONS)
+        return
+    words = ["fairlane", *rest, *sys.argv[1:][-1:]]
     os.environ |= {
         "_FAIRLANE_COMPLETE": "complete_bash",
-        "COMP_WORDS": " ".join(words),
+        "COMP_WORDS": shlex.join(words),
         "COMP_CWORD": str(len(words) - 1),
     }
     try:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scheduler.cli.gangs import start_from_now, users_table
-from scheduler.cli.output import Output
+from scheduler.cli.output import Output, print_json
 from scheduler.cli.serving import load_settings
 from scheduler.edge.controller_client import ControllerClient, ControllerError
 
@@ -53,13 +53,13 @@ def queue(
         typer.echo(f"fairlane queue: {error}", err=True)
         raise typer.Exit(1) from error
     if output is Output.JSON:
-        Console(soft_wrap=True).print_json(data=told)
+        print_json(told)
     else:
         _print(told, limit)
 
 
 def _print(told: dict[str, Any], limit: int) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, emoji=False, soft_wrap=True)
     if told["paused"]:
         console.print("The queue is paused: nothing is released.")
     for complaint in told["complaints"]:

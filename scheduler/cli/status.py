@@ -13,7 +13,7 @@ from rich.console import Console
 
 from scheduler.cli.doctor import CHECKS
 from scheduler.cli.gangs import users_table
-from scheduler.cli.output import Output
+from scheduler.cli.output import Output, print_json
 from scheduler.cli.serving import load_settings
 from scheduler.config import ConfigError
 from scheduler.edge.diagnosis import ago, diagnose
@@ -57,7 +57,7 @@ def status(
         raise typer.Exit(2) from error
     told = overview(facts, diagnose(facts, CHECKS))
     if output is Output.JSON:
-        Console(soft_wrap=True).print_json(data=told)
+        print_json(told)
     else:
         _print(told)
     if not told["ok"]:
@@ -65,7 +65,9 @@ def status(
 
 
 def _print(told: dict[str, Any]) -> None:
-    console = Console(highlight=False, width=max(80, min(shutil.get_terminal_size().columns, 120)))
+    console = Console(
+        highlight=False, emoji=False, width=max(80, min(shutil.get_terminal_size().columns, 120))
+    )
     for line in summary_lines(told):
         console.print(line, markup=False)
     if told["shares"]:

@@ -135,7 +135,9 @@ def _from_store(url: str) -> pd.DataFrame:
     from scheduler.edge.store import ExperienceStore, StoreError
 
     try:
-        return ExperienceStore(url).examples()
+        store = ExperienceStore(url)
+        store.check()
+        return store.examples()
     except StoreError as error:
         raise SourceError(str(error)) from error
 
@@ -145,7 +147,7 @@ async def _from_recorder(url: str) -> pd.DataFrame:
 
     from scheduler.edge.recorder_client import RecorderClient, RecorderError
 
-    token = os.environ.get("FAIRLANE_TOKEN", "")
+    token = os.environ.get("FAIRLANE_TOKEN", "").strip()
     try:
         async with RecorderClient.connect(url, token, RECORDER_TIMEOUT_S) as client:
             return pd.read_parquet(io.BytesIO(await client.examples()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -81,6 +82,9 @@ def trial(
     except (TrialFailed, KubeError) as error:
         typer.echo(f"fairlane trial: {error}", err=True)
         raise typer.Exit(1) from error
+    except asyncio.CancelledError:
+        typer.echo("fairlane trial: it was told to end", err=True)
+        raise typer.Exit(128 + signal.SIGTERM) from None
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -95,6 +99,8 @@ def _object(text: str) -> dict[str, Any]:
 
 async def _run(settings: Settings, plan: Plan, tell: Tell) -> None:
     kubeconfig = str(settings.kubeconfig) if settings.kubeconfig else None
+    if (own := asyncio.current_task()) is not None:  # so that the pods are removed, as after an interrupt
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, own.cancel)
     async with AsyncExitStack() as stack:
         kube = await stack.enter_async_context(KubeClient.connect(kubeconfig))
         recorder = None

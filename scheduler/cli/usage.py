@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from scheduler.cli.output import Output
+from scheduler.cli.output import Output, print_json
 from scheduler.cli.serving import load_settings
 from scheduler.core.quantities import duration_s
 from scheduler.edge.controller_client import ControllerClient, ControllerError
@@ -64,9 +64,9 @@ def usage(
         typer.echo(f"fairlane usage: {error}", err=True)
         raise typer.Exit(1) from error
     if output is Output.JSON:
-        Console(soft_wrap=True).print_json(data=told)
+        print_json(told)
     else:
-        _print(told, Console(highlight=False, soft_wrap=True))
+        _print(told, Console(highlight=False, emoji=False, soft_wrap=True))
 
 
 def since_s(text: str, now_s: float) -> float:

@@ -83,7 +83,7 @@ def describe(pod: Pod) -> Described:
         namespace=meta.namespace,
         name=meta.name,
         job=job,
-        scheduler=_printable(pod.spec.schedulerName or ""),
+        scheduler=bounded(pod.spec.schedulerName or ""),  # the API server takes any
         gang=f"{meta.namespace}/{gang}" if gang else "",
         is_driver=_is_driver(meta),
         **_passing_facts(pod),

@@ -159,6 +159,10 @@ class AdmissionApp:
             await refuse(send, refused)
         except Disconnected:
             self.failed[499] += 1
+        except Exception as error:  # the server logs it and answers 500
+            self.failed[500] += 1
+            self.last_failure = f"500 for {scope['method']} {scope['path']}: {type(error).__name__}: {error}"
+            raise
 
     async def _review(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":

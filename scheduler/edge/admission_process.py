@@ -91,7 +91,7 @@ class Admission(Collector):
         about = "Reviews answered, by verdict."
         yield counters(f"{name}_reviews", about, "verdict", verdicts, ("untouched", "changed", "refused"))
         about = "Requests without a verdict, by status."
-        yield counters(f"{name}_failures", about, "status", failed, ("400", "408", "413", "503"))
+        yield counters(f"{name}_failures", about, "status", failed, ("400", "408", "413", "500", "503"))
         yield counter(f"{name}_busy_seconds", "Time spent on verdicts.", app.busy_s)
         begins_s, ends_s = self._keeper.life_s()
         about = "When the certificate in use begins to be valid, seconds since 1970."

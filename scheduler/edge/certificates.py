@@ -5,8 +5,8 @@
     settled      everybody serves that: the old CA leaves the bundle
 
 `renewed` is one step; whoever stores the result decides when to look again.
-A CA or certificate is due after two thirds of its life; a CA also without its
-key, and when it is valid only later: it was made by a clock that was ahead.
+A CA or certificate is due after two thirds of its life; also without its key,
+and when it is valid only later: it was made by a clock that was ahead.
 """
 
 from __future__ import annotations
@@ -72,9 +72,10 @@ def renewed(
     if is_due(newest, now) or not _signs(current.authority_key, newest):
         return _with_new_authority(current, authorities, names, now, lives)
     signed_by_newest = is_signed_by(leaf, newest)
-    if not _is_valid(leaf, now) or _settled(newest, now, lives):
-        stale = not signed_by_newest or is_due(leaf, now) or names_of(leaf) != set(names)
-        if stale:
+    is_of_use = _is_valid(leaf, now) and _signs(current.serving.key, leaf)
+    if not is_of_use or _settled(newest, now, lives):
+        fits = is_of_use and signed_by_newest and names_of(leaf) == set(names)
+        if not fits or is_due(leaf, now):
             return replace(current, serving=_issue(current.authority_key, newest, names, now, lives))
     if len(authorities) > 1 and signed_by_newest and _settled(leaf, now, lives):
         return replace(current, bundle=pem(newest))
@@ -142,10 +143,10 @@ def _is_valid(certificate: x509.Certificate, now: datetime.datetime) -> bool:
     return certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
 
 
-def _signs(key: bytes, authority: x509.Certificate) -> bool:
-    """Whether it is this CA's key: with another one what it signs is trusted by nobody."""
+def _signs(key: bytes, certificate: x509.Certificate) -> bool:
+    """Whether it is this one's key: what another one signs is trusted by nobody."""
     try:
-        return _load_key(key).public_key() == authority.public_key()
+        return _load_key(key).public_key() == certificate.public_key()
     except CertificateError:
         return False
 

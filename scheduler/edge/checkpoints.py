@@ -72,6 +72,7 @@ class Checkpoints:
         self._holds, self._request_s = holds, request_s
         self._collection = _COLLECTION.format(namespace=namespace)
         self._version, self._slot = "", "a"
+        self._unanswered = False
         self.size_bytes = 0
 
     async def read(self) -> dict[str, Any] | None:
@@ -100,6 +101,8 @@ class Checkpoints:
             CheckpointError: it is too large.
             KubeError: the API server refused or does not answer.
         """
+        if self._unanswered:
+            await self._look_again()
         packed = await asyncio.to_thread(_packed, state)
         pieces = [packed[at : at + PIECE_BYTES] for at in range(0, len(packed), PIECE_BYTES)]
         if len(pieces) > PIECES_MAX:
@@ -110,8 +113,20 @@ class Checkpoints:
         slot = "b" if self._slot == "a" else "a"
         for number, piece in enumerate(pieces[1:], 1):
             await self._put_part(self._part(slot, number), piece)
+        self._unanswered = True
         await self._put_head(pieces[0], {"slot": slot, "pieces": str(len(pieces)), "writer": self._writer})
-        self._slot, self.size_bytes = slot, len(packed)
+        self._slot, self.size_bytes, self._unanswered = slot, len(packed), False
+
+    async def _look_again(self) -> None:
+        """Which slot counts after a head that was not answered: what counts must not be written over."""
+        head = await self._get(self._name)
+        version = "" if head is None else head.metadata.resourceVersion
+        if version != self._version:
+            told = {} if head is None else head.data or {}
+            if told.get("writer") != self._writer:
+                raise Superseded("another replica wrote the checkpoint, or somebody deleted it")
+            self._version, self._slot = version, told.get("slot", "a")
+        self._unanswered = False
 
     def _part(self, slot: str, number: int) -> str:
         return f"{self._name}-{slot}-{number}"

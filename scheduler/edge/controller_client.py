@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.parse
@@ -11,6 +12,10 @@ from typing import Any
 from model import protocol
 
 TIMEOUT_S = 10.0
+
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Past the environment's proxies, which are for the world outside, and are not to see the token."""
 
 
 class ControllerError(Exception):
@@ -52,21 +57,26 @@ class ControllerClient:
                 " chart run it as `kubectl fairlane`"
             )
         headers = dict([protocol.own()])
+        if not self._token.isprintable():  # the refusal of the client would repeat it
+            raise ControllerError("the token has a line break or another character that no header can have")
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         try:
             request = urllib.request.Request(self._url + path, headers=headers, method=method)
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+            with _OPENER.open(request, timeout=TIMEOUT_S) as answer:
                 told: dict[str, Any] = json.load(answer)
         except urllib.error.HTTPError as error:
             raise ControllerError(f"the controller answered {error.code}: {_why(error)}") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise ControllerError(f"the controller at {self._url} cannot be reached: {error}") from error
         return told
 
 
 def _why(error: urllib.error.HTTPError) -> str:
-    content = error.read(10_000)
+    try:
+        content = error.read(10_000)
+    except (OSError, http.client.HTTPException):
+        return error.reason
     try:
         return str(json.loads(content)["error"])
     except (ValueError, KeyError, TypeError):

@@ -14,6 +14,7 @@ from scheduler.edge.diagnosis import Finding, Findings, Level
 from scheduler.edge.facts import Facts, queue_only
 from scheduler.edge.readings import ReadingReport
 from scheduler.edge.sources import load_sources
+from scheduler.settings_section import without_password
 
 ESSENTIAL = ("cpu_use", "memory_available", "network_receive", "network_transmit", "rtt")
 """Without these the model is close to blind; the others refine."""
@@ -64,9 +65,10 @@ def prometheus(facts: Facts) -> Findings:
     elif facts.poll.failure:
         yield Finding("Prometheus", Level.PROBLEM, facts.poll.failure, _advice_for(facts.poll.failure))
     else:
+        shown = without_password(url)
         took_ms = 1000 * facts.poll.last_duration_s
         yield Finding(
-            "Prometheus", Level.OK, f"Prometheus at {url} answers; all readings took {took_ms:.0f} ms."
+            "Prometheus", Level.OK, f"Prometheus at {shown} answers; all readings took {took_ms:.0f} ms."
         )
 
 

@@ -53,7 +53,8 @@ class Histories:
     def knows(self, job: Job) -> bool:
         """True when there is nothing to fetch before `inform` answers its best."""
         known = job.job_class in self._known.classes and job.user in self._known.users
-        return known or self._recorder is None or self._clock() < self._ask_again_at_s
+        pause_s = self._ask_again_at_s - self._clock()  # longer than it can be where the clock was ahead
+        return known or self._recorder is None or 0.0 < pause_s <= RETRY_S
 
     async def refresh(self, jobs: Iterable[Job]) -> None:
         """Fetch the histories of these jobs again; never raises."""

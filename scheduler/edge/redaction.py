@@ -24,6 +24,8 @@ SECRET_LENGTH_MIN = 4
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _RUN, _INSIDE = re.compile(r"[A-Za-z0-9]+"), re.compile(r"[A-Za-z0-9]{2}")
 _ESCAPED = re.compile(r"[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|[bfnrt]")
+_IN_URL = re.compile(r"://[^:/@]*:([^@]*)@")
+_IN_QUERY = re.compile(r"[?&](?:ssl)?password=([^&]*)")
 _TELLING = re.compile(rf"(?i)--?[\w-]*(?:{NAMES})s?$")
 
 
@@ -168,6 +170,15 @@ def _bare_words(words: list[str]) -> list[str]:
         after = bool(bare) and _TELLING.match(bare[-1]) is not None
         bare.append(GONE if after and not word.startswith("--") else word)
     return bare
+
+
+def passwords_in(url: str) -> list[str]:
+    """Those of a URL, as they are written and as they are meant.
+
+    By patterns: databases take passwords with characters that a URL's own rules read otherwise, or refuse.
+    """
+    written = [*_IN_URL.findall(url), *_IN_QUERY.findall(url)]
+    return [form for one in written for form in (one, urllib.parse.unquote(one))]
 
 
 def secret_variables(environment: Mapping[str, str]) -> list[str]:

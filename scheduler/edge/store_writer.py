@@ -126,7 +126,7 @@ class StoreWriter:
 
     async def run(self) -> None:
         """Store what is owed, and prune every hour, until cancelled; then try once more."""
-        prune_at_s = self._clock()  # at once, which also opens a store that was away
+        prune_at_s = time.monotonic()  # at once, which also opens a store that was away
         try:
             while True:
                 await self._wait()
@@ -134,8 +134,8 @@ class StoreWriter:
                     if not await self._flush():
                         await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.0))
                         self._pause_s = min(RETRY_S_MAX, 2 * self._pause_s)
-                if self._clock() >= prune_at_s and await self._prune():
-                    prune_at_s = self._clock() + PRUNE_S
+                if time.monotonic() >= prune_at_s and await self._prune():
+                    prune_at_s = time.monotonic() + PRUNE_S
         finally:
             while self._owed and await self._flush():
                 pass

@@ -7,8 +7,8 @@ anywhere. Parts whose URLs the settings name (a testbed) are asked there too.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +19,7 @@ import yaml
 
 from scheduler.config import Settings
 from scheduler.edge.kube import KubeClient, KubeError
-from scheduler.edge.redaction import bare_object, secret_variables
+from scheduler.edge.redaction import bare_object, passwords_in, secret_variables
 from scheduler.edge.secret_shapes import GONE
 from scheduler.edge.support_bundle import Bundle
 from scheduler.edge.support_parts import PATHS, ask_all, ask_parts
@@ -80,11 +80,11 @@ def secrets_of(settings: Settings, environment: Mapping[str, str]) -> list[str]:
     found = [one.get_secret_value() for one in given if one is not None]
     found += prometheus.headers.values()
     for path in (prometheus.bearer_token_file, prometheus.password_file, settings.token_file):
-        if path is not None and path.is_file():
-            found.append(path.read_text(encoding="utf-8", errors="replace").strip())
+        with contextlib.suppress(OSError):  # what may not be read here is nowhere in what is gathered here
+            if path is not None and path.is_file():
+                found.append(path.read_text(encoding="utf-8", errors="replace").strip())
     for url in (settings.recorder.store_url, prometheus.url, prometheus.proxy):
-        if password := urllib.parse.urlsplit(url).password:
-            found += [password, urllib.parse.unquote(password)]
+        found += passwords_in(url)
     return [one for one in (*found, *secret_variables(environment)) if one]
 
 
@@ -150,13 +150,17 @@ async def _objects(kube: KubeClient, namespace: str, gathered: Gathered) -> list
         file = f"cluster/{name}.json"
         if (text := await _got(kube, path, params, file, gathered.bundle)) is None:
             continue
-        found = msgspec.json.decode(text)
+        try:
+            found = msgspec.json.decode(text, type=Object)
+        except msgspec.DecodeError as error:  # of a login in front of the API server, say
+            gathered.bundle.lack(file, f"the answer is no object: {error}")
+            continue
         if found.get("metadata", {}).get("continue"):
             gathered.bundle.lack(file, f"all but the first {params['limit']}")
         if name in ("pods", "probes"):
-            pods += found["items"]
+            pods += found.get("items") or ()
         if name == "configmaps":
-            _read_settings(found["items"], gathered)
+            _read_settings(found.get("items") or (), gathered)
         gathered.bundle.add(file, json.dumps(bare_object(found), indent=1))
     return pods
 

@@ -236,8 +236,7 @@ class TableMaker:
 
     async def _ask(self, predictor: PredictionClient, basis: Basis) -> ScoreTable | None:
         """The predictor's table; None when it has no answer, or had none just now."""
-        now_s = self._clock()
-        if now_s < self._ask_again_at_s:
+        if 0.0 < self._ask_again_at_s - self._clock() <= RETRY_S_MAX:  # more: the clock was ahead
             return None
         try:
             answer = await predictor.predict(basis.nodes, basis.features, basis.job.job_class)

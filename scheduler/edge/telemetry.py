@@ -32,6 +32,7 @@ from scheduler.edge.readings import (
 )
 from scheduler.edge.series import LONGEST_WINDOW_S
 from scheduler.edge.sources import load_sources
+from scheduler.settings_section import without_password
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class TelemetryPoller:
             self.snapshot = self._poll()
             failure = ""
         except PrometheusError as error:
-            failure = f"Prometheus at {self._settings.prometheus.url}: {error}."
+            failure = f"Prometheus at {without_password(self._settings.prometheus.url)}: {error}."
         except Exception as error:
             log.exception("the telemetry poll failed")
             failure = f"The poll failed: {type(error).__name__}: {error}."

@@ -69,3 +69,11 @@ def test_a_connection_that_was_cut_is_opened_again(store: ExperienceStore, url: 
         connection.execute(text(others + " and backend_type = 'client backend'")).all()
     admin.dispose()
     assert store.counts()["outcomes"] == 1
+
+
+def test_a_pod_with_a_very_long_schedulers_name_stops_no_records(store: ExperienceStore) -> None:
+    """The API server takes any; the pod is followed for its job class."""
+    pod = pod_of(annotations={"fairlane.dev/job-class": "etl"})
+    pod = msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, schedulerName="x" * 300))
+    store.write_outcomes(OutcomeTracker().observe(pod, 1.0), 1.0)
+    assert store.counts()["outcomes"] == 1

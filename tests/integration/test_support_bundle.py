@@ -262,3 +262,20 @@ def test_status_tells_what_it_knows_and_says_what_is_wrong(
     assert plain["ok"] is False
     assert plain["queue"]["waiting"] == 1
     assert {"recorder", "Prometheus"} <= {one["part"] for one in plain["trouble"]}
+
+
+async def test_an_address_that_shows_a_page_instead_of_objects_is_said_in_the_bundle(tmp_path: Path) -> None:
+    """As a login in front of the API server does."""
+
+    async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 16\r\nConnection: close\r\n\r\n<html>Log</html>")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(page, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    gathered = await support.gather_bundle(Settings(kubeconfig=kubeconfig(tmp_path, url)), "", True)
+    assert any(line.startswith("cluster/pods.json: the answer is no") for line in gathered.bundle.left_out)
+    assert "settings.json" in gathered.bundle.files
+    server.close()

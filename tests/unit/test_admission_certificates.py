@@ -127,6 +127,16 @@ def test_a_ca_whose_key_was_lost_is_replaced_before_it_has_to_sign(key: bytes) -
     assert load(first.bundle)[0] not in load(current.bundle)
 
 
+@pytest.mark.parametrize("key", [b"", renewed(None, HOSTS, START, LIVES).serving.key], ids=["none", "other"])
+def test_a_certificate_whose_key_was_lost_is_made_anew_at_once(key: bytes) -> None:
+    """Nobody can serve it, so it has nothing to wait for."""
+    first = renewed(None, HOSTS, START, LIVES)
+    second = renewed(replace(first, serving=replace(first.serving, key=key)), HOSTS, at(1), LIVES)
+    use(serving_context(), second.serving)
+    assert is_trusted(second.serving, first.bundle, at(1))
+    assert renewed(second, HOSTS, at(2), LIVES) == second
+
+
 def test_what_was_made_by_a_clock_that_was_ahead_is_made_anew() -> None:
     """Nobody trusts it before it is valid, and that would take as long as the clock was ahead."""
     ahead = renewed(None, HOSTS, at(86_400), LIVES)

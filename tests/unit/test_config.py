@@ -74,6 +74,21 @@ def test_a_secret_of_digits_stays_text_and_is_not_shown() -> None:
     assert "0123" not in repr(settings)
 
 
+@pytest.mark.parametrize("around", ["%s\n", " %s \r\n"])
+def test_secrets_lose_the_white_space_around_them(around: str, tmp_path: Path) -> None:
+    """A Secret made from a file ends with a line break, which no header can have."""
+    given = load(FAIRLANE_TOKEN=around % "shared", FAIRLANE_PROMETHEUS__BEARER_TOKEN=around % "bearer")
+    assert given.token.get_secret_value() == "shared"
+    assert given.prometheus.bearer_token is not None
+    assert given.prometheus.bearer_token.get_secret_value() == "bearer"
+    written = "token: |\n  shared\nprometheus:\n  username: me\n  password: |\n    known\n"
+    read = load(written, tmp_path)
+    assert read.token.get_secret_value() == "shared"
+    assert read.prometheus.password is not None
+    assert read.prometheus.password.get_secret_value() == "known"
+    assert with_options(read, "prometheus", {"url": "http://p"}).token == read.token
+
+
 def test_the_token_may_come_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("from-file\n")
     text = f"token_file: {tmp_path}/token"

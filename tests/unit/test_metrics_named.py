@@ -59,6 +59,20 @@ def test_a_dashboard_asks_for_what_there_is(name: str) -> None:
     assert asked - EXPORTED == set()
 
 
+def test_only_what_never_falls_is_taken_for_a_counter() -> None:
+    """A fall is a restart for `rate` and `increase`: all that ever was would have come at that moment."""
+    panels = [panel for one in dashboards().values() for panel in one["panels"]]
+    expressions = [line for panel in panels for line in panel["lines"].values()]
+    expressions += [rule["expr"] for rule in RULES]
+    counted = {
+        name
+        for expression in expressions
+        for name in re.findall(r"\b(?:rate|increase|irate)\s*\(\s*(\w+)", expression)
+    }
+    assert len(counted) > 20
+    assert {name for name in counted if not name.endswith(("_total", "_bucket", "_sum", "_count"))} == set()
+
+
 def test_every_page_is_of_an_alert_and_in_the_list() -> None:
     alerts = {rule["alert"] for rule in RULES}
     pages = {path.stem for path in RUNBOOKS.glob("*.md")} - {"README"}

@@ -181,3 +181,26 @@ def test_what_runs_here_uses_the_cluster_and_the_namespace_that_kubectls_options
     assert asked[0][:6] == ["--context", "127.0.0.1:9", "-n", "own", "config", "view"]
     assert "127.0.0.1:9" in told.stderr
     assert "the pod own/fairlane-trial-" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["-n", "prod", "queue", "--us"], ["--user"]),
+        (["--context=prod", "queue", "--us"], ["--user"]),
+        (["queue", "--user", "a b", "--lim"], ["--limit"]),
+        (["-nprod", "sup"], ["support-bundle"]),
+        (["-n", "sup"], []),
+    ],
+)
+def test_commands_are_completed_behind_kubectls_own_options(words: list[str], offered: list[str]) -> None:
+    script = "from scheduler.cli.plugin import complete; complete()"
+    told = subprocess.run(
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, check=True
+    ).stdout
+    assert told.split() == [*offered, ":4"]
+
+
+def test_a_namespace_may_be_written_behind_its_option_without_a_space(laptop: Laptop) -> None:
+    told = laptop.run("-nprod", "status", pods=[pod("s-1", "extender", namespace="prod")])
+    assert told.stdout.split("ran ")[1].split()[:4] == ["-n", "prod", "--namespace", "prod"]

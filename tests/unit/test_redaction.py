@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scheduler.config import Settings
+from scheduler.config import ConfigError, Settings
 from scheduler.edge import support_bundle
+from scheduler.edge.diagnosis_telemetry import prometheus
+from scheduler.edge.facts import Facts
 from scheduler.edge.redaction import GONE, Redactor, bare_object, secret_variables
 from scheduler.edge.support import bare_settings, secrets_of
 from scheduler.edge.support_bundle import Bundle, redacted
+from scheduler.edge.telemetry import TelemetryPoller
 
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
 PEM = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIP3f\n-----END EC PRIVATE KEY-----"
@@ -189,3 +193,49 @@ def test_variables_with_telling_names_are_secret() -> None:
         "a",
         "b",
     ]
+
+
+@pytest.mark.parametrize("password", ["pa[ss", "pa/ss", "pa#ss", "pa?ss", 'pa"ss', "pa]s[s"])
+def test_a_password_that_the_store_would_take_is_known_however_it_is_written(password: str) -> None:
+    settings = Settings.model_validate({"recorder": {"store_url": f"postgresql://fair:{password}@db/x"}})
+    assert password in secrets_of(settings, {})
+
+
+def test_passwords_behind_the_question_mark_of_a_url_are_known() -> None:
+    url = "postgresql:///x?host=/run&password=first%20one&sslpassword=second"
+    known = secrets_of(Settings.model_validate({"recorder": {"store_url": url}}), {})
+    assert {"first one", "first%20one", "second"} <= set(known)
+
+
+def test_what_may_not_be_read_here_is_no_reason_to_have_no_bundle(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path, **_how: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "bearer").write_text("only root may read this")
+    settings = Settings.model_validate(
+        {"prometheus": {"url": "http://p:9090", "bearer_token_file": str(tmp_path / "bearer")}}
+    )
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert secrets_of(settings, {}) == []
+
+
+def test_a_password_in_the_address_of_prometheus_is_told_to_nobody() -> None:
+    """What fails is in /readyz and /v1/status, which need no token, and in events of the kubelet."""
+    settings = Settings.model_validate({"prometheus": {"url": "http://fair:hunter2@127.0.0.1:1/prom"}})
+    poller = TelemetryPoller(settings, lambda: [])
+    poller.poll()
+    assert poller.stats.failure.startswith("Prometheus at http://127.0.0.1:1/prom: cannot be reached")
+    facts = Facts(settings, time.time(), poll=poller.stats)
+    told = [finding.sentence for finding in prometheus(facts)]
+    told += [finding.sentence for finding in prometheus(Facts(settings, time.time()))]
+    assert len(told) == 2
+    assert "hunter2" not in "".join(told)
+
+
+def test_a_password_in_an_address_that_is_none_is_not_repeated(tmp_path: Any) -> None:
+    (tmp_path / "fairlane.yaml").write_text("prometheus: {url: 'htp://fair:hunter2@prom'}")
+    with pytest.raises(ConfigError, match="a URL must start with http") as raised:
+        Settings.load(tmp_path / "fairlane.yaml", {})
+    assert "hunter2" not in str(raised.value)

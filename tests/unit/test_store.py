@@ -16,6 +16,7 @@ from store_version_1 import make_version_1, rows, shape
 from typer.main import get_command
 
 from scheduler.cli.recorder import app as recorder_app
+from scheduler.cli.train import app as train_app
 from scheduler.edge.store import ExperienceStore, StoreError
 from scheduler.edge.store import engine as store_engine
 
@@ -120,3 +121,28 @@ def test_the_command_takes_a_store_back_and_says_so(empty_url: str) -> None:
     unknown = CliRunner().invoke(get_command(recorder_app), ["migrate", "--to", "7", "--store", empty_url])
     assert unknown.exit_code == 1
     assert "knows versions 1 to 2" in unknown.output
+
+
+@pytest.mark.parametrize("url", ["postgresql://fairlane@db:port/x", ""])
+def test_an_address_that_is_none_is_told_in_a_sentence(url: str) -> None:
+    with pytest.raises(StoreError, match="the store URL cannot be used"):
+        ExperienceStore(url)
+
+
+@pytest.mark.parametrize("way", ["check", "migrate"])
+def test_looking_for_a_store_that_is_not_there_makes_no_file(way: str, tmp_path: Path) -> None:
+    mistyped = ExperienceStore(f"sqlite:///{tmp_path}/mistyped.db")
+    with pytest.raises(StoreError, match="there is no experience store at this URL"):
+        mistyped.check() if way == "check" else mistyped.migrate(1)
+    mistyped.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_from_a_store_of_another_version_says_so(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/experience.db"
+    with sqlite3.connect(tmp_path / "experience.db") as newer:
+        newer.execute("CREATE TABLE fairlane_store (key VARCHAR PRIMARY KEY, value VARCHAR)")
+        newer.execute("INSERT INTO fairlane_store VALUES ('version', '9')")
+    told = CliRunner().invoke(get_command(train_app), ["--store", url])
+    assert told.exit_code != 0
+    assert "the experience store has version 9" in told.output

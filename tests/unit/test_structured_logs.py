@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +70,34 @@ def test_to_people_it_says_so_in_a_sentence() -> None:
     program = [sys.executable, "-c", ENDING.format(error="OSError('no room')"), "text"]
     ended = subprocess.run(program, capture_output=True, text=True, check=False)
     assert ended.stderr == "fairlane recorder: no room\n"
+
+
+STRANGE = """
+import logging, warnings
+from scheduler.structured_logs import set_up_logs
+set_up_logs("json")
+logging.getLogger("a.part").info("waits for %s s, or %s", float("inf"), float("nan"))
+logging.getLogger("a.part").info("job of %s", "j\\xfcrgen")
+warnings.warn("a library has something to say")
+"""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_every_line_for_machines_is_an_object_of_json(encoding: str) -> None:
+    """Also what libraries warn of, numbers beyond all numbers, and letters that the locale lacks."""
+
+    def refused(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    told = subprocess.run(
+        [sys.executable, "-c", STRANGE],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=True,
+    )
+    lines = told.stderr.decode(encoding).splitlines()
+    numbers, user, warned = (json.loads(line, parse_constant=refused) for line in lines)
+    assert numbers["values"] == ["inf", "nan"]
+    assert user["message"] == "job of j\xfcrgen"
+    assert "a library has something to say" in warned["message"]
+    assert warned["event"] in (Path(__file__).parents[2] / "docs" / "events.md").read_text()

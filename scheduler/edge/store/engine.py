@@ -48,7 +48,7 @@ def connect(url: str, max_bytes: int | None = None) -> Engine:
     try:
         parsed = _with_driver(make_url(url))
         engine = create_engine(parsed, **_options(parsed))
-    except (ArgumentError, ModuleNotFoundError, SQLAlchemyError) as error:
+    except (ArgumentError, ModuleNotFoundError, SQLAlchemyError, ValueError) as error:
         raise StoreError(f"the store URL cannot be used: {error}") from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", lambda raw, _record: _prepare_sqlite(raw, max_bytes))

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -99,6 +100,7 @@ class ExperienceStore:
         Raises:
             StoreError: it is not there, or another version of Fairlane wrote it.
         """
+        self._require_file()
         with told("open the experience store"), self._engine.connect() as connection:
             found = found_version(connection)
             if found is None:
@@ -112,8 +114,15 @@ class ExperienceStore:
         Raises:
             StoreError: it cannot be done, or would lose something without consent; then nothing changed.
         """
+        self._require_file()
         with told("migrate the experience store"), alone(self._engine) as connection:
             return migrate(connection, to, self._migrations, accept_loss)
+
+    def _require_file(self) -> None:
+        """SQLite would make a file that is not there; who only looks for a store leaves none behind."""
+        file = None if self.on_server else self._engine.url.database
+        if file and not file.startswith(("file:", ":")) and not Path(file).exists():
+            raise StoreError(NO_STORE)
 
     def close(self) -> None:
         """Close all connections."""
