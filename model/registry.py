@@ -240,7 +240,7 @@ class Registry:
 
 
 def _number(version: str) -> int:
-    return int(version.split("-")[0])
+    return int(version.split("-", maxsplit=1)[0])
 
 
 def _failures(protocols: tuple[str, ...]) -> tuple[type[Exception], ...]:
