@@ -96,6 +96,14 @@ def test_infinite_features_are_unknown() -> None:
     assert int(examples.frame["load"].isna().sum()) == 4
 
 
+@pytest.mark.parametrize("digits", ["9" * 400, 10**400])
+def test_whole_numbers_beyond_all_floats_are_infinite_and_end_nothing(digits: object) -> None:
+    """A key of RSA or a product of primes; pandas gives up on the whole column."""
+    examples = examples_from(table(load=[digits, 1, 2] * 4))
+    assert examples.frame["load"].isna().sum() == 4
+    assert any("4 of 12 numbers are infinite" in note for note in examples.notes)
+
+
 def test_the_feature_table_is_recognised() -> None:
     features = pd.DataFrame(np.zeros((12, len(NAMES))), columns=list(NAMES))
     examples = examples_from(pd.concat([table().drop(columns="load"), features], axis=1))
