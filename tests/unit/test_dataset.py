@@ -175,6 +175,12 @@ def test_a_split_by_a_column_that_is_not_there_is_told() -> None:
         folds_of(examples_from(table()), Split("group", "vm"))
 
 
+def test_a_run_too_short_for_unix_seconds_does_not_know_itself() -> None:
+    run_s = np.array([1e-8, 2e-8, 3e-8])
+    for ended, before in ((1.7e9 + np.arange(3.0), [0, 1, 2]), (np.full(3, 1.7e9), [0, 0, 0])):
+        assert history_before(np.zeros(3, dtype=np.intp), ended, run_s)[:, 0].tolist() == before
+
+
 def test_history_knows_only_runs_that_had_ended_before_the_start() -> None:
     ended, run_s = np.array([10.0, 20.0, 21.0, 40.0]), np.array([5.0, 15.0, 1.0, 10.0])
     history = history_before(np.zeros(4, dtype=np.intp), ended, run_s)
