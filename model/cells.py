@@ -70,8 +70,26 @@ Way = Callable[[Cells], Reading]
 
 def plain(cells: Cells) -> Reading:
     """Numbers as every program writes them, decimals, and truth values as 0 and 1."""
-    numbers = pd.to_numeric(cells.held, errors="coerce").astype(np.float64)
+    numbers = _floats(cells.held)
     return numbers, ""
+
+
+def _floats(cells: pd.Series) -> pd.Series:
+    """Cells as floats, NaN where they are no numbers."""
+    try:
+        numbers = pd.to_numeric(cells, errors="coerce")
+    except OverflowError:  # whole numbers of more than 308 digits are no floats, and pandas gives up on all
+        numbers = cells.map(_float)
+    return numbers.astype(np.float64)
+
+
+def _float(cell: object) -> float:
+    try:
+        return float(cell)  # type: ignore[arg-type]
+    except OverflowError:
+        return np.inf
+    except (TypeError, ValueError):
+        return np.nan
 
 
 def grouped(cells: Cells) -> Reading:
@@ -80,11 +98,11 @@ def grouped(cells: Cells) -> Reading:
     1,234 alone may as well be a decimal comma: a cell like 1,234.5 or
     1,234,567 has to show which it is.
     """
-    numbers = pd.to_numeric(cells.text, errors="coerce").astype(np.float64)
+    numbers = _floats(cells.text)
     with_comma = cells.text[cells.text.str.contains(",", regex=False)]
     matches = with_comma[with_comma.map(lambda cell: _GROUPED.fullmatch(cell) is not None)]
     if matches.map(lambda cell: "." in cell or cell.count(",") > 1).any():
-        read = pd.to_numeric(matches.str.replace(",", ""), errors="coerce").astype(np.float64)
+        read = _floats(matches.str.replace(",", ""))
         numbers = numbers.where(~numbers.index.isin(read.index), read.reindex(numbers.index))
     return numbers, "numbers with commas between thousands"
 

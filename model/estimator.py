@@ -65,7 +65,7 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
     `recipe` (fields of `model.boosting.Recipe`) skips the decision.
 
     `monotone` has one sign per column of X; unknown (NaN) inputs are allowed
-    everywhere, and targets must be positive.
+    everywhere but in `prior_columns`, and targets must be positive.
     """
 
     def __init__(
@@ -129,6 +129,7 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
         """
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", y_numeric=True)
         self._require_usable_parameters()
+        self._require_known_prior(X)
         if not (y > 0).all():
             raise ValueError("run times must be positive (Negative or zero y values are not supported)")
         order = self._oldest_first(X)
@@ -172,13 +173,23 @@ class CompletionTimeEstimator(RegressorMixin, BaseEstimator):  # type: ignore[mi
     def _validated(self, X: Any) -> Floats:
         check_is_fitted(self)
         checked: Floats = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
+        self._require_known_prior(checked)
         return checked
+
+    def _require_known_prior(self, X: Floats) -> None:
+        unknown = np.isnan(X[:, list(self.prior_columns)]).any(axis=1)
+        if unknown.any():
+            raise ValueError(
+                f"the prior (columns {list(self.prior_columns)}) is not known in {int(unknown.sum())} of "
+                f"{len(X)} rows: what is to be learnt is its error"
+            )
 
     def _require_usable_parameters(self) -> None:
         """LightGBM would end the whole process over some of them."""
         usable = {
             "trees": self.trees >= 0,
-            "learning_rate": self.learning_rate > 0,
+            "learning_rate": 0 < self.learning_rate < np.inf,
+            "prior_sigma": 0 <= self.prior_sigma < np.inf,
             "threads": self.threads >= 1,
             "held_out": 0 < self.held_out < 1 / TIME_FOLDS,
             "half_life_s": self.half_life_s is None or self.half_life_s > 0,

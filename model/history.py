@@ -29,7 +29,11 @@ def history_before(classes: Indices, ended_at: Floats, run_s: Floats) -> Floats:
         rows = np.flatnonzero(classes == code)
         rows = rows[np.argsort(ended_at[rows], kind="stable")]
         started = ended_at[rows] - run_s[rows]
-        ended_before = np.searchsorted(ended_at[rows], started, side="right")
+        ended_before = np.minimum(
+            np.searchsorted(ended_at[rows], started, side="right"),
+            # unix seconds know no tenth of a microsecond: such a run would end as it begins, and know itself
+            np.searchsorted(ended_at[rows], ended_at[rows], side="left"),
+        )
         history[rows] = _summaries(np.log(run_s[rows]))[ended_before]
     return history
 

@@ -72,7 +72,7 @@ class Registry:
     def publish(self, model: PublishedModel) -> PublishedModel:
         """Write the model as the newest version and point `latest` at it; the model with its version."""
         with self._told("publish a model"):
-            number = max((int(name.split("-")[0]) for name in self._directories()), default=0) + 1
+            number = max(map(_number, self._directories()), default=0) + 1
             digest = hashlib.sha256(b"".join(model.files().values())).hexdigest()[:8]
             named = model.named(f"{number:06d}-{digest}")
             manifest = self._write_version(named)
@@ -212,8 +212,10 @@ class Registry:
         self._fs.mv(f"{path}.new", path)
 
     def _prune(self, newest: str) -> None:
-        for name in self._directories()[: -self._keep]:
-            if name != newest:
+        """Remove all but the newest complete versions; what was never completed takes nobody's place."""
+        kept = {newest, *self.versions()[-self._keep :]}
+        for name in self._directories():
+            if name not in kept and _number(name) < _number(newest):
                 self._fs.rm(self._path(VERSIONS, name), recursive=True)
 
     def _directories(self) -> list[str]:
@@ -235,6 +237,10 @@ class Registry:
             yield
         except self._failures as error:
             raise RegistryError(f"registry {self.url}: can't {what}: {error}") from error
+
+
+def _number(version: str) -> int:
+    return int(version.split("-", maxsplit=1)[0])
 
 
 def _failures(protocols: tuple[str, ...]) -> tuple[type[Exception], ...]:

@@ -84,6 +84,31 @@ def test_the_last_decision_about_a_pod_is_the_one_that_counts(store: ExperienceS
     assert example["decision_id"] == "d-u1-1002.0"
 
 
+def test_a_run_of_a_node_whose_clock_is_a_year_ahead_ended_when_it_was_written_down(
+    store: ExperienceStore,
+) -> None:
+    """Training weighs runs by how long before the newest they ended: one in the future would count alone."""
+    year_s = 365 * 86400.0
+    store.write_batch(a_batch(a_decision(), a_decision("u2")))
+    ahead = an_outcome(started_at_s=1005.0 + year_s, ended_at_s=1015.0 + year_s)
+    store.write_outcomes([ahead, an_outcome("u2")], NOW_S)
+    found = store.examples()
+    assert found[["pod_uid", "ended_at", "run_s"]].to_numpy().tolist() == [
+        ["u2", 1015.0, 10.0],
+        ["u1", NOW_S, 10.0],
+    ]
+
+
+def test_a_run_that_is_longer_than_its_pod_was_there_is_no_example(store: ExperienceStore) -> None:
+    """A node without a clock of its own begins in 1970 and is set while jobs run."""
+    store.write_batch(a_batch(a_decision(), a_decision("u2")))
+    [judged] = store.write_outcomes([an_outcome(started_at_s=-1.7e9), an_outcome("u2")], NOW_S)
+    assert judged.run_s == 10.0
+    assert store.examples()["pod_uid"].tolist() == ["u2"]
+    assert store.histories(["etl"], [])[0]["etl"].count == 1
+    assert store.counts()["examples"] == 1
+
+
 def test_a_pod_that_nobody_asked_about_is_an_outcome_without_decision(store: ExperienceStore) -> None:
     store.write_outcomes([an_outcome()], NOW_S)
     placement = store.placement("team", "u1")

@@ -134,6 +134,7 @@ def _same_job(one: Pod, other: Pod) -> bool:
         and ours.ownerReferences == theirs.ownerReferences
         and one.spec.containers == other.spec.containers
         and one.spec.initContainers == other.spec.initContainers
+        and one.spec.resources == other.spec.resources
         and one.spec.overhead == other.spec.overhead
     )
 

@@ -286,6 +286,8 @@ class BadRequest(ValueError):
 
 
 _ARGS = msgspec.json.Decoder(ExtenderArgs)
+_LONGEST = {"uid": 64, "namespace": 63, "name": 253}
+"""Kubernetes gives no longer ones, and the experience store has no room for them."""
 _NAMES = msgspec.json.Decoder(list[str] | None)
 NAME_LISTS_KEPT = 8
 """Lists of candidates remembered; with 5,000 nodes each takes about 0.5 MB."""
@@ -296,7 +298,7 @@ def decode_extender_args(body: bytes | bytearray) -> ExtenderArgs:
     """The prioritize call in `body`.
 
     Raises:
-        BadRequest: not JSON, not `ExtenderArgs`, or whole Node objects instead of names.
+        BadRequest: not JSON, not `ExtenderArgs`, whole Node objects instead of names, a pod that cannot be.
     """
     try:
         args = _ARGS.decode(body)
@@ -307,7 +309,16 @@ def decode_extender_args(body: bytes | bytearray) -> ExtenderArgs:
             "the candidates came as whole Node objects; set nodeCacheCapable: true for this extender "
             "in the KubeSchedulerConfiguration, so that kube-scheduler sends their names"
         )
+    _require_possible(args.Pod.metadata)
     return args
+
+
+def _require_possible(meta: Meta) -> None:
+    """PostgreSQL refuses other text, and with it all decisions that are sent beside this one."""
+    for what, longest in _LONGEST.items():
+        text: str = getattr(meta, what)
+        if len(text) > longest or "\0" in text:
+            raise BadRequest(f"no pod has a {what} like {text[:80]!r} ({len(text)} characters)")
 
 
 class CandidateNames:

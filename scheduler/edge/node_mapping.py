@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
 from typing import TypeVar
 
 from scheduler.config import Source
@@ -45,7 +47,9 @@ class NodeDirectory:
         self.nodes = tuple(sorted(nodes, key=lambda node: node.name))
         self.names = tuple(node.name for node in self.nodes)
         self._by_name = {node.name: i for i, node in enumerate(self.nodes)}
-        self._by_address = _unique((a, i) for i, node in enumerate(self.nodes) for a in node.addresses)
+        self._by_address = _unique(
+            (one_spelling(a), i) for i, node in enumerate(self.nodes) for a in node.addresses
+        )
         self._by_hostname = _unique((h, i) for i, node in enumerate(self.nodes) for h in _hostnames(node))
 
     def by_name(self, text: str) -> int:
@@ -59,7 +63,7 @@ class NodeDirectory:
 
     def by_address(self, text: str) -> int:
         """Position of the node with the InternalIP `text`; -1 if there is none."""
-        return self._by_address.get(text, UNKNOWN)
+        return self._by_address.get(one_spelling(text), UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Joins:
         return cls(
             _unique((s.get("instance", ""), s.get("nodename", "")) for s in uname),
             _unique(((s.get("namespace", ""), s.get("pod", "")), s.get("node", "")) for s in pods),
-            _unique((s.get("pod_ip", ""), s.get("node", "")) for s in pods),
+            _unique((one_spelling(s.get("pod_ip", "")), s.get("node", "")) for s in pods),
         )
 
 
@@ -146,7 +150,7 @@ class SeriesMapper:
         return self._directory.by_name(self._pod_node(host))
 
     def _pod_node(self, address: str) -> str:
-        return self._joins.node_of_pod_address.get(address, "")
+        return self._joins.node_of_pod_address.get(one_spelling(address), "")
 
     def _instance_host(self, labels: Labels) -> str:
         return host_part(labels.get(self._source.instance_label, ""))
@@ -158,7 +162,20 @@ def host_part(text: str) -> str:
     if text.startswith("["):
         return text[1:].split("]", 1)[0]
     host, colon, port = text.rpartition(":")
-    return host if colon and port.isdigit() and ":" not in host else text
+    host = host if colon and port.isdigit() and ":" not in host else text
+    return host.removesuffix(".")  # a name that resolvers are to complete no further
+
+
+@lru_cache(maxsize=65_536)
+def one_spelling(address: str) -> str:
+    """The address as the API server writes it: people write IPv6 in many ways. Other text as it is."""
+    if ":" not in address:
+        return address
+    try:
+        found = ip_address(address.lower())
+    except ValueError:
+        return address
+    return str((found.ipv4_mapped if isinstance(found, IPv6Address) else None) or found)
 
 
 def _first(steps: Sequence[Callable[..., int]], *subjects: object) -> int:

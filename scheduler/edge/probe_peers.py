@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ def from_dns(service: str, port: int) -> ListPeers:
         loop = asyncio.get_running_loop()
         try:
             answers = await loop.getaddrinfo(service, port, type=socket.SOCK_STREAM)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a name that DNS could not have
             raise PeersUnknown(f"DNS does not know {service!r}: {error}") from error
         hosts = sorted({str(answer[4][0]) for answer in answers})
         return [Peer("", host, port) for host in hosts]
@@ -43,7 +44,7 @@ def from_file(path: Path, port: int) -> ListPeers:
 
     async def peers() -> Sequence[Peer]:
         try:
-            text = path.read_text(encoding="utf-8")  # noqa: ASYNC240 - a few lines, once a minute
+            text = path.read_text(encoding="utf-8-sig")  # noqa: ASYNC240 - a few lines, once a minute
         except (OSError, UnicodeDecodeError) as error:
             raise PeersUnknown(f"cannot read {path}: {error}") from error
         lines = [line.split("#", 1)[0].split() for line in text.splitlines()]
@@ -57,9 +58,24 @@ def _of_words(words: Sequence[str], path: Path, port: int) -> Peer:
         raise PeersUnknown(f"{path}: a line must be `node host[:port]`, not {' '.join(words)!r}")
     node, address = words
     host, colon, own_port = address.rpartition(":")
-    if colon and own_port.isdigit() and (":" not in host or host.startswith("[")):
-        return Peer(node, host.strip("[]"), int(own_port))
-    return Peer(node, address.strip("[]"), port)
+    if colon and own_port.isdecimal() and (":" not in host or host.startswith("[")):
+        address, port = host, int(own_port)
+    peer = Peer(node, address.strip("[]"), port)
+    if not _can_be_asked(peer):
+        raise PeersUnknown(f"{path}: {words[1]!r} of {node} is no host[:port]")
+    return peer
+
+
+def _can_be_asked(peer: Peer) -> bool:
+    """False for a host or port of which no connection could even be tried."""
+    try:
+        if ":" in peer.host:
+            ip_address(peer.host)
+        else:
+            peer.host.encode("idna")
+    except ValueError:  # UnicodeError is one
+        return False
+    return bool(peer.host) and "\0" not in peer.host and 0 < peer.port < 2**16
 
 
 class _Meta(msgspec.Struct):

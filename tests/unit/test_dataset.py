@@ -96,6 +96,14 @@ def test_infinite_features_are_unknown() -> None:
     assert int(examples.frame["load"].isna().sum()) == 4
 
 
+@pytest.mark.parametrize("digits", ["9" * 400, 10**400])
+def test_whole_numbers_beyond_all_floats_are_infinite_and_end_nothing(digits: object) -> None:
+    """A key of RSA or a product of primes; pandas gives up on the whole column."""
+    examples = examples_from(table(load=[digits, 1, 2] * 4))
+    assert examples.frame["load"].isna().sum() == 4
+    assert any("4 of 12 numbers are infinite" in note for note in examples.notes)
+
+
 def test_the_feature_table_is_recognised() -> None:
     features = pd.DataFrame(np.zeros((12, len(NAMES))), columns=list(NAMES))
     examples = examples_from(pd.concat([table().drop(columns="load"), features], axis=1))
@@ -165,6 +173,12 @@ def test_an_unknown_split_is_told(text: str) -> None:
 def test_a_split_by_a_column_that_is_not_there_is_told() -> None:
     with pytest.raises(ExamplesError, match="no column vm"):
         folds_of(examples_from(table()), Split("group", "vm"))
+
+
+def test_a_run_too_short_for_unix_seconds_does_not_know_itself() -> None:
+    run_s = np.array([1e-8, 2e-8, 3e-8])
+    for ended, before in ((1.7e9 + np.arange(3.0), [0, 1, 2]), (np.full(3, 1.7e9), [0, 0, 0])):
+        assert history_before(np.zeros(3, dtype=np.intp), ended, run_s)[:, 0].tolist() == before
 
 
 def test_history_knows_only_runs_that_had_ended_before_the_start() -> None:

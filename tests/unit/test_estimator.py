@@ -229,6 +229,8 @@ def test_signs_must_match_the_columns() -> None:
     [
         {"trees": -1},
         {"learning_rate": 0},
+        {"learning_rate": math.inf},
+        {"prior_sigma": math.nan},
         {"threads": 0},
         {"held_out": 0.0},
         {"held_out": 0.5},
@@ -241,6 +243,15 @@ def test_signs_must_match_the_columns() -> None:
 def test_parameters_that_cant_be_used_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"out of range|X has 4|no order"):
         CompletionTimeEstimator(**wrong).fit(*jobs(100))
+
+
+def test_a_prior_that_is_not_known_is_refused_instead_of_predicting_nothing() -> None:
+    X, y = jobs(100)
+    fitted = CompletionTimeEstimator(prior_columns=(3,), **SMALL).fit(X, y)
+    X[7, 3] = np.nan
+    for ask in (fitted.predict_quantiles, lambda rows: fitted.fit(rows, y)):
+        with pytest.raises(ValueError, match=r"the prior \(columns \[3\]\) is not known in 1 of 100 rows"):
+            ask(X)
 
 
 def test_no_group_is_both_fitted_on_and_held_out() -> None:

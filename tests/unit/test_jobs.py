@@ -210,6 +210,7 @@ EDITS: dict[str, Pod] = {
     "resized": a_pod(
         {"input-bytes": "1Gi"}, containers=[{"image": "a", "resources": {"requests": {"cpu": "3"}}}]
     ),
+    "resized as a whole": a_pod({"input-bytes": "1Gi"}, resources={"requests": {"cpu": "3"}}),
     "overhead": a_pod({"input-bytes": "1Gi"}, overhead={"cpu": "1"}),
 }
 

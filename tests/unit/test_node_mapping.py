@@ -70,7 +70,12 @@ def test_the_labels_of_a_source_have_their_own_names() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["worker-b", "host-b", "10.0.0.2", "10.0.0.2:8893", "fd00::2", "[fd00::2]:1"]
+    "target",
+    [
+        *("worker-b", "host-b", "10.0.0.2", "10.0.0.2:8893", "fd00::2", "[fd00::2]:1"),
+        *("[FD00::2]:1", "fd00:0:0:0:0:0:0:2", "[fd00::0002]", "::ffff:10.0.0.2"),
+        *("worker-b.", "host-b.:9115", "http://worker-b./"),
+    ],
 )
 def test_a_target_is_found_by_any_name(target: str) -> None:
     assert mapper().target({"target": target}) == B
@@ -86,6 +91,14 @@ def test_the_next_target_label_is_tried() -> None:
     assert both.target({"target": "name-of-dns", "ip": "192.0.2.3"}) == -1
     assert both.names_target({"ip": "192.0.2.3"})
     assert not both.names_target({"node": "worker-a"})
+
+
+def test_addresses_of_nodes_and_pods_are_known_however_they_are_spelt() -> None:
+    directory = NodeDirectory([NodeIdentity("x", ("FD00:0::0A",)), NodeIdentity("y", ("fd00::b",))])
+    assert directory.by_address("fd00::a") == 0
+    joins = Joins.read([], [{"namespace": "mon", "pod": "p", "node": "y", "pod_ip": "fd00:0:1::C"}])
+    source = Source.model_validate({"name": "s", "readings": {"rtt": {"expr": "x", "newest": "x"}}})
+    assert SeriesMapper(source, directory, joins).node({"instance": "[fd00:0:1::000c]:9100"}) == 1
 
 
 def test_an_address_that_two_nodes_claim_leads_nowhere() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +16,7 @@ from scheduler.edge.probe import Probe
 from scheduler.edge.probe_budget import ByteBudget
 from scheduler.edge.probe_client import PairResult, Peer, summarised
 from scheduler.edge.probe_metrics import ProbeCollector, ProbeState
-from scheduler.edge.probe_peers import Rotation
+from scheduler.edge.probe_peers import ListPeers, PeersUnknown, Rotation, from_dns, from_file
 from scheduler.edge.probe_wire import (
     HELLO_BYTES,
     PING,
@@ -43,6 +45,45 @@ def test_no_minute_carries_more_than_the_budget(steps: list[tuple[float, int]]) 
             spent.append((now_s, size))
     for start_s, _ in spent:
         assert sum(size for at_s, size in spent if start_s <= at_s < start_s + 60) <= 1000
+
+
+def told_by(source: ListPeers) -> list[Peer]:
+    async def peers() -> list[Peer]:
+        return list(await source())
+
+    return asyncio.run(peers())
+
+
+def listed(folder: Path, text: str) -> list[Peer]:
+    path = folder / "peers"
+    path.write_text(text, encoding="utf-8")
+    return told_by(from_file(path, 8893))
+
+
+def test_peers_are_read_from_a_file(tmp_path: Path) -> None:
+    text = "\ufeffa 10.0.0.1\n# b 10.0.0.2\n\nc host-c:99  # far\nd [fd00::1]:99\ne fd00::2\nf h\u00f6st.\n"
+    assert listed(tmp_path, text) == [
+        Peer("a", "10.0.0.1", 8893),
+        Peer("c", "host-c", 99),
+        Peer("d", "fd00::1", 99),
+        Peer("e", "fd00::2", 8893),
+        Peer("f", "h\u00f6st.", 8893),
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["a b..c", f"a {'x' * 70}.y", "a 10.0.0.1:99999", "a 10.0.0.1:0", "a h:\u00b2", "a h:p", "a \0", "a"],
+)
+def test_a_peer_that_cannot_be_asked_is_told_and_does_not_end_the_probe(tmp_path: Path, line: str) -> None:
+    """What the network library raises for these is no OSError: it ended all probes that read the file."""
+    with pytest.raises(PeersUnknown, match=r"no host\[:port\]|a line must be"):
+        listed(tmp_path, f"b 10.0.0.2\n{line}\n")
+
+
+def test_a_service_that_dns_could_not_have_is_told() -> None:
+    with pytest.raises(PeersUnknown, match=r"DNS does not know 'a\.\.b'"):
+        told_by(from_dns("a..b", 8893))
 
 
 def test_a_spent_budget_comes_back_after_a_minute() -> None:

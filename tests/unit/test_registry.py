@@ -88,6 +88,18 @@ def test_a_truncated_file_is_refused_and_the_version_before_used(
     assert broken in found.passed_over[0]
 
 
+def test_versions_that_were_never_completed_do_not_drive_out_sound_ones(
+    registry: Registry, model: PublishedModel
+) -> None:
+    """As a full disk leaves them, night after night."""
+    sound = registry.publish(model).info.version
+    for number in range(2, 7):
+        file_of(registry, f"{number:06d}-abcdef00", "info.json").parent.mkdir()
+    newest = registry.publish(model).info.version
+    assert registry.versions() == [sound, newest]
+    assert sorted(path.name for path in (Path(registry.url) / "versions").iterdir()) == [sound, newest]
+
+
 def test_a_registry_that_cant_be_written_is_known_before_a_training(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RegistryError, match="can't be written to"):

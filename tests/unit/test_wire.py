@@ -59,6 +59,15 @@ def test_what_is_no_call_is_refused_with_a_reason(body: bytes) -> None:
         CandidateNames().of(decode_extender_args(body))
 
 
+@pytest.mark.parametrize(
+    ("what", "text"), [("uid", "u" * 65), ("namespace", "n" * 64), ("name", "p" * 254), ("name", "a\0b")]
+)
+def test_a_pod_that_cannot_be_is_refused(what: str, text: str) -> None:
+    """Nobody but kube-scheduler should ask; a store that refuses such a pod would refuse those beside it."""
+    with pytest.raises(BadRequest, match=f"no pod has a {what} like"):
+        decode_extender_args(msgspec.json.encode({"Pod": {"metadata": {what: text}}, "NodeNames": ["a"]}))
+
+
 def test_unknown_fields_are_skipped() -> None:
     args = decode_extender_args(b'{"Pod":{"new":{"x":[1]}},"NodeNames":[],"More":1}')
     assert CandidateNames().of(args) == ()

@@ -9,15 +9,20 @@ from sqlalchemy import Column, Connection, Select, Table, case, exists, func, se
 from model.placement import RunHistory
 from model.schema import NAMES, SCHEMA_VERSION
 from scheduler.core.histories import RUNS_USED, summed_up
-from scheduler.core.outcomes import EndState, Outcome
+from scheduler.core.outcomes import Outcome
 from scheduler.core.records import read_rows
 from scheduler.core.types import SCHEDULER_NAME
 from scheduler.edge.store.schema import decisions, outcomes, score_tables
+from scheduler.edge.store.settling import COMPLETED
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_COMPLETED = (outcomes.c.end_state == EndState.SUCCEEDED, outcomes.c.run_s > 0)
+_ENDED_AT_S = case(
+    # the clock of a node that is ahead would make one run newer than all others, which then count for nothing
+    (outcomes.c.ended_at_s > outcomes.c.written_at_s, outcomes.c.written_at_s),
+    else_=outcomes.c.ended_at_s,
+)
 _UNDECIDED = (
     select(func.count())
     .select_from(outcomes)
@@ -48,7 +53,7 @@ def _examples() -> Select[Any]:
             chosen.chosen_features,
             ran.run_s,
             ran.startup_s,
-            ran.ended_at_s.label("ended_at"),
+            _ENDED_AT_S.label("ended_at"),
             ran.job_class,
             case((ran.gang != "", ran.namespace + "/" + ran.gang), else_="").label("group"),
             ran.user,
@@ -61,8 +66,8 @@ def _examples() -> Select[Any]:
             chosen.chosen_p50_s.label("predicted_s"),
         )
         .join(outcomes, ran.pod_uid == chosen.pod_uid)
-        .where(*_COMPLETED, chosen.chosen_features.is_not(None), chosen.schema_version == SCHEMA_VERSION)
-        .order_by(ran.ended_at_s)
+        .where(*COMPLETED, chosen.chosen_features.is_not(None), chosen.schema_version == SCHEMA_VERSION)
+        .order_by(_ENDED_AT_S)
     )
 
 
@@ -83,7 +88,7 @@ def unfinished(connection: Connection) -> list[Outcome]:
 
 def history(connection: Connection, column: Column[str], value: str) -> RunHistory:
     """Completions of one job class or one user."""
-    mine = (column == value, *_COMPLETED)
+    mine = (column == value, *COMPLETED)
     newest = connection.scalars(
         select(outcomes.c.run_s).where(*mine).order_by(outcomes.c.ended_at_s.desc()).limit(RUNS_USED)
     ).all()

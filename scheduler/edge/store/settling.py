@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Update, bindparam, select, update
+from sqlalchemy import Connection, Update, bindparam, func, select, update
 
 from scheduler.core.outcomes import EndState
 from scheduler.core.records import DecisionRecord, ReadTable, chosen_row, read_table
@@ -24,6 +24,15 @@ from scheduler.edge.store.schema import decisions, outcomes, score_tables
 
 TABLE_BYTES_IN_MEMORY = 128 * 2**20
 """Tables that decisions of now were read from; one for 500 nodes takes half a megabyte."""
+CLOCKS_S = 300.0
+"""Clocks of the API server and of the recorder may differ by so much."""
+COMPLETED = (
+    outcomes.c.end_state == EndState.SUCCEEDED,
+    outcomes.c.run_s > 0,
+    # the clock of a node that was set while a job ran makes years of seconds
+    outcomes.c.run_s <= outcomes.c.written_at_s - func.coalesce(outcomes.c.created_at_s, 0.0) + CLOCKS_S,
+)
+"""Which outcomes are completions: ended well, after a time that there was."""
 _RECORD = msgspec.msgpack.Decoder(DecisionRecord)
 _SET_CHOICE, _SET_ERROR = (
     update(decisions)
@@ -145,8 +154,7 @@ def _judge(connection: Connection, uids: Sequence[str]) -> list[Judged]:
             decisions.c.pod_uid.in_(uids),
             decisions.c.chosen_p50_s.is_not(None),
             decisions.c.log_error.is_(None),
-            outcomes.c.end_state == EndState.SUCCEEDED,
-            outcomes.c.run_s > 0,
+            *COMPLETED,
         )
     ).all()
     errors = [
