@@ -4,8 +4,8 @@ own side
     the extender's own histogram: from a complete request to its answer
 client
     a client on loopback with one kept-alive connection sends the very bytes
-    that kube-scheduler sent before, one call after the other, through a whole
-    telemetry epoch at least, with the tables that are made anew in it
+    that kube-scheduler sent before, one call after the other, through two
+    telemetry epochs at least, with the tables that are made anew in them
 kube-scheduler, steady
     a real kube-scheduler places pods that arrive one by one; its calls are
     timed by a pass-through (passthrough.py), whose own cost is included and
@@ -160,7 +160,7 @@ def measure(at: Setting, calls: int) -> Latencies:
     replay(at.cluster.extender_url, requests, len(requests))  # the first ones warm the path up
     before = _own(at)
     with real_time() as allowed:
-        durations_s = replay(at.cluster.extender_url, requests, calls, EPOCH_S)
+        durations_s = replay(at.cluster.extender_url, requests, calls, 2 * EPOCH_S)
     client = _view(CLIENT, durations_s, before, _own(at))
     return Latencies(
         nodes=at.cluster.options.nodes,

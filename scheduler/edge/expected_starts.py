@@ -162,7 +162,10 @@ class ExpectedStarts:
         """One process from its start to its end."""
         command = (sys.executable, "-m", "scheduler.edge.expected_starts_process", str(self._share))
         try:
-            process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+            # in a session of its own its niceness counts beside other processes too
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=PIPE, stdout=PIPE, start_new_session=True
+            )
         except OSError as error:
             self.failure = f"its process cannot be started: {error}"
             return

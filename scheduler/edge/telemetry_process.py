@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -141,6 +142,7 @@ def poll_for_parent(parent: Connection, settings: Settings, epoch: int, stats: P
     """The child: poll with the nodes that the parent sends, until the parent is gone."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent decides; its end closes the pipe
+    os.setsid()  # a session of its own, whose niceness counts beside other processes too
     yield_processor(_NICENESS)
     set_up_logs(settings.log_format)
     nodes: Sequence[NodeIdentity] = ()

@@ -77,6 +77,14 @@ async def test_a_process_that_is_killed_is_started_again_and_the_last_outlook_st
     assert _children() != [child]
 
 
+async def test_its_niceness_counts_beside_other_processes(expected: ExpectedStarts) -> None:
+    """In the controller's session it would only yield to that, where the kernel weighs sessions."""
+    await until(lambda: expected.outlook is not None)
+    (child,) = _children()
+    assert os.getsid(child) == child
+    assert os.getpriority(os.PRIO_PROCESS, child) == 19
+
+
 async def test_a_paused_queue_promises_nothing(expected: ExpectedStarts, keeper: Gatekeeper) -> None:
     await until(lambda: expected.outlook is not None)
     keeper.handle(QueuePaused(), time.time())

@@ -137,3 +137,12 @@ def test_stopping_leaves_no_process(prometheus: CannedPrometheus) -> None:
     assert time.monotonic() - begun_s < 30
     assert poller.pid is not None
     assert not _alive(poller.pid)
+
+
+def test_its_niceness_counts_beside_other_processes(prometheus: CannedPrometheus) -> None:
+    """In the session of its parent it would only yield to that, where the kernel weighs sessions."""
+    with isolated(prometheus, [NodeIdentity("n0")]) as poller:
+        assert eventually(lambda: known(poller))
+        assert poller.pid is not None
+        assert os.getsid(poller.pid) == poller.pid
+        assert os.getpriority(os.PRIO_PROCESS, poller.pid) > os.getpriority(os.PRIO_PROCESS, 0)
