@@ -16,6 +16,9 @@ import pytest
 import yaml
 
 
+pytestmark = pytest.mark.integration
+
+
 class ApiServer(ThreadingHTTPServer):
     """It takes pods, gates them, and opens no gate."""
 
@@ -73,7 +76,9 @@ def test_its_pods_are_removed(sign: signal.Signals, server: ApiServer, tmp_path:
     told = {"clusters": [cluster], "contexts": [context], "users": [{"name": "u", "user": {"token": "t"}}]}
     kubeconfig.write_text(yaml.safe_dump({"current-context": "c", **told}))
     words = ["trial", "--kubeconfig", str(kubeconfig)]
-    trial = subprocess.Popen([sys.executable, "-m", "scheduler.cli.main", *words], stderr=subprocess.PIPE)
+    # a suite that runs in the background of a shell ignores SIGINT, and so would its children
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "scheduler.cli.main", *words]
+    trial = subprocess.Popen(command, stderr=subprocess.PIPE)
     assert server.were_looked_at.wait(30)
     assert len(server.pods) > 0
     trial.send_signal(sign)
