@@ -289,7 +289,10 @@ class PredictorServer:
             return None
         found = self._registry.newest_usable(self._settings.threads)
         if found is None:
-            self._answers.problem = ""
+            url = self._registry.url
+            self._told_once(
+                f"the registry {url} has no model any more: is its volume there?" if current else ""
+            )
             return None
         self._told_once("; ".join(found.passed_over))
         return None if current is not None and current.info.version == found.model.info.version else found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import subprocess
 import sys
@@ -117,6 +118,14 @@ async def answered(client: PredictionClient, version: str | None = None) -> None
             pass
         await asyncio.sleep(0.05)
     raise AssertionError(f"no answer from model {version}")
+
+
+async def told(client: PredictionClient, problem: str) -> None:
+    """Wait until the server tells of such a problem."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not re.search(problem, (await client.current_model()).problem):
+        assert time.monotonic() < deadline, f"no word of {problem}"
+        await asyncio.sleep(0.05)
 
 
 async def test_it_answers_what_the_model_says(address: str, model: PublishedModel) -> None:
@@ -332,6 +341,21 @@ async def test_a_damaged_newest_model_changes_nothing_and_is_told(
             about = await client.current_model()
     assert "truncated or was changed" in server.log()
     assert "truncated or was changed" in about.problem
+
+
+async def test_a_registry_that_went_away_changes_nothing_and_is_told(
+    tmp_path: Path, model: PublishedModel
+) -> None:
+    """A volume that is mounted no more looks like one where nothing was published yet."""
+    with running(tmp_path) as server:
+        good = server.registry.publish(model).info.version
+        async with PredictionClient(server.start(), 10) as client:
+            await answered(client, good)
+            (tmp_path / "models").rename(tmp_path / "elsewhere")
+            await told(client, r"has no model any more")
+            await answered(client, good)
+            (tmp_path / "elsewhere").rename(tmp_path / "models")
+            await told(client, r"^$")
 
 
 async def test_a_damaged_pointer_does_not_keep_a_fresh_predictor_from_a_sound_version(

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import yaml
 
-
 pytestmark = pytest.mark.integration
 
 
