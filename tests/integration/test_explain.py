@@ -122,4 +122,4 @@ def test_what_cannot_be_explained_ends_with_a_reason(placing: Cluster) -> None:
     away = explain(placing, "default/x", "--recorder", "http://127.0.0.1:1")
     assert (away.returncode, "cannot be reached" in away.stderr) == (1, True)
     nowhere = explain(placing, "default/x", "--store", "sqlite:////nowhere/x.db")
-    assert (nowhere.returncode, "cannot open the experience store" in nowhere.stderr) == (1, True)
+    assert (nowhere.returncode, "there is no experience store" in nowhere.stderr) == (1, True)
