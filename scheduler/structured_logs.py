@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
+from scheduler.letters import has_all_letters
+
 log = logging.getLogger(__name__)
 PLAIN = "%(asctime)s %(levelname)s %(event)s %(name)s: %(message)s"
 
@@ -54,18 +56,14 @@ class JsonFormatter(logging.Formatter):
             told["values"] = [_plain(value) for value in values]
         if record.exc_info:
             told["exception"] = self.formatException(record.exc_info)
-        return json.dumps(told, ensure_ascii=not _writes_all_letters())
+        # standard error writes what it has no letters for as \xfc, which JSON does not know
+        return json.dumps(told, ensure_ascii=not has_all_letters(sys.stderr))
 
 
 def _plain(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # JSON has no number for it
     return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def _writes_all_letters() -> bool:
-    """False where standard error writes what it has no letters for as \\xfc, which JSON does not know."""
-    return (getattr(sys.stderr, "encoding", None) or "").lower().replace("-", "") == "utf8"
 
 
 def set_up_logs(log_format: str) -> None:

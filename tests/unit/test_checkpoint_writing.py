@@ -65,14 +65,20 @@ def large(number: int) -> dict[str, Any]:
     return {"number": number, "more": [number * step for step in range(20)]}
 
 
-@pytest.mark.parametrize("cut", range(1, 4))
-async def test_a_crash_after_a_write_without_an_answer_leaves_a_whole_state(cut: int) -> None:
-    server = ApiServer()
+async def left_without_an_answer(server: ApiServer) -> Checkpoints:
+    """Who wrote the second state: it is there, but he does not know."""
     ours = checkpoints(server)
     await ours.write(large(1))
     server.is_mute = True
     with pytest.raises(KubeError):
-        await ours.write(large(2))  # it is there, but we do not know
+        await ours.write(large(2))
+    return ours
+
+
+@pytest.mark.parametrize("cut", range(1, 4))
+async def test_a_crash_after_a_write_without_an_answer_leaves_a_whole_state(cut: int) -> None:
+    server = ApiServer()
+    ours = await left_without_an_answer(server)
     server.writes_left = cut
     with pytest.raises(KubeError):
         await ours.write(large(3))
@@ -103,11 +109,7 @@ async def test_the_first_write_without_an_answer_is_found_again() -> None:
 
 async def test_a_write_by_another_after_one_without_an_answer_ends_our_turn() -> None:
     server = ApiServer()
-    ours = checkpoints(server)
-    await ours.write(large(1))
-    server.is_mute = True
-    with pytest.raises(KubeError):
-        await ours.write(large(2))
+    ours = await left_without_an_answer(server)
     theirs = checkpoints(server, "another")
     await theirs.read()
     await theirs.write(large(3))
