@@ -88,7 +88,10 @@ def rate(
     rounds: Rounds = 6,
     arms: Annotated[
         str,
-        typer.Option(help="Comma separated: plain,all-nodes,silent,fairlane,hint,hint-binding,hint-running."),
+        typer.Option(
+            help="Comma separated: plain,all-nodes,silent,listing,fairlane,hint,hint-running,hint-preferred,"
+            "hint-binding."
+        ),
     ] = "",
     out: Out = RESULTS,
     registry: Registry = None,

@@ -130,12 +130,13 @@ def _round_json(one: Round) -> dict[str, Any]:
     }
 
 
-def arms(extender_url: str, silent_url: str) -> tuple[Arm, ...]:
+def arms(extender_url: str, silent_url: str, listing_url: str) -> tuple[Arm, ...]:
     """Plain kube-scheduler, the steps from it to Fairlane, and Fairlane."""
     return (
         Arm(PLAIN, "kube-scheduler as it comes: batching, its own sample of the nodes", scores_all=False),
         Arm("all-nodes", "no extender, every node scored (Fairlane's scheduler without its extender)"),
         Arm("silent", "an extender that answers [] at once: the floor", extender_url=silent_url),
+        Arm("listing", "one that lists five nodes in turn at once: no extender is faster", listing_url),
         fairlane_arm(OURS, "Fairlane's extender, real model and tables", extender_url),
         _hint_arm(HINT, "placement written at release; like plain with Fairlane's processes paused"),
         _hint_arm(HINT_RUNNING, "as hint, while Fairlane's processes run on the same cores", ours=True),
@@ -166,7 +167,7 @@ def order(arms: Sequence[Arm], rounds: int) -> Iterator[tuple[int, Arm]]:
             yield number, arm
 
 
-ARMS = (PLAIN, "all-nodes", "silent", OURS, HINT, HINT_RUNNING, HINT_PREFERRED, HINT_BINDING)
+ARMS = (PLAIN, "all-nodes", "silent", "listing", OURS, HINT, HINT_RUNNING, HINT_PREFERRED, HINT_BINDING)
 
 
 def arm_names(text: str) -> tuple[str, ...]:
@@ -186,8 +187,11 @@ def measure(
     at: Setting, pods: int, rounds: int, names: Sequence[str] = (), say: Callable[[str], None] | None = None
 ) -> Rate:
     """Run all rounds on the cluster; `names` picks arms (default all)."""
-    with stub(at.cluster, "silent-extender") as silent_url:
-        found = arms(at.cluster.extender_url, silent_url)
+    with (
+        stub(at.cluster, "silent-extender") as silent_url,
+        stub(at.cluster, "listing-extender", nodes=at.cluster.worker_names) as listing_url,
+    ):
+        found = arms(at.cluster.extender_url, silent_url, listing_url)
         picked = tuple(arm for arm in found if not names or arm.name in names)
         run = asyncio.run(_rounds(at, picked, pods, rounds, say or at.progress.say))
     return Rate(at.cluster.options.nodes, pods, picked, tuple(run))

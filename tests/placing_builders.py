@@ -12,9 +12,17 @@ from model.placement import ClusterView, Job, NodeFacts
 from model.snapshot import PairReadings, TelemetrySnapshot
 from scheduler.core.outcomes import EndState, Outcome
 from scheduler.core.ranking import rank
-from scheduler.core.records import Batch, DecisionRecord, Moment, decision_record, table_record
-from scheduler.core.scoring import Basis, basis_of, residents_now, table_from_model
-from scheduler.core.types import Corrections, Fallback, PodFacts, Prediction, ScoreTable
+from scheduler.core.records import (
+    Batch,
+    Decision,
+    DecisionRecord,
+    Judged,
+    Moment,
+    RowBuilder,
+    table_record,
+)
+from scheduler.core.scoring import Basis, basis_of, table_from_model
+from scheduler.core.types import Fallback, PodFacts, Prediction, ScoreTable
 from scheduler.core.wire import Node, Pod
 
 NODES = ("a", "b", "c", "d")
@@ -69,19 +77,28 @@ def a_pod(uid: str = "u1", job: Job = JOB, **facts: Any) -> PodFacts:
     return PodFacts(**given)
 
 
+def a_call(
+    uid: str = "u1",
+    at_s: float = 1002.0,
+    table: ScoreTable | None = None,
+    decision_id: str = "",
+    exact: RowBuilder | None = None,
+) -> Decision:
+    """An answered call that listed the nodes of `table`, best first."""
+    table = table or a_table()
+    rows, nothing = np.arange(len(table.nodes)), np.zeros(0, dtype=np.intp)
+    ranking = rank(table.ranked, table.sigma, lambda some: some.tolist(), 5)
+    assert ranking is not None
+    moment = Moment(decision_id or f"d-{uid}-{at_s}", at_s, 0.5, 1, 2.0, Fallback.NONE, len(rows))
+    judged = Judged(table, rows, ranking, nothing, np.zeros(0), a_view(table.nodes), exact)
+    return Decision(a_pod(uid), moment, judged)
+
+
 def a_decision(
     uid: str = "u1", at_s: float = 1002.0, table: ScoreTable | None = None, **changes: Any
 ) -> DecisionRecord:
-    """A recorded decision that listed the nodes of `table`, best first."""
-    table = table or a_table()
-    rows = np.arange(len(table.nodes))
-    ranking = rank(table.ranked, table.sigma, lambda some: some.tolist(), 5)
-    assert ranking is not None
-    moment = Moment(
-        changes.pop("decision_id", f"d-{uid}-{at_s}"), at_s, 0.5, 1, 2.0, Fallback.NONE, len(rows)
-    )
-    residents = residents_now(table, rows[ranking.order], a_view(table.nodes), 0.0)
-    record = decision_record(a_pod(uid), moment, table, rows, ranking, Corrections.none(table), residents)
+    """The record of such a call."""
+    record = a_call(uid, at_s, table, changes.pop("decision_id", "")).record()
     return msgspec.structs.replace(record, **changes)
 
 

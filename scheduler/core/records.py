@@ -12,18 +12,20 @@ Arrays travel as little-endian bytes; those of tables are compressed.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from model.features import NEIGHBOURS
+from model.features import NEIGHBOURS, neighbour_rows
+from model.placement import ClusterView
 from model.schema import NAMES, POSITION, SCHEMA_VERSION
-from model.snapshot import Floats
-from scheduler.core.types import Corrections, Fallback, Mask, PodFacts, Ranking, ScoreTable
+from model.snapshot import Floats, Indices
+from scheduler.core.types import Fallback, Mask, PodFacts, Ranking, ScoreTable
 
 COMPRESSION = 1
 """The lowest level: a third of the size for a tenth of the time of the highest."""
@@ -136,46 +138,75 @@ class Moment:
     at_release: bool = False
 
 
-def silent_record(pod: PodFacts, moment: Moment) -> DecisionRecord:
-    """A call that was answered with no opinion."""
-    return _record(pod, moment)
+RowBuilder = Callable[[], tuple[list[int], Floats]]
+"""Builds rows of a table: their positions and features."""
 
 
-def decision_record(
-    pod: PodFacts,
-    moment: Moment,
-    table: ScoreTable,
-    positions: NDArray[np.intp],
-    ranking: Ranking,
-    corrections: Corrections,
-    residents: Floats,
-) -> DecisionRecord:
-    """A call that was answered with `ranking`, whose positions count in `positions` (rows of the table).
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """What an answer with an opinion rested on.
 
-    `residents` are the values of `NEIGHBOURS` of the listed nodes as of now, best first.
+    `positions` are the candidates' rows of `table`, in which positions of `ranking` count. The times of the
+    rows `shifted` had moved by `shift`, and `residents` are the facts of the listed nodes, at that moment.
+    `exact` builds the listed rows where the answer only had an estimate of them.
     """
-    order, explorable = positions[ranking.order], positions[ranking.explorable]
+
+    table: ScoreTable
+    positions: Indices
+    ranking: Ranking
+    shifted: Indices
+    shift: Floats
+    residents: ClusterView
+    exact: RowBuilder | None = None
+
+    @property
+    def listed(self) -> Indices:
+        """Rows of the listed nodes, best first."""
+        return self.positions[self.ranking.order]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decision:
+    """One answered call, with all that changes afterwards: writing it down takes longer, and can wait."""
+
+    pod: PodFacts
+    moment: Moment
+    judged: Judged | None = None
+    """None for a call that was answered with no opinion."""
+
+    @property
+    def table(self) -> ScoreTable | None:
+        """The table it was read from."""
+        return None if self.judged is None else self.judged.table
+
+    def record(self) -> DecisionRecord:
+        """As it is sent and kept; rows that were estimated stay so."""
+        if self.judged is None:
+            return _record(self.pod, self.moment)
+        return _record(self.pod, self.moment, **_told(self.judged, self.moment.at_s))
+
+
+def _told(judged: Judged, at_s: float) -> dict[str, Any]:
+    table, ranking, order = judged.table, judged.ranking, judged.listed
+    names = [table.nodes[row] for row in order.tolist()]
     offered = np.zeros(len(table.nodes), dtype=np.uint8)
-    offered[positions] = 1
-    shifted = corrections.shift.nonzero()[0]
-    return _record(
-        pod,
-        moment,
-        table_id=table.table_id,
-        model_version=table.model_version,
-        listed=[(table.nodes[row], score) for row, score in zip(order.tolist(), ranking.scores, strict=True)],
-        recommended=table.nodes[order[0]],
-        explored=ranking.explored,
-        tie_width=ranking.tie_width,
-        offered=np.packbits(offered).tobytes(),
-        shifted=_positions(shifted),
-        shift=_floats(corrections.shift[shifted]),
-        corrected=_positions(order),
-        corrected_rows=_floats(residents),
-        corrected_columns=_RESIDENTS,
-        explorable=_positions(explorable),
-        propensity=_floats(ranking.propensity),
-    )
+    offered[judged.positions] = 1
+    return {
+        "table_id": table.table_id,
+        "model_version": table.model_version,
+        "listed": list(zip(names, ranking.scores, strict=True)),
+        "recommended": names[0],
+        "explored": ranking.explored,
+        "tie_width": ranking.tie_width,
+        "offered": np.packbits(offered).tobytes(),
+        "shifted": _positions(judged.shifted),
+        "shift": _floats(judged.shift),
+        "corrected": _positions(order),
+        "corrected_rows": _floats(neighbour_rows(table.job, names, judged.residents, at_s)),
+        "corrected_columns": _RESIDENTS,
+        "explorable": _positions(judged.positions[ranking.explorable]),
+        "propensity": _floats(ranking.propensity),
+    }
 
 
 def with_rows(record: DecisionRecord, rows: Sequence[int], features: Floats) -> DecisionRecord:

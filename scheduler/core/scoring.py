@@ -23,7 +23,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from model.features import build, neighbour_rows
+from model.features import build
 from model.placement import ClusterView, Job, NodeFacts
 from model.prior import PRIOR_SIGMA, Placement, log_level, placement_of, reader_of, residents_of
 from model.schema import POSITION
@@ -210,8 +210,3 @@ def _projected(
         left_s.append(fact.transfer_left_s(now_s))
         more_use.append(0.0 if math.isnan(more) else more)
     return np.array(table.placement.changed(rows, heavy, left_s, more_use))
-
-
-def residents_now(table: ScoreTable, rows: Indices, cluster: ClusterView, now_s: float) -> Floats:
-    """Values of `NEIGHBOURS` there at `now_s`, shape (rows, len(NEIGHBOURS)); for the record."""
-    return neighbour_rows(table.job, [table.nodes[row] for row in rows.tolist()], cluster, now_s)

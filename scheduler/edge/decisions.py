@@ -5,8 +5,9 @@ kept; beyond the limit the oldest are dropped and counted. A batch is taken
 out of the buffer once it is stored, so a lost answer leads to a repeated
 batch, which the recorder stores once.
 
-In a burst of calls, sending and storing take processor time from scheduler and
-API server on a machine that they share; so it is put off until calls pause.
+In a burst of calls, writing decisions down, sending and storing take processor
+time from scheduler and API server on a machine that they share; so it is put
+off until calls pause.
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from model.snapshot import Floats
-from scheduler.core.records import Batch, DecisionRecord, TableRecord, table_record, with_rows
+from scheduler.core.records import Batch, Decision, DecisionRecord, table_record, with_rows
 from scheduler.core.types import ScoreTable
 from scheduler.edge.recorder_client import RecorderClient, RecorderError
 from scheduler.edge.waking import woken_within
@@ -38,12 +38,6 @@ LAST_FLUSH_S = 2.0
 PAUSE_S = 0.1
 """Calls that follow each other faster than this are a burst."""
 
-BUILDING_AT_MOST = 64
-"""Decisions whose feature rows are being built; a row takes milliseconds of a thread."""
-
-RowBuilder = Callable[[], tuple[list[int], Floats]]
-"""Builds rows of a table: their positions and features."""
-
 log = logging.getLogger(__name__)
 
 
@@ -53,7 +47,7 @@ class LogStats:
 
     sent: int = 0
     dropped: int = 0
-    """Lost because the buffer was full."""
+    """Lost because the buffer was full, or a fault of ours."""
     refused: int = 0
     """Lost because the recorder said they are not acceptable."""
     failure: str = ""
@@ -83,9 +77,8 @@ class DecisionLog:
         self._hold_s = hold_s
         self._clock = clock
         self._last_added_s = -math.inf
-        self._waiting: deque[tuple[DecisionRecord, ScoreTable | None]] = deque()
+        self._waiting: deque[Decision] = deque()
         self._stored: OrderedDict[str, None] = OrderedDict()
-        self._building: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._pause_s = RETRY_S
         self.stats = LogStats()
@@ -93,38 +86,17 @@ class DecisionLog:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, record: DecisionRecord, table: ScoreTable | None) -> None:
-        """Keep a decision, with the table it was read from, until it is stored."""
+    def add(self, decision: Decision) -> None:
+        """Keep a decision until it is stored."""
         if self._recorder is None:
             return
         if len(self._waiting) >= self._limit:
             self._waiting.popleft()
             self.stats.dropped += 1
-        self._waiting.append((record, table))
+        self._waiting.append(decision)
         self._last_added_s = self._clock()
         if len(self._waiting) >= self._batch:
             self._wake.set()
-
-    def add_later(self, record: DecisionRecord, table: ScoreTable, build: RowBuilder) -> None:
-        """Keep a decision once `build`, run in a thread, has told the feature rows of its nodes.
-
-        When too many are being built it is kept with the rows of its table.
-        """
-        if self._recorder is None:
-            return
-        if len(self._building) >= BUILDING_AT_MOST:
-            self.add(record, table)
-            return
-        task = asyncio.get_running_loop().create_task(self._add_built(record, table, build))
-        self._building.add(task)
-        task.add_done_callback(self._building.discard)
-
-    async def _add_built(self, record: DecisionRecord, table: ScoreTable, build: RowBuilder) -> None:
-        try:
-            record = with_rows(record, *await asyncio.to_thread(build))
-        except Exception:
-            log.exception("the feature rows of decision %s could not be built", record.decision_id)
-        self.add(record, table)
 
     async def run(self) -> None:
         """Send batches until cancelled; what is left then gets one last try."""
@@ -144,14 +116,17 @@ class DecisionLog:
         if self._recorder is None or not self._waiting:
             return True
         some, tables = self._next_batch()
+        records = await asyncio.to_thread(_written, some)
         # one after the other: compressing takes a whole core, and calls are to find another
-        records = [await asyncio.to_thread(table_record, one) for one in tables.values()]
+        packed = [await asyncio.to_thread(table_record, one) for one in tables.values()]
         try:
-            missing = await self._send(self._recorder, some, records)
+            missing = (await self._recorder.send(Batch(packed, records))).missing_tables
         except RecorderError as error:
             self._failed(error, len(some))
             return error.permanent
-        self.stats.sent += self._forget(some)
+        lost = len(some) - len(records)
+        self.stats.dropped += lost
+        self.stats.sent += self._forget(some) - lost
         self._remember(tables, missing)
         self.stats.failure, self._pause_s = "", RETRY_S
         return True
@@ -168,29 +143,24 @@ class DecisionLog:
                 return
             await asyncio.sleep(PAUSE_S)
 
-    def _next_batch(self) -> tuple[list[DecisionRecord], dict[str, ScoreTable]]:
-        some: list[DecisionRecord] = []
+    def _next_batch(self) -> tuple[list[Decision], dict[str, ScoreTable]]:
+        some: list[Decision] = []
         tables: dict[str, ScoreTable] = {}
-        for record, table in itertools.islice(self._waiting, self._batch):
+        for decision in itertools.islice(self._waiting, self._batch):
+            table = decision.table
             if table is not None and table.table_id not in self._stored:
                 tables[table.table_id] = table
             if len(tables) > TABLES_PER_BATCH:
                 tables.popitem()
                 break
-            some.append(record)
+            some.append(decision)
         return some, tables
 
-    @staticmethod
-    async def _send(
-        recorder: RecorderClient, some: list[DecisionRecord], tables: list[TableRecord]
-    ) -> list[str]:
-        return (await recorder.send(Batch(tables, some))).missing_tables
-
-    def _forget(self, some: list[DecisionRecord]) -> int:
+    def _forget(self, some: list[Decision]) -> int:
         """Take sent decisions out of the buffer; some may have been dropped meanwhile."""
-        sent = {record.decision_id for record in some}
+        sent = {decision.moment.decision_id for decision in some}
         count = 0
-        while self._waiting and self._waiting[0][0].decision_id in sent:
+        while self._waiting and self._waiting[0].moment.decision_id in sent:
             self._waiting.popleft()
             count += 1
         return count
@@ -218,3 +188,23 @@ class DecisionLog:
                     pass
         except TimeoutError:
             log.warning("%d decisions were not recorded before the end", len(self._waiting))
+
+
+def _written(some: list[Decision]) -> list[DecisionRecord]:
+    """Their records, but for those that cannot be written, which the log tells."""
+    return [record for decision in some if (record := _record_of(decision)) is not None]
+
+
+def _record_of(decision: Decision) -> DecisionRecord | None:
+    try:
+        record = decision.record()
+    except Exception:
+        log.exception("decision %s could not be written down", decision.moment.decision_id)
+        return None
+    if decision.judged is None or decision.judged.exact is None:
+        return record
+    try:
+        return with_rows(record, *decision.judged.exact())
+    except Exception:
+        log.exception("the feature rows of decision %s could not be built", record.decision_id)
+        return record

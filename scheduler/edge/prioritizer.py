@@ -11,7 +11,7 @@ import math
 import time
 from bisect import bisect_left
 from collections import ChainMap, Counter
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -24,8 +24,8 @@ from scheduler.core.cluster import Cluster
 from scheduler.core.estimate import adapted, compared, exact_rows
 from scheduler.core.jobs import Descriptions
 from scheduler.core.ranking import Exploration, rank
-from scheduler.core.records import Moment, decision_record, silent_record
-from scheduler.core.scoring import bring_up_to_date, residents_now, tie_break_of
+from scheduler.core.records import Decision, Judged, Moment, RowBuilder
+from scheduler.core.scoring import bring_up_to_date, tie_break_of
 from scheduler.core.types import (
     Corrections,
     Fallback,
@@ -37,7 +37,7 @@ from scheduler.core.types import (
     key_of,
 )
 from scheduler.core.wire import CandidateNames, decode_extender_args, encode_priorities
-from scheduler.edge.decisions import DecisionLog, RowBuilder
+from scheduler.edge.decisions import DecisionLog
 from scheduler.edge.score_tables import Entry, ScoreTables
 from scheduler.edge.table_maker import TableMaker
 
@@ -79,9 +79,10 @@ class Opinion:
         if self.job.shuffle_bytes > 0:
             return math.nan
         row = self.positions[self.ranking.order[0]]
-        estimated = self.corrections.estimated
-        own = self.table.features[:, _LINK_S] if estimated is None else estimated["link_s"]
-        return float(np.broadcast_to(own, len(self.table.nodes))[row])
+        if self.corrections.estimated is None:
+            return float(self.table.features[row, _LINK_S])
+        own = np.asarray(self.corrections.estimated["link_s"])
+        return float(own[row] if own.ndim else own)
 
     def listed(self) -> list[tuple[str, int]]:
         """Nodes with their scores, best first."""
@@ -309,32 +310,30 @@ class Prioritizer:
             candidates=candidates,
             at_release=at_release,
         )
-        if isinstance(opinion, Silence):
-            self._decisions.add(silent_record(pod, moment), None)
-            return
-        listed = opinion.positions[opinion.ranking.order]
-        record = decision_record(
-            pod,
-            moment,
-            opinion.table,
-            opinion.positions,
-            opinion.ranking,
-            opinion.corrections,
-            residents_now(opinion.table, listed, self._cluster.facts, now_s),
-        )
-        if opinion.estimated:
-            self._decisions.add_later(record, opinion.table, self._exact_rows(opinion, now_s))
-        else:
-            self._decisions.add(record, opinion.table)
+        judged = None if isinstance(opinion, Silence) else self._judged(opinion, now_s)
+        self._decisions.add(Decision(pod, moment, judged))
 
-    def _exact_rows(self, opinion: Opinion, now_s: float) -> RowBuilder:
+    def _judged(self, opinion: Opinion, now_s: float) -> Judged:
+        table, shift, facts = opinion.table, opinion.corrections.shift, self._cluster.facts
+        rows = opinion.positions[opinion.ranking.order]
+        names = [table.nodes[row] for row in rows.tolist()]
+        # the pod itself will count on its node in a moment, but did not when it was judged
+        residents = {name: facts[name] for name in names if name in facts}
+        shifted = shift.nonzero()[0]
+        exact = self._exact_rows(opinion, rows, names, residents, now_s) if opinion.estimated else None
+        return Judged(table, opinion.positions, opinion.ranking, shifted, shift[shifted], residents, exact)
+
+    def _exact_rows(
+        self,
+        opinion: Opinion,
+        rows: Indices,
+        names: Sequence[str],
+        residents: MutableMapping[str, NodeFacts],
+        now_s: float,
+    ) -> RowBuilder:
         """How to build the rows of the listed nodes, of which the answer only had an estimate."""
         table, past = opinion.table, opinion.table.job
-        rows = opinion.positions[opinion.ranking.order]
-        names = [table.nodes[row] for row in rows]
         seen = compared(table, opinion.corrections, rows)
         informed = replace(opinion.job, class_history=past.class_history, user_history=past.user_history)
-        # the pod itself will count on its node in a moment, but did not when it was judged
-        now = {name: self._cluster.facts[name] for name in names if name in self._cluster.facts}
-        facts = ChainMap(now, cast(MutableMapping[str, NodeFacts], self._cluster.facts))
+        facts = ChainMap(residents, cast(MutableMapping[str, NodeFacts], self._cluster.facts))
         return lambda: (rows.tolist(), exact_rows(seen, informed, names, table.snapshot, facts, now_s))

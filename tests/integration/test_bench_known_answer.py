@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -75,6 +76,18 @@ def test_the_pass_through_measures_the_same_delay_and_keeps_the_bytes(serving: S
     assert min(taken.durations_s) >= DELAY_S
     assert usual(taken.durations_s) <= usual(outside_s) < 1.5 * DELAY_S
     assert recorded(url).durations_s == []
+
+
+def test_the_stub_lists_every_node_first_once_in_a_turn(serving: Serve) -> None:
+    names = [f"node-{number}" for number in range(7)]
+    with Connection.to("127.0.0.1", serving(serve, 0.0, names)) as server:
+        answers = []
+        for _ in range(8):
+            server.send(REQUEST)
+            answers.append(msgspec.json.decode(server.read().partition(b"\r\n\r\n")[2]))
+    assert [answer[0] for answer in answers] == [{"Host": name, "Score": 10} for name in (*names, names[0])]
+    assert all(len({one["Host"] for one in answer}) == 5 for answer in answers)
+    assert {one["Score"] for answer in answers for one in answer[1:]} == {9}
 
 
 @pytest.fixture

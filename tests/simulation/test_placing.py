@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from placing_builders import JOB, NODES, a_decision, a_pod, a_snapshot, a_table, node_of
+from placing_builders import JOB, NODES, a_call, a_pod, a_snapshot, a_table, node_of
 
+from model.features import NEIGHBOURS
 from model.snapshot import EMPTY, Floats, TelemetrySnapshot
 from scheduler.config import ExtenderSettings
 from scheduler.core.ahead import GATED_AHEAD
@@ -571,13 +572,46 @@ async def test_a_long_absence_of_the_recorder_does_not_take_all_cores(
 
     monkeypatch.setattr(decisions, "table_record", packed)
     for number in range(5):
-        table = a_table(table_id=f"t{number}")
-        stage.log.add(a_decision(f"u{number}", table=table), table)
+        stage.log.add(a_call(f"u{number}", table=a_table(table_id=f"t{number}")))
     while len(stage.log):
         assert await stage.log.flush()
     assert max(at_once) == 1
     assert max(len(batch.tables) for batch in stage.store.batches) == decisions.TABLES_PER_BATCH
     assert [one.pod_uid for one in stage.store.decisions] == [f"u{number}" for number in range(5)]
+
+
+async def test_a_decision_is_recorded_as_it_was_though_written_down_later(stage: Stage) -> None:
+    await stage.epoch()
+    for uid in ("miss", "1", "2", "3"):
+        stage.place(uid, nodes=("a",), input_bytes="1G", data_nodes="d")
+        await stage.settle()
+    await _recorded(stage, 4)
+    (shift,) = np.frombuffer(stage.store.decisions[-2].shift, "<f4")
+    (more,) = np.frombuffer(stage.store.decisions[-1].shift, "<f4")
+    heavy = NEIGHBOURS.index("residents_network_heavy")
+    rows = [np.frombuffer(one.corrected_rows, "<f4") for one in stage.store.decisions[-2:]]
+    assert 0.0 < shift < more
+    assert [row[heavy] for row in rows] == [2.0, 3.0]
+
+
+async def test_a_decision_that_cannot_be_written_down_costs_no_other(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unbuilt() -> tuple[list[int], Floats]:
+        raise ZeroDivisionError("a fault of ours")
+
+    sound = a_call("sound")
+    broken = replace(sound, judged=replace(sound.judged, positions=None))
+    rowless = replace(sound, judged=replace(sound.judged, exact=unbuilt))
+    for number, one in enumerate((broken, rowless, sound)):
+        stage.log.add(replace(one, moment=replace(one.moment, decision_id=f"d{number}")))
+    assert await stage.log.flush()
+    assert [one.decision_id for one in stage.store.decisions] == ["d1", "d2"]
+    assert (stage.log.stats.sent, stage.log.stats.dropped, len(stage.log)) == (2, 1, 0)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+        "decision d0 could not be written down",
+        "the feature rows of decision d1 could not be built",
+    ]
 
 
 async def test_rows_of_an_estimated_answer_are_recorded_as_training_would_build_them(stage: Stage) -> None:

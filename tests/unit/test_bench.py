@@ -79,7 +79,7 @@ def test_a_ratio_of_medians_lies_inside_its_interval() -> None:
 
 
 def test_rounds_run_forward_and_backward_in_turn() -> None:
-    arms = rate.arms("http://a", "http://b")
+    arms = rate.arms("http://a", "http://b", "http://c")
     names = [arm.name for _, arm in rate.order(arms, 2)]
     assert names == [*rate.ARMS, *reversed(rate.ARMS)]
 
@@ -100,7 +100,9 @@ def test_plain_and_ours_are_configured_as_the_testbed_does() -> None:
     cluster = _cluster()
     plain, ours = (scheduler_config(cluster.options, cluster.layout, ours=ours) for ours in (False, True))
     hints = scheduler_config(cluster.options, cluster.layout, ours=True, hints=True)
-    arms = {arm.name: arm for arm in rate.arms(cluster.extender_url, "http://127.0.0.1:2")}
+    arms = {
+        arm.name: arm for arm in rate.arms(cluster.extender_url, "http://127.0.0.1:2", "http://127.0.0.1:3")
+    }
     assert tuple(arms) == rate.ARMS
     assert config_of(arms[rate.PLAIN], cluster) == plain
     assert config_of(arms[rate.OURS], cluster) == ours
@@ -117,11 +119,12 @@ def test_where_placement_is_written_at_release_nobody_is_asked_and_the_hint_outw
 
 def test_the_floor_differs_from_ours_by_the_extender_alone() -> None:
     cluster = _cluster()
-    arms = rate.arms(cluster.extender_url, "http://127.0.0.1:2")
-    silent, ours = config_of(arms[2], cluster), config_of(arms[3], cluster)
-    ours["extenders"][0]["urlPrefix"] = silent["extenders"][0]["urlPrefix"]
-    ours["profiles"][0]["schedulerName"] = silent["profiles"][0]["schedulerName"]
-    assert silent == ours
+    arms = rate.arms(cluster.extender_url, "http://127.0.0.1:2", "http://127.0.0.1:3")
+    silent, listing, ours = (config_of(arm, cluster) for arm in arms[2:5])
+    for other in (listing, ours):
+        other["extenders"][0]["urlPrefix"] = silent["extenders"][0]["urlPrefix"]
+        other["profiles"][0]["schedulerName"] = silent["profiles"][0]["schedulerName"]
+        assert silent == other
     assert "extenders" not in config_of(Arm("none", ""), cluster)
 
 

@@ -5,23 +5,22 @@ import numpy as np
 import pytest
 from placing_builders import NODES, a_decision, a_pod, a_table, a_view
 
-from model.features import NEIGHBOURS
+from model.placement import NodeFacts
 from model.schema import NAMES, POSITION
 from scheduler.core.ranking import Exploration, rank
 from scheduler.core.records import (
     Batch,
+    Decision,
+    Judged,
     Moment,
     ReadTable,
     chosen_row,
-    decision_record,
     read_decision,
     read_rows,
     read_table,
-    silent_record,
     table_record,
     with_rows,
 )
-from scheduler.core.scoring import residents_now
 from scheduler.core.types import Corrections, Fallback, ScoreTable
 
 
@@ -46,15 +45,16 @@ def test_a_decision_is_read_back_with_its_shifts_and_corrected_rows() -> None:
     ranking = rank(table.ranked[positions], table.sigma[positions], np.zeros_like, 5, exploring)
     assert ranking is not None
     moment = Moment("d", 1.0, 0.1, 1, 2.0, Fallback.NONE, 2)
-    residents = residents_now(table, positions[ranking.order], a_view(), 0.0)
-    residents[0, 3] = 99.0
-    record = decision_record(a_pod(), moment, table, positions, ranking, corrections, residents)
+    shifted = corrections.shift.nonzero()[0]
+    crowded = a_view(b=NodeFacts(zone="z", allocatable_cpu=8.0, residents=99))
+    judged = Judged(table, positions, ranking, shifted, corrections.shift[shifted], crowded)
+    record = Decision(a_pod(), moment, judged).record()
     seen, kept = read_decision(record, stored(table)), stored(table).features[1]
-    kept = np.delete(kept, POSITION[NEIGHBOURS[3]])
     assert seen.offered.tolist() == [False, True, False, True]
     assert seen.times_s[1].tolist() == pytest.approx([10.0, 22.0, 20.0, 40.0])
-    assert seen.features[1, POSITION[NEIGHBOURS[3]]] == 99.0
-    assert np.array_equal(np.delete(seen.features[1], POSITION[NEIGHBOURS[3]]), kept, equal_nan=True)
+    own = POSITION["residents"]
+    assert (seen.features[1, own], kept[own]) == (99.0, 0.0)
+    assert np.array_equal(np.delete(seen.features[1], own), np.delete(kept, own), equal_nan=True)
     row = chosen_row(record, stored(table), "b")
     assert row is not None
     assert np.array_equal(read_rows([row.features], len(NAMES))[0], seen.features[1], equal_nan=True)
@@ -81,7 +81,7 @@ def test_rows_built_later_replace_those_of_the_table() -> None:
 
 def test_a_call_without_opinion_is_recorded_too() -> None:
     moment = Moment("d", 1.0, 0.1, 0, 0.0, Fallback.NO_TELEMETRY, 7)
-    record = silent_record(a_pod(), moment)
+    record = Decision(a_pod(), moment).record()
     assert (record.table_id, record.listed, record.candidates) == ("", [], 7)
     assert record.reason == "no_telemetry"
 

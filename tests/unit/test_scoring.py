@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from placing_builders import JOB, NODES, a_basis, a_snapshot, a_table, a_view
 
-from model.features import NEIGHBOURS, build
+from model.features import build
 from model.placement import Job, NodeFacts
 from model.prior import log_prior
 from model.schema import POSITION
@@ -14,7 +14,6 @@ from scheduler.core.estimate import NOBODY, adapted, compared, estimated_table, 
 from scheduler.core.scoring import (
     CORRECTED_AT_ONCE,
     bring_up_to_date,
-    residents_now,
     settle_unmeasured,
     table_from_model,
     table_from_prior,
@@ -69,14 +68,6 @@ def test_a_network_heavy_pod_bound_since_makes_its_node_slower() -> None:
     assert corrections.shift[0] > 0.05
     assert corrections.shift[1:].tolist() == [0.0, 0.0, 0.0]
     assert corrections.view_version == 7
-
-
-def test_rows_for_the_record_have_the_residents_of_now() -> None:
-    table, crowded = a_table(), NodeFacts(zone="z", allocatable_cpu=8.0, residents=2, network_heavy=1)
-    rows = residents_now(table, np.array([2, 0]), a_view(a=crowded), 0.0)
-    heavy = POSITION["residents_network_heavy"]
-    assert rows[:, NEIGHBOURS.index("residents_network_heavy")].tolist() == [table.features[2, heavy], 1.0]
-    assert table.features[0, heavy] == 0.0
 
 
 def test_a_full_cpu_bound_since_makes_its_node_slower() -> None:
