@@ -142,9 +142,10 @@ class Placement:
         ):
             still, moving, own_s, link_s, use, measured, wanted = part
             if measured:
-                use = max(use + more, 0.0)
+                use = use + more if use + more > 0.0 else 0.0
+            full = use + wanted if use + wanted > 1.0 else 1.0
             network = log(still + moving * (1.0 + _sharing_of_one(own_s, link_s, count, left)))
-            log_s.append(network + (USE_WEIGHT * (use - TYPICAL_USE) + log(max(use + wanted, 1.0))))
+            log_s.append(network + (USE_WEIGHT * (use - TYPICAL_USE) + log(full)))
         return log_s
 
 
@@ -192,11 +193,11 @@ def sharing(own_s: Floats, link_s: Floats, heavy: Floats, left_s: Floats) -> Flo
 
 def _sharing_of_one(own_s: float, link_s: float, heavy: float, left_s: float) -> float:
     """`sharing` of one candidate."""
-    as_a_rule = MOVING * heavy
     if math.isnan(own_s):
-        return 0.0 if left_s <= 0 else as_a_rule
-    others_s = as_a_rule * link_s if math.isnan(left_s) else min(heavy * link_s, left_s)
-    return max((link_s + others_s) / max(own_s, LEAST_S) - 1.0, 0.0)
+        return 0.0 if left_s <= 0 else MOVING * heavy
+    others_s = MOVING * heavy * link_s if math.isnan(left_s) else min(heavy * link_s, left_s)
+    longer = (link_s + others_s) / (own_s if own_s > LEAST_S else LEAST_S) - 1.0
+    return longer if longer > 0.0 else 0.0
 
 
 def known(*choices: Floats | float, otherwise: Floats | float) -> Floats:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import repeat
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ NIC_CLASS_LABEL = PREFIX + "nic-class"
 ZONE_LABEL = "topology.kubernetes.io/zone"
 
 Mask = NDArray[np.bool_]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,20 +257,34 @@ class Ranking:
     tie_width: float
 
 
-class Positions:
-    """Where candidates are in a table; looked up once for the same candidates in tables of the same nodes."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """Rows of a table that kube-scheduler offers, each once and ascending; perhaps `everyone`."""
+
+    rows: Indices
+    everyone: bool
+
+    def of(self, values: NDArray[Scalar]) -> NDArray[Scalar]:
+        """Their part of one value per node."""
+        return values if self.everyone else values[self.rows]
+
+
+class Offered:
+    """Who is offered, in rows of a table; looked up once for the same names in tables of the same nodes."""
 
     def __init__(self) -> None:
         self._nodes: tuple[str, ...] = ()
         self._names: tuple[str, ...] = ()
-        self._rows: Indices = np.zeros(0, dtype=np.intp)
+        self._found = Candidates(np.zeros(0, dtype=np.intp), everyone=True)
 
-    def of(self, table: ScoreTable, names: tuple[str, ...]) -> Indices:
-        """Positions of those of `names` that the table knows, in their order."""
+    def of(self, table: ScoreTable, names: tuple[str, ...]) -> Candidates:
+        """Those of `names` that the table knows."""
         if table.nodes is not self._nodes or names is not self._names:
             rows = positions_of(table.index, names)
-            self._nodes, self._names, self._rows = table.nodes, names, rows[rows >= 0]
-        return self._rows
+            rows = np.unique(rows[rows >= 0])
+            self._nodes, self._names = table.nodes, names
+            self._found = Candidates(rows, everyone=len(rows) == len(table.nodes))
+        return self._found
 
 
 def positions_of(index: Mapping[str, int], names: Sequence[str]) -> Indices:

@@ -19,7 +19,7 @@ import numpy as np
 
 from model.placement import Job, NodeFacts
 from model.schema import POSITION
-from model.snapshot import Floats, Indices, TelemetrySnapshot
+from model.snapshot import Indices, TelemetrySnapshot
 from scheduler.core.cluster import Cluster
 from scheduler.core.estimate import adapted, compared, exact_rows
 from scheduler.core.jobs import Descriptions
@@ -27,10 +27,11 @@ from scheduler.core.ranking import Exploration, rank
 from scheduler.core.records import Decision, Judged, Moment, RowBuilder
 from scheduler.core.scoring import bring_up_to_date, tie_break_of
 from scheduler.core.types import (
+    Candidates,
     Corrections,
     Fallback,
+    Offered,
     PodFacts,
-    Positions,
     Ranking,
     ScoreTable,
     TableKey,
@@ -58,7 +59,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opinion:
-    """A ranking of `positions` in `table`, corrected; `reason` says why it is no fresh prediction, if so.
+    """A ranking of `candidates` in `table`, corrected; `reason` says why it is no fresh prediction, if so.
 
     `estimated`: the table is not that of `job`, or is itself only an estimate.
     """
@@ -67,7 +68,7 @@ class Opinion:
     job: Job
     estimated: bool
     table: ScoreTable
-    positions: Indices
+    candidates: Candidates
     ranking: Ranking
     corrections: Corrections
 
@@ -78,7 +79,7 @@ class Opinion:
         """
         if self.job.shuffle_bytes > 0:
             return math.nan
-        row = self.positions[self.ranking.order[0]]
+        row = self.candidates.rows[self.ranking.order[0]]
         if self.corrections.estimated is None:
             return float(self.table.features[row, _LINK_S])
         own = np.asarray(self.corrections.estimated["link_s"])
@@ -86,7 +87,7 @@ class Opinion:
 
     def listed(self) -> list[tuple[str, int]]:
         """Nodes with their scores, best first."""
-        rows = self.positions[self.ranking.order]
+        rows = self.candidates.rows[self.ranking.order]
         nodes = self.table.nodes
         return [(nodes[row], score) for row, score in zip(rows.tolist(), self.ranking.scores, strict=True)]
 
@@ -166,7 +167,7 @@ class Prioritizer:
         self._draw = draw
         self._new_id = new_id
         self._names = CandidateNames()
-        self._positions = Positions()
+        self._offered = Offered()
         self.stats, self.advised = CallStats(), CallStats()
 
     def prioritize(self, body: bytes) -> Answer:
@@ -188,7 +189,7 @@ class Prioritizer:
 
         def afterwards() -> None:
             self._record(pod, opinion, len(names), now_s, latency_s, at_release=False)
-            self._assume(pod, opinion, now_s)
+            self._assume(pod, opinion, listed, now_s)
 
         return Answer(answer, afterwards)
 
@@ -203,13 +204,15 @@ class Prioritizer:
         latency_s = time.perf_counter() - begun_s
         self._count(self.advised, opinion, latency_s, now_s)
         self._record(pod, opinion, len(names), now_s, latency_s, at_release=True)
-        self._assume(pod, opinion, now_s)
+        self._assume(pod, opinion, listed, now_s)
         return Advice(listed, opinion.reason)
 
-    def _assume(self, pod: PodFacts, opinion: Opinion | Silence, now_s: float) -> None:
+    def _assume(
+        self, pod: PodFacts, opinion: Opinion | Silence, listed: list[tuple[str, int]], now_s: float
+    ) -> None:
         """The pod counts on the best node, until the watch tells where it went."""
         if isinstance(opinion, Opinion):
-            self._cluster.assume(pod, opinion.listed()[0][0], now_s, opinion.link_s())
+            self._cluster.assume(pod, listed[0][0], now_s, opinion.link_s())
 
     @staticmethod
     def _count(stats: CallStats, opinion: Opinion | Silence, latency_s: float, now_s: float) -> None:
@@ -233,20 +236,20 @@ class Prioritizer:
         found, reason = self._look_up(job, key, now_s)
         if found is None:
             return Silence(Fallback.NO_TELEMETRY if snapshot.is_empty() else Fallback.MISS)
-        rows = self._positions.of(found.table, names)
-        if not len(rows):
+        candidates = self._offered.of(found.table, names)
+        if not len(candidates.rows):
             return Silence(Fallback.NO_CANDIDATES)
-        if not found.table.measured[rows].any():
+        if not candidates.of(found.table.measured).any():
             return Silence(Fallback.NO_TELEMETRY)
         self._bring_up_to_date(found, now_s)
         corrections, is_own = found.corrections, found.table.key == key
         if not is_own:
             corrections = adapted(found.table, corrections, job)
-        ranking = self._ranking(found.table, rows, corrections, pod)
+        ranking = self._ranking(found.table, candidates, corrections, pod)
         if ranking is None:
             return Silence(Fallback.NO_DIFFERENCE)
         estimated = not is_own or reason is Fallback.MISS
-        return Opinion(reason, job, estimated, found.table, rows, ranking, corrections)
+        return Opinion(reason, job, estimated, found.table, candidates, ranking, corrections)
 
     def _look_up(self, job: Job, key: TableKey, now_s: float) -> tuple[Entry | None, Fallback]:
         """The table to read, and why it is not simply the right one."""
@@ -277,13 +280,12 @@ class Prioritizer:
         bring_up_to_date(found.corrections, found.table, changed, facts, version, now_s)
 
     def _ranking(
-        self, table: ScoreTable, rows: Indices, corrections: Corrections, pod: PodFacts
+        self, table: ScoreTable, candidates: Candidates, corrections: Corrections, pod: PodFacts
     ) -> Ranking | None:
-        log_s: Floats = (table.ranked + corrections.shift)[rows]
         return rank(
-            log_s,
-            table.sigma[rows],
-            lambda some: tie_break_of(table, rows[some], pod.uid),
+            candidates.of(table.ranked + corrections.shift),
+            candidates.of(table.sigma),
+            lambda some: tie_break_of(table, candidates.rows[some], pod.uid),
             self._max_listed,
             self._exploration,
             (self._draw(), self._draw()),
@@ -315,13 +317,14 @@ class Prioritizer:
 
     def _judged(self, opinion: Opinion, now_s: float) -> Judged:
         table, shift, facts = opinion.table, opinion.corrections.shift, self._cluster.facts
-        rows = opinion.positions[opinion.ranking.order]
+        rows = opinion.candidates.rows[opinion.ranking.order]
         names = [table.nodes[row] for row in rows.tolist()]
         # the pod itself will count on its node in a moment, but did not when it was judged
         residents = {name: facts[name] for name in names if name in facts}
         shifted = shift.nonzero()[0]
         exact = self._exact_rows(opinion, rows, names, residents, now_s) if opinion.estimated else None
-        return Judged(table, opinion.positions, opinion.ranking, shifted, shift[shifted], residents, exact)
+        offered = opinion.candidates.rows
+        return Judged(table, offered, opinion.ranking, shifted, shift[shifted], residents, exact)
 
     def _exact_rows(
         self,
