@@ -19,10 +19,10 @@ import math
 import random
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from scheduler.core.records import Batch, Decision, DecisionRecord, table_record, with_rows
+from scheduler.core.records import Batch, Decision, DecisionRecord, RowBuilder, table_record, with_rows
 from scheduler.core.types import ScoreTable
 from scheduler.edge.recorder_client import RecorderClient, RecorderError
 from scheduler.edge.waking import woken_within
@@ -116,7 +116,7 @@ class DecisionLog:
         if self._recorder is None or not self._waiting:
             return True
         some, tables = self._next_batch()
-        records = await asyncio.to_thread(_written, some)
+        records = [record async for record in _written(some)]
         # one after the other: compressing takes a whole core, and calls are to find another
         packed = [await asyncio.to_thread(table_record, one) for one in tables.values()]
         try:
@@ -190,21 +190,29 @@ class DecisionLog:
             log.warning("%d decisions were not recorded before the end", len(self._waiting))
 
 
-def _written(some: list[Decision]) -> list[DecisionRecord]:
-    """Their records, but for those that cannot be written, which the log tells."""
-    return [record for decision in some if (record := _record_of(decision)) is not None]
+async def _written(some: list[Decision]) -> AsyncIterator[DecisionRecord]:
+    """Their records, but for those that cannot be written, which the log tells.
+
+    One at each turn of the loop: a call waits for one at most. With a thread it would have to take turns.
+    """
+    for decision in some:
+        await asyncio.sleep(0)
+        if (record := _record_of(decision)) is not None:
+            exact = None if decision.judged is None else decision.judged.exact
+            yield record if exact is None else await asyncio.to_thread(_with_exact_rows, record, exact)
 
 
 def _record_of(decision: Decision) -> DecisionRecord | None:
     try:
-        record = decision.record()
+        return decision.record()
     except Exception:
         log.exception("decision %s could not be written down", decision.moment.decision_id)
         return None
-    if decision.judged is None or decision.judged.exact is None:
-        return record
+
+
+def _with_exact_rows(record: DecisionRecord, exact: RowBuilder) -> DecisionRecord:
     try:
-        return with_rows(record, *decision.judged.exact())
+        return with_rows(record, *exact())
     except Exception:
         log.exception("the feature rows of decision %s could not be built", record.decision_id)
         return record
