@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import repeat
+from operator import attrgetter
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -42,6 +44,7 @@ _MEANS = {
     "throughput_all": "throughput",
 }
 NOWHERE = NodeFacts()
+_ZONE = attrgetter("zone")
 
 
 class EpochView:
@@ -59,7 +62,19 @@ class EpochView:
         self._count = len(snapshot.nodes)
         self._zone, self._code = zone_codes(zones)
         self._fields: dict[str, PairField | None] = {}
+        nobody = np.zeros(0, dtype=np.intp)
+        self._candidates: tuple[Sequence[str], Ends] = (), Ends(nobody, nobody)
         self.zone_is_named = np.array([name != "" for name in self._code] + [False])
+
+    def candidate_ends(self, names: Sequence[str], cluster: ClusterView) -> Ends:
+        """`ends` of the candidates, which are the same for most jobs of an epoch."""
+        asked, ends = self._candidates
+        if names is asked:
+            return ends
+        ends = self.ends(names, cluster)
+        if isinstance(names, tuple) and (ends.position >= 0).all():  # else the cluster has a say
+            self._candidates = names, ends
+        return ends
 
     def ends(self, names: Sequence[str], cluster: ClusterView) -> Ends:
         """Positions and zone codes of nodes by name; a zone without telemetry has a code of its own."""
@@ -140,7 +155,7 @@ _VIEWS: WeakKeyDictionary[TelemetrySnapshot, EpochView] = WeakKeyDictionary()
 
 def view_of(snapshot: TelemetrySnapshot, cluster: ClusterView) -> EpochView:
     """The view of a snapshot, computed anew only for another snapshot or other zones."""
-    zones = tuple(cluster.get(name, NOWHERE).zone for name in snapshot.nodes)
+    zones = tuple(map(_ZONE, map(cluster.get, snapshot.nodes, repeat(NOWHERE))))
     view = _VIEWS.get(snapshot)
     if view is None or view.zones != zones:
         view = _VIEWS[snapshot] = EpochView(snapshot, zones)

@@ -14,10 +14,13 @@ direction counts.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import repeat
+from operator import attrgetter, is_
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.epoch import EpochView, view_of
 from model.pairs import Ends, Mask, PairField, greatest, least, mean
@@ -34,7 +37,6 @@ __all__ = [
     "Feature",
     "build",
     "job_columns",
-    "neighbour_columns",
     "neighbour_rows",
 ]
 
@@ -57,11 +59,11 @@ def build(
     snapshot when not given.
     """
     now_s = snapshot.taken_at_s if now_s is None else now_s
-    view = view_of(snapshot, cluster)
-    ends = view.ends(candidates, cluster)
-    columns: Columns = job_columns(job) | neighbour_columns(job, candidates, cluster, now_s)
+    view, facts = view_of(snapshot, cluster), _Facts(candidates, cluster)
+    ends = view.candidate_ends(candidates, cluster)
+    columns: Columns = job_columns(job) | dict(zip(NEIGHBOURS, facts.rows(job, now_s).T, strict=True))
     columns |= view.node_columns(ends.position)
-    columns |= _network_columns(job, candidates, view, ends, cluster)
+    columns |= _network_columns(job, view, ends, facts)
     matrix = np.empty((len(NAMES), len(candidates)))
     for row, name in enumerate(NAMES):
         matrix[row] = columns[name]
@@ -98,11 +100,6 @@ def job_columns(job: Job) -> Columns:
     }
 
 
-def neighbour_columns(job: Job, candidates: Sequence[str], cluster: ClusterView, now_s: float) -> Columns:
-    """The columns of group neighbours at `now_s`, by feature name; shape (len(candidates),) each."""
-    return dict(zip(NEIGHBOURS, neighbour_rows(job, candidates, cluster, now_s).T, strict=True))
-
-
 NEIGHBOURS = (
     "residents",
     "residents_network_heavy",
@@ -116,52 +113,73 @@ NEIGHBOURS = (
 
 def neighbour_rows(job: Job, candidates: Sequence[str], cluster: ClusterView, now_s: float) -> Floats:
     """The values of `NEIGHBOURS` at `now_s`, shape (len(candidates), len(NEIGHBOURS))."""
-    facts = [cluster.get(name) for name in candidates]
-    known = [fact if fact is not None else NOWHERE for fact in facts]
-    columns = (
-        [fact.residents for fact in known],
-        [fact.network_heavy for fact in known],
-        _transfer_left_s(known, now_s),
-        [fact.residents_by_framework.get(job.framework, 0) if fact.residents else 0 for fact in known],
-        _requested_share(job, known),
-        _image_present(job, known),
-    )
-    matrix = np.empty((len(NEIGHBOURS), len(known)))
-    for row, values in enumerate(columns):  # column by column: a tuple a node takes three times as long
-        matrix[row] = values
-    matrix[:, [row for row, fact in enumerate(facts) if fact is None]] = np.nan
-    return matrix.T
+    return _Facts(candidates, cluster).rows(job, now_s)
 
 
-def _transfer_left_s(facts: Sequence[NodeFacts], now_s: float) -> Floats:
-    """`NodeFacts.transfer_left_s` of many at once, which takes a third of the time."""
-    until_s = np.array([fact.receiving_until_s for fact in facts])
-    some = np.array([fact.network_heavy for fact in facts]) > 0
-    return np.where(some, np.maximum(until_s - now_s, 0.0), 0.0)
+class _Facts:
+    """What the cluster knows of the candidates; arrays have shape (len(candidates),).
+
+    There are thousands, and this is read for each table: without a Python statement for each of them
+    where that can be had.
+    """
+
+    def __init__(self, candidates: Sequence[str], cluster: ClusterView) -> None:
+        self.names = candidates
+        self.cluster = cluster
+        self._facts = list(map(cluster.get, candidates, repeat(NOWHERE)))
+
+    def rows(self, job: Job, now_s: float) -> Floats:
+        """As `neighbour_rows`."""
+        heavy = self._column("network_heavy")
+        columns = (
+            self._column("residents"),
+            heavy,
+            np.where(heavy > 0, np.maximum(self.receiving_until_s - now_s, 0.0), 0.0),
+            self._of_framework(job.framework),
+            self._requested_share(job),
+            self._image_present(job),
+        )
+        matrix = np.empty((len(NEIGHBOURS), len(self._facts)))
+        for row, values in enumerate(columns):
+            matrix[row] = values
+        matrix[:, np.fromiter(map(is_, self._facts, repeat(NOWHERE)), bool, len(self._facts))] = np.nan
+        return matrix.T
+
+    @cached_property
+    def receiving_until_s(self) -> Floats:
+        """When the inputs of its residents are there."""
+        return self._column("receiving_until_s")
+
+    def nic_classes(self) -> NDArray[np.object_]:
+        """Names of its class of network card; empty where it has none."""
+        return np.array([fact.nic_class for fact in self._facts], dtype=object)
+
+    def _column(self, name: str) -> Floats:
+        return np.fromiter(map(attrgetter(name), self._facts), np.float64, len(self._facts))
+
+    def _of_framework(self, framework: str) -> Sequence[int]:
+        return [
+            fact.residents_by_framework.get(framework, 0) if fact.residents else 0 for fact in self._facts
+        ]
+
+    def _requested_share(self, job: Job) -> Floats:
+        """What is requested of the cores once the job is there; NaN where there are none."""
+        requested, cores = self._column("requested_cpu") + job.cpu, self._column("allocatable_cpu")
+        share: Floats = np.full(len(self._facts), np.nan)
+        np.divide(requested, cores, out=share, where=cores > 0)
+        return share
+
+    def _image_present(self, job: Job) -> Sequence[float] | float:
+        """1 where the job's image is, 0 where it isn't, NaN where nobody knows."""
+        if not job.image:
+            return math.nan
+        return [job.image in fact.images if fact.images else math.nan for fact in self._facts]
 
 
-def _requested_share(job: Job, facts: Sequence[NodeFacts]) -> Floats:
-    """What is requested of the cores once the job is there; NaN where there are none."""
-    requested = np.array([fact.requested_cpu for fact in facts]) + job.cpu
-    cores = np.array([fact.allocatable_cpu for fact in facts])
-    share: Floats = np.full(len(facts), np.nan)
-    np.divide(requested, cores, out=share, where=cores > 0)
-    return share
-
-
-def _image_present(job: Job, facts: Sequence[NodeFacts]) -> Sequence[float] | float:
-    """1 where the job's image is, 0 where it isn't, NaN where nobody knows."""
-    if not job.image:
-        return math.nan
-    return [job.image in fact.images if fact.images else math.nan for fact in facts]
-
-
-def _network_columns(
-    job: Job, candidates: Sequence[str], view: EpochView, ends: Ends, cluster: ClusterView
-) -> Columns:
-    data = _Partners(job.data_nodes, candidates, view, ends, cluster, one_way=True)
-    peers = _Partners(job.peer_nodes, candidates, view, ends, cluster)
-    driver = _Partners((job.driver_node,) if job.driver_node else (), candidates, view, ends, cluster)
+def _network_columns(job: Job, view: EpochView, ends: Ends, facts: _Facts) -> Columns:
+    data = _Partners(job.data_nodes, view, ends, facts, one_way=True)
+    peers = _Partners(job.peer_nodes, view, ends, facts)
+    driver = _Partners((job.driver_node,) if job.driver_node else (), view, ends, facts)
     columns: Columns = {**_data_columns(data), **_peer_columns(peers), **_driver_columns(driver)}
     everywhere = view.all_columns(ends.position)
     columns |= everywhere
@@ -175,7 +193,7 @@ def _network_columns(
         link=everywhere["throughput_link"],
         local=data.local,
     )
-    columns["same_nic_peers"] = _same_nic(job.peer_nodes, candidates, cluster)
+    columns["same_nic_peers"] = _same_nic(job.peer_nodes, facts)
     return columns
 
 
@@ -190,19 +208,16 @@ class _Partners:
     def __init__(
         self,
         partners: Sequence[str],
-        candidates: Sequence[str],
         view: EpochView,
         ends: Ends,
-        cluster: ClusterView,
+        facts: _Facts,
         *,
         one_way: bool = False,
     ) -> None:
-        self._view, self._ends, self._one_way = view, ends, one_way
-        self._candidates, self._cluster = candidates, cluster
-        self._partners = view.ends(partners, cluster)
-        names = np.array(candidates, dtype=object)
-        shape = (len(partners), len(candidates))
-        self.local = np.array([names == partner for partner in partners], dtype=bool).reshape(shape)
+        self._view, self._ends, self._one_way, self._facts = view, ends, one_way, facts
+        self._partners = view.ends(partners, facts.cluster)
+        local = [[name == partner for name in facts.names] for partner in partners]
+        self.local = np.array(local, dtype=bool).reshape(len(partners), len(facts.names))
         self._known: dict[str, Floats] = {}
         self._measured: list[Floats] = []
 
@@ -228,9 +243,8 @@ class _Partners:
         field = self._view.field("throughput")
         if not self._one_way or field is None or not len(self.local):
             return np.ones(self.local.shape, dtype=bool)
-        facts = (self._cluster.get(name, NOWHERE) for name in self._candidates)
-        until_s = np.array([fact.receiving_until_s for fact in facts])
-        return ~np.asarray(until_s <= self._view.taken_at_s - self._ages_in(field), dtype=bool)
+        arrived = self._facts.receiving_until_s <= self._view.taken_at_s - self._ages_in(field)
+        return ~np.asarray(arrived, dtype=bool)
 
     def estimated(self) -> Floats:
         """Ratio of pairs that were not measured, over the readings that exist; shape (candidates,)."""
@@ -334,11 +348,10 @@ def _driver_columns(driver: _Partners) -> dict[str, Floats]:
     }
 
 
-def _same_nic(peers: Sequence[str], candidates: Sequence[str], cluster: Mapping[str, NodeFacts]) -> Floats:
+def _same_nic(peers: Sequence[str], facts: _Facts) -> Floats:
     """Ratio of peers whose NIC class is the candidate's; NaN where either class is not known."""
     if not peers:
-        return np.full(len(candidates), np.nan)
-    classes = np.array([cluster.get(name, NOWHERE).nic_class for name in candidates], dtype=object)
-    theirs = np.array([cluster.get(name, NOWHERE).nic_class for name in peers], dtype=object)[:, None]
+        return np.full(len(facts.names), np.nan)
+    classes, theirs = facts.nic_classes(), _Facts(peers, facts.cluster).nic_classes()[:, None]
     known = (classes != "") & (theirs != "")
-    return mean(np.where(known, theirs == classes, np.nan).reshape(len(peers), len(candidates)))
+    return mean(np.where(known, theirs == classes, np.nan).reshape(len(peers), len(facts.names)))

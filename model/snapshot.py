@@ -155,6 +155,19 @@ class TelemetrySnapshot:
         """Position of each node name in the arrays."""
         return MappingProxyType({name: i for i, name in enumerate(self.nodes)})
 
+    @cached_property
+    def measured(self) -> NDArray[np.bool_]:
+        """Which nodes have at least one known reading of their own or of a pair; shape (len(nodes) + 1,).
+
+        The last is False: position -1, a node that telemetry does not know.
+        """
+        known = np.zeros(len(self.nodes) + 1, dtype=bool)
+        for values in self.node_readings.values():
+            known[:-1] |= np.isfinite(values)
+        for pairs in self.pair_readings.values():
+            known[:-1] |= np.isfinite(pairs.mean_per_node)
+        return known
+
     def positions(self, names: Sequence[str]) -> Indices:
         """Positions of `names`; -1 for a node that telemetry does not know."""
         return positions_in(self.index, names)

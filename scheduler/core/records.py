@@ -6,7 +6,7 @@ its moment: which nodes were offered, how far times had shifted, the corrected
 rows of the nodes it listed. `chosen_row` puts both together again for the one
 node that the pod was bound to, which is all that training needs.
 
-Arrays travel as little-endian bytes; those of tables are compressed.
+Arrays travel as little-endian bytes; those of tables are compressed (`_packed`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from model.schema import NAMES, POSITION, SCHEMA_VERSION
 from model.snapshot import Floats, Indices
 from scheduler.core.types import Fallback, Mask, PodFacts, Ranking, ScoreTable
 
+PLANES = b"planes:"
+"""Before features that are packed by bytes; no compressed stream begins like that."""
+_FLOAT_BYTES = 4
 COMPRESSION = 1
 """The lowest level: a third of the size for a tenth of the time of the highest."""
 
@@ -119,7 +122,7 @@ def table_record(table: ScoreTable) -> TableRecord:
         model_version=table.model_version,
         reason=str(table.reason),
         nodes=zlib.compress("\n".join(table.nodes).encode(), COMPRESSION),
-        features=zlib.compress(_floats(table.features), COMPRESSION),
+        features=_packed(table.features),
         quantiles=zlib.compress(_floats(quantiles), COMPRESSION),
     )
 
@@ -289,11 +292,29 @@ def read_table(nodes: bytes, features: bytes, quantiles: bytes, feature_names: S
     """
     try:
         names = tuple(zlib.decompress(nodes).decode().split("\n"))
-        rows = _read_floats(zlib.decompress(features)).reshape(len(names), len(feature_names))
+        rows = _unpacked(features, len(names), len(feature_names))
         logs = _read_floats(zlib.decompress(quantiles)).reshape(3, len(names))
     except (zlib.error, UnicodeDecodeError) as error:
         raise ValueError(f"a stored score table cannot be read: {error}") from error
     return ReadTable(names, tuple(feature_names), rows, logs)
+
+
+def _packed(features: Floats) -> bytes:
+    """Compressed float32: column by column, and of all numbers the first bytes, then the second ...
+
+    What lies side by side is alike then: two thirds of the size, in half of the time.
+    """
+    columns = np.ascontiguousarray(features.T, dtype="<f4")
+    planes = np.ascontiguousarray(columns.view(np.uint8).reshape(-1, _FLOAT_BYTES).T)
+    return PLANES + zlib.compress(planes.tobytes(), COMPRESSION)
+
+
+def _unpacked(raw: bytes, rows: int, columns: int) -> Floats:
+    """As `_packed`, or as tables were packed before: compressed row by row."""
+    if not raw.startswith(PLANES):
+        return _read_floats(zlib.decompress(raw)).reshape(rows, columns)
+    planes = np.frombuffer(zlib.decompress(raw[len(PLANES) :]), dtype=np.uint8).reshape(_FLOAT_BYTES, -1)
+    return _read_floats(np.ascontiguousarray(planes.T).tobytes()).reshape(columns, rows).T
 
 
 def _read_floats(raw: bytes) -> Floats:

@@ -71,7 +71,7 @@ def basis_of(
 ) -> Basis:
     """Feature rows of `job` on `nodes` at `now_s`, with what `cluster` knew at `view_version`."""
     features, positions = build(job, nodes, snapshot, cluster, now_s), snapshot.positions(nodes)
-    return Basis(job, snapshot, nodes, positions, measured_nodes(snapshot, positions), features, view_version)
+    return Basis(job, snapshot, nodes, positions, snapshot.measured[positions], features, view_version)
 
 
 def table_from_model(basis: Basis, prediction: Prediction, table_id: str, now_s: float) -> ScoreTable:
@@ -147,16 +147,6 @@ def _index_of(nodes: tuple[str, ...]) -> Mapping[str, int]:
 @lru_cache(maxsize=4)
 def _seed_of(nodes: tuple[str, ...]) -> NDArray[np.uint64]:
     return np.fromiter((zlib.crc32(name.encode()) for name in nodes), np.uint64)
-
-
-def measured_nodes(snapshot: TelemetrySnapshot, positions: Indices) -> Mask:
-    """Which nodes have at least one known reading of their own or of a pair."""
-    known = np.zeros(len(snapshot.nodes) + 1, dtype=bool)  # the last entry is for position -1
-    for values in snapshot.node_readings.values():
-        known[:-1] |= np.isfinite(values)
-    for pairs in snapshot.pair_readings.values():
-        known[:-1] |= np.isfinite(pairs.mean_per_node)
-    return np.asarray(known[positions], dtype=bool)
 
 
 def settle_unmeasured(log_s: Floats, measured: Mask) -> Floats:

@@ -1,5 +1,7 @@
 """Decisions and tables as they travel and as they are read back."""
 
+import zlib
+
 import msgspec
 import numpy as np
 import pytest
@@ -35,6 +37,14 @@ def test_a_table_survives_the_way_to_the_store() -> None:
     assert read.nodes == NODES
     assert np.allclose(read.features, table.features, equal_nan=True, rtol=1e-6)
     assert np.allclose(np.exp(read.quantiles[1]), [10.0, 11.0, 20.0, 40.0], rtol=1e-6)
+
+
+def test_a_table_packed_row_by_row_as_before_is_still_read() -> None:
+    table = a_table()
+    sent = table_record(table)
+    before = zlib.compress(np.ascontiguousarray(table.features, dtype="<f4").tobytes())
+    read = read_table(sent.nodes, before, sent.quantiles, sent.feature_names)
+    assert np.array_equal(read.features, stored(table).features, equal_nan=True)
 
 
 def test_a_decision_is_read_back_with_its_shifts_and_corrected_rows() -> None:
@@ -93,5 +103,8 @@ def test_a_batch_survives_messagepack() -> None:
 
 def test_a_damaged_table_is_refused() -> None:
     sent = table_record(a_table())
-    with pytest.raises(ValueError, match="cannot be read"):
-        read_table(sent.nodes, b"rubbish", sent.quantiles, sent.feature_names)
+    for features in (b"rubbish", b"planes:rubbish", sent.features[:-9]):
+        with pytest.raises(ValueError, match="cannot be read"):
+            read_table(sent.nodes, features, sent.quantiles, sent.feature_names)
+    with pytest.raises(ValueError, match="reshape"):
+        read_table(sent.nodes, sent.features, sent.quantiles, sent.feature_names[1:])
