@@ -19,9 +19,9 @@ from scheduler.core.records import (
     Judged,
     Moment,
     RowBuilder,
-    table_record,
 )
 from scheduler.core.scoring import Basis, basis_of, table_from_model
+from scheduler.core.table_records import table_record
 from scheduler.core.types import Fallback, PodFacts, Prediction, ScoreTable
 from scheduler.core.wire import Node, Pod
 

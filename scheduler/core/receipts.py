@@ -15,7 +15,8 @@ import numpy as np
 
 from model.snapshot import Floats
 from scheduler.core.outcomes import EndState, Outcome
-from scheduler.core.records import DecisionRecord, ReadTable, read_decision
+from scheduler.core.records import DecisionRecord, read_decision
+from scheduler.core.table_records import ReadTable
 from scheduler.core.types import Fallback
 
 MATTERED = 6

@@ -1,4 +1,4 @@
-"""What the extender hands to the recorder: decisions, and the score tables they were read from.
+"""What the extender hands to the recorder: decisions, and in batches the score tables they were read from.
 
 A decision does not repeat its table: many decisions share one, and at 5,000
 nodes a table has megabytes. It names the table and adds what was different at
@@ -6,15 +6,13 @@ its moment: which nodes were offered, how far times had shifted, the corrected
 rows of the nodes it listed. `chosen_row` puts both together again for the one
 node that the pod was bound to, which is all that training needs.
 
-Arrays travel as little-endian bytes; those of tables are compressed (`_packed`).
+Arrays travel as little-endian bytes.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -23,31 +21,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from model.features import NEIGHBOURS, neighbour_rows
 from model.placement import ClusterView
-from model.schema import NAMES, POSITION, SCHEMA_VERSION
+from model.schema import POSITION, SCHEMA_VERSION
 from model.snapshot import Floats, Indices
+from scheduler.core.table_records import ReadTable, TableRecord, floats, read_floats
 from scheduler.core.types import Fallback, Mask, PodFacts, Ranking, ScoreTable
-
-PLANES = b"planes:"
-"""Before features that are packed by bytes; no compressed stream begins like that."""
-_FLOAT_BYTES = 4
-COMPRESSION = 1
-"""The lowest level: a third of the size for a tenth of the time of the highest."""
-
-
-class TableRecord(msgspec.Struct, frozen=True):
-    """A score table: `features` (nodes x features) and `quantiles` (p10, p50, p90 of log s) as float32."""
-
-    table_id: str
-    made_at_s: float
-    taken_at_s: float
-    epoch: int
-    schema_version: int
-    feature_names: list[str]
-    model_version: str
-    reason: str
-    nodes: bytes
-    features: bytes
-    quantiles: bytes
 
 
 class DecisionRecord(msgspec.Struct, frozen=True):
@@ -107,24 +84,6 @@ class BatchReply(msgspec.Struct, frozen=True):
 
     stored: int
     missing_tables: list[str]
-
-
-def table_record(table: ScoreTable) -> TableRecord:
-    """The table as it is sent and kept."""
-    quantiles = np.stack([table.p10, table.p50, table.p90])
-    return TableRecord(
-        table_id=table.table_id,
-        made_at_s=table.made_at_s,
-        taken_at_s=table.snapshot.taken_at_s,
-        epoch=table.snapshot.epoch,
-        schema_version=SCHEMA_VERSION,
-        feature_names=list(NAMES),
-        model_version=table.model_version,
-        reason=str(table.reason),
-        nodes=zlib.compress("\n".join(table.nodes).encode(), COMPRESSION),
-        features=_packed(table.features),
-        quantiles=zlib.compress(_floats(quantiles), COMPRESSION),
-    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,19 +162,19 @@ def _told(judged: Judged, at_s: float) -> dict[str, Any]:
         "tie_width": ranking.tie_width,
         "offered": np.packbits(offered).tobytes(),
         "shifted": _positions(judged.shifted),
-        "shift": _floats(judged.shift),
+        "shift": floats(judged.shift),
         "corrected": _positions(order),
-        "corrected_rows": _floats(neighbour_rows(table.job, names, judged.residents, at_s)),
+        "corrected_rows": floats(neighbour_rows(table.job, names, judged.residents, at_s)),
         "corrected_columns": _RESIDENTS,
         "explorable": _positions(judged.positions[ranking.explorable]),
-        "propensity": _floats(ranking.propensity),
+        "propensity": floats(ranking.propensity),
     }
 
 
 def with_rows(record: DecisionRecord, rows: Sequence[int], features: Floats) -> DecisionRecord:
     """`record` with these feature rows (of positions `rows`) instead of the table's."""
     return msgspec.structs.replace(
-        record, corrected=_positions(rows), corrected_rows=_floats(features), corrected_columns=b""
+        record, corrected=_positions(rows), corrected_rows=floats(features), corrected_columns=b""
     )
 
 
@@ -258,67 +217,8 @@ def _record(
     )
 
 
-def _floats(values: ArrayLike) -> bytes:
-    return np.ascontiguousarray(values, dtype="<f4").tobytes()
-
-
 def _positions(values: ArrayLike) -> bytes:
     return np.ascontiguousarray(values, dtype="<u4").tobytes()
-
-
-@dataclass(frozen=True, eq=False)
-class ReadTable:
-    """A table read back; `quantiles` are logarithms of seconds, shape (3, nodes)."""
-
-    nodes: tuple[str, ...]
-    feature_names: tuple[str, ...]
-    features: Floats
-    quantiles: Floats
-
-    @cached_property
-    def _index(self) -> dict[str, int]:
-        return {name: row for row, name in enumerate(self.nodes)}
-
-    def row(self, node: str) -> int | None:
-        """The node's row; None if the table does not have it."""
-        return self._index.get(node)
-
-
-def read_table(nodes: bytes, features: bytes, quantiles: bytes, feature_names: Sequence[str]) -> ReadTable:
-    """A stored table.
-
-    Raises:
-        ValueError: the bytes are not what `table_record` wrote.
-    """
-    try:
-        names = tuple(zlib.decompress(nodes).decode().split("\n"))
-        rows = _unpacked(features, len(names), len(feature_names))
-        logs = _read_floats(zlib.decompress(quantiles)).reshape(3, len(names))
-    except (zlib.error, UnicodeDecodeError) as error:
-        raise ValueError(f"a stored score table cannot be read: {error}") from error
-    return ReadTable(names, tuple(feature_names), rows, logs)
-
-
-def _packed(features: Floats) -> bytes:
-    """Compressed float32: column by column, and of all numbers the first bytes, then the second ...
-
-    What lies side by side is alike then: two thirds of the size, in half of the time.
-    """
-    columns = np.ascontiguousarray(features.T, dtype="<f4")
-    planes = np.ascontiguousarray(columns.view(np.uint8).reshape(-1, _FLOAT_BYTES).T)
-    return PLANES + zlib.compress(planes.tobytes(), COMPRESSION)
-
-
-def _unpacked(raw: bytes, rows: int, columns: int) -> Floats:
-    """As `_packed`, or as tables were packed before: compressed row by row."""
-    if not raw.startswith(PLANES):
-        return _read_floats(zlib.decompress(raw)).reshape(rows, columns)
-    planes = np.frombuffer(zlib.decompress(raw[len(PLANES) :]), dtype=np.uint8).reshape(_FLOAT_BYTES, -1)
-    return _read_floats(np.ascontiguousarray(planes.T).tobytes()).reshape(columns, rows).T
-
-
-def _read_floats(raw: bytes) -> Floats:
-    return np.frombuffer(raw, dtype="<f4").astype(np.float64)
 
 
 def _read_positions(raw: bytes) -> NDArray[np.intp]:
@@ -341,10 +241,10 @@ def read_decision(record: DecisionRecord, table: ReadTable) -> ReadDecision:
     """`table` with the decision's shifts and corrected rows."""
     count = len(table.nodes)
     logs, features, propensity = table.quantiles.copy(), table.features.copy(), np.zeros(count)
-    logs[:, _read_positions(record.shifted)] += _read_floats(record.shift)
+    logs[:, _read_positions(record.shifted)] += read_floats(record.shift)
     corrected, columns, values = _read_corrected(record, features.shape[1])
     features[corrected[:, None], columns] = values
-    propensity[_read_positions(record.explorable)] = _read_floats(record.propensity)
+    propensity[_read_positions(record.explorable)] = read_floats(record.propensity)
     offered = np.unpackbits(np.frombuffer(record.offered, dtype=np.uint8), count=count).astype(bool)
     return ReadDecision(table.nodes, table.feature_names, features, np.exp(logs), offered, propensity)
 
@@ -371,7 +271,7 @@ def chosen_row(record: DecisionRecord, table: ReadTable, node: str) -> ChosenRow
     features = table.features[row].copy()
     for own in values[corrected == row]:
         features[columns] = own
-    return ChosenRow(_floats(features), p10_s, p50_s, p90_s, _at(record.explorable, record.propensity, row))
+    return ChosenRow(floats(features), p10_s, p50_s, p90_s, _at(record.explorable, record.propensity, row))
 
 
 def _read_corrected(record: DecisionRecord, width: int) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
@@ -380,7 +280,7 @@ def _read_corrected(record: DecisionRecord, width: int) -> tuple[NDArray[np.intp
     return (
         _read_positions(record.corrected),
         columns,
-        _read_floats(record.corrected_rows).reshape(-1, len(columns)),
+        read_floats(record.corrected_rows).reshape(-1, len(columns)),
     )
 
 
@@ -392,7 +292,7 @@ def _at(positions: bytes, values: bytes, row: int) -> float:
 
 def read_rows(raw: Sequence[bytes], width: int) -> Floats:
     """Feature rows kept by `chosen_row`, shape (rows, width)."""
-    return _read_floats(b"".join(raw)).reshape(len(raw), width)
+    return read_floats(b"".join(raw)).reshape(len(raw), width)
 
 
 _RESIDENTS = _positions([POSITION[name] for name in NEIGHBOURS])

@@ -22,7 +22,8 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from scheduler.core.records import Batch, Decision, DecisionRecord, RowBuilder, table_record, with_rows
+from scheduler.core.records import Batch, Decision, DecisionRecord, RowBuilder, with_rows
+from scheduler.core.table_records import table_record
 from scheduler.core.types import ScoreTable
 from scheduler.edge.recorder_client import RecorderClient, RecorderError
 from scheduler.edge.waking import woken_within

@@ -22,7 +22,8 @@ from scheduler.core.ahead import GATED_AHEAD
 from scheduler.core.cluster import Cluster
 from scheduler.core.jobs import Descriptions
 from scheduler.core.ranking import NO_EXPLORATION, Exploration
-from scheduler.core.records import Batch, BatchReply, DecisionRecord, TableRecord, table_record
+from scheduler.core.records import Batch, BatchReply, DecisionRecord
+from scheduler.core.table_records import TableRecord, table_record
 from scheduler.core.types import Fallback, PodFacts, ScoreTable, key_of
 from scheduler.edge import decisions
 from scheduler.edge.decisions import PAUSE_S, DecisionLog

@@ -15,7 +15,8 @@ from scheduler.core.receipts import (
     what_happened,
     which_telemetry,
 )
-from scheduler.core.records import Decision, Moment, ReadTable, read_table, table_record
+from scheduler.core.records import Decision, Moment
+from scheduler.core.table_records import ReadTable, read_table, table_record
 from scheduler.core.types import Fallback
 
 

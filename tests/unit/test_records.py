@@ -15,14 +15,12 @@ from scheduler.core.records import (
     Decision,
     Judged,
     Moment,
-    ReadTable,
     chosen_row,
     read_decision,
     read_rows,
-    read_table,
-    table_record,
     with_rows,
 )
+from scheduler.core.table_records import ReadTable, read_table, table_record
 from scheduler.core.types import Corrections, Fallback, ScoreTable
 
 

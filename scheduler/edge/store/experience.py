@@ -19,7 +19,8 @@ from sqlalchemy import Connection, Table, func, select
 
 from model.placement import RunHistory
 from scheduler.core.outcomes import Outcome
-from scheduler.core.records import Batch, BatchReply, DecisionRecord, ReadTable, TableRecord
+from scheduler.core.records import Batch, BatchReply, DecisionRecord
+from scheduler.core.table_records import ReadTable, TableRecord
 from scheduler.edge.store import pruning, reading, settling
 from scheduler.edge.store.engine import alone, chunks, connect, told
 from scheduler.edge.store.schema import decisions, outcomes, score_tables

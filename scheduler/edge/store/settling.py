@@ -18,7 +18,8 @@ import msgspec
 from sqlalchemy import Connection, Update, bindparam, func, select, update
 
 from scheduler.core.outcomes import EndState
-from scheduler.core.records import DecisionRecord, ReadTable, chosen_row, read_table
+from scheduler.core.records import DecisionRecord, chosen_row
+from scheduler.core.table_records import ReadTable, read_table
 from scheduler.edge.store.engine import chunks
 from scheduler.edge.store.schema import decisions, outcomes, score_tables
 
