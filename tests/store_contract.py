@@ -99,6 +99,15 @@ def test_a_run_of_a_node_whose_clock_is_a_year_ahead_ended_when_it_was_written_d
     ]
 
 
+def test_a_run_of_such_a_node_is_not_the_last_one_of_its_class_for_a_year(store: ExperienceStore) -> None:
+    year_s = 365 * 86400.0
+    ahead = an_outcome(started_at_s=1005.0 + year_s, ended_at_s=1025.0 + year_s)
+    store.write_outcomes([ahead], NOW_S)
+    later = an_outcome("u2", started_at_s=NOW_S + 50.0, ended_at_s=NOW_S + 60.0)
+    store.write_outcomes([later], NOW_S + 61.0)
+    assert store.histories(["etl"], [])[0]["etl"].last_log_s == pytest.approx(math.log(10.0))
+
+
 def test_a_run_that_is_longer_than_its_pod_was_there_is_no_example(store: ExperienceStore) -> None:
     """A node without a clock of its own begins in 1970 and is set while jobs run."""
     store.write_batch(a_batch(a_decision(), a_decision("u2")))

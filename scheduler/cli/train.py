@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -135,9 +135,9 @@ def _from_store(url: str) -> pd.DataFrame:
     from scheduler.edge.store import ExperienceStore, StoreError
 
     try:
-        store = ExperienceStore(url)
-        store.check()
-        return store.examples()
+        with closing(ExperienceStore(url)) as store:
+            store.check()
+            return store.examples()
     except StoreError as error:
         raise SourceError(str(error)) from error
 

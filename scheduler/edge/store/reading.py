@@ -89,11 +89,14 @@ def unfinished(connection: Connection) -> list[Outcome]:
 def history(connection: Connection, column: Column[str], value: str) -> RunHistory:
     """Completions of one job class or one user."""
     mine = (column == value, *COMPLETED)
-    newest = connection.scalars(
-        select(outcomes.c.run_s).where(*mine).order_by(outcomes.c.ended_at_s.desc()).limit(RUNS_USED)
+    newest = connection.execute(  # by what the index is in order of; how they follow each other is seen below
+        select(_ENDED_AT_S, outcomes.c.run_s)
+        .where(*mine)
+        .order_by(outcomes.c.ended_at_s.desc())
+        .limit(RUNS_USED)
     ).all()
     count = connection.scalar(select(func.count()).select_from(outcomes).where(*mine)) or 0
-    return summed_up(newest[::-1], count)
+    return summed_up([run_s for _, run_s in sorted(tuple(row) for row in newest)], count)
 
 
 def newest(connection: Connection, table: Table, namespace: str, name: str, age: Column[float]) -> Any:
