@@ -53,9 +53,14 @@ def api_server(facts: Facts) -> Findings:
     """Whether the API server answers, and how many nodes there are."""
     part = "API server"
     if facts.kube_failure:
+        told = (
+            f"tells {len(facts.nodes)} nodes, but not of pods"
+            if facts.nodes
+            else "does not tell of nodes and pods"
+        )
         yield problem(
             part,
-            f"The API server does not tell of nodes and pods: {facts.kube_failure}.",
+            f"The API server {told}: {facts.kube_failure}.",
             "Give a kubeconfig (KUBECONFIG, or kubeconfig: in the settings) of somebody who may list them.",
         )
     elif not facts.nodes:

@@ -133,7 +133,11 @@ class _Page(msgspec.Struct):
 
 
 async def _cluster(settings: Settings) -> tuple[tuple[NodeIdentity, ...], list[Pod], str, str]:
+    """Nodes, our pods, who leads as kube-scheduler, and why not all of it could be read."""
     kubeconfig = str(settings.kubeconfig) if settings.kubeconfig else None
+    nodes: list[Node] = []
+    pods: list[Pod] = []
+    leader, failure = "", ""
     try:
         async with asyncio.timeout(3 * _TIMEOUT_S), KubeClient.connect(kubeconfig) as kube:
             nodes = await _listed(kube, "/api/v1/nodes", Node, {})
@@ -141,10 +145,10 @@ async def _cluster(settings: Settings) -> tuple[tuple[NodeIdentity, ...], list[P
             pods = await _listed(kube, "/api/v1/pods", Pod, ours)
             leader = await _scheduler_leader(kube, settings.controller.namespace)
     except (KubeError, msgspec.DecodeError) as error:
-        return (), [], "", str(error)
+        failure = str(error)
     except TimeoutError:
-        return (), [], "", f"no answer within {3 * _TIMEOUT_S:g} s"
-    return tuple(map(identity, nodes)), pods, leader, ""
+        failure = f"no answer within {3 * _TIMEOUT_S:g} s"
+    return tuple(map(identity, nodes)), pods, leader, failure
 
 
 async def _scheduler_leader(kube: KubeClient, namespace: str) -> str:

@@ -183,6 +183,16 @@ def test_of_two_replicas_those_are_heard_that_lead(
     assert not any("without asking" in one for one in sentences)
 
 
+def test_who_may_list_nodes_but_no_pods_is_told_of_the_nodes(
+    answers: Answers, prometheus: CannedPrometheus, tmp_path: Path
+) -> None:
+    del answers.json["/api/v1/pods"]
+    told = doctor(tmp_path, answers.url, prometheus.url)
+    assert told.returncode == 1
+    assert "The API server tells 2 nodes, but not of pods: 404" in " ".join(told.stdout.split())
+    assert "2/2 nodes" in told.stdout
+
+
 def test_json_is_for_machines(answers: Answers, prometheus: CannedPrometheus, tmp_path: Path) -> None:
     del prometheus.series["pairs"], prometheus.series["timestamp(pairs)"]
     told = doctor(tmp_path, answers.url, prometheus.url, "-o", "json")
