@@ -136,7 +136,7 @@ def arms(extender_url: str, silent_url: str, listing_url: str) -> tuple[Arm, ...
         Arm(PLAIN, "kube-scheduler as it comes: batching, its own sample of the nodes", scores_all=False),
         Arm("all-nodes", "no extender, every node scored (Fairlane's scheduler without its extender)"),
         Arm("silent", "an extender that answers [] at once: the floor", extender_url=silent_url),
-        Arm("listing", "one that lists five nodes in turn at once: no extender is faster", listing_url),
+        Arm("listing", "one that lists five nodes in turn at once: nothing is computed", listing_url),
         fairlane_arm(OURS, "Fairlane's extender, real model and tables", extender_url),
         _hint_arm(HINT, "placement written at release; like plain with Fairlane's processes paused"),
         _hint_arm(HINT_RUNNING, "as hint, while Fairlane's processes run on the same cores", ours=True),
