@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from model.pairs import Ends, PairField, usable, zone_codes
-from model.placement import ClusterView, NodeFacts
+from model.placement import NOWHERE, ClusterView
 from model.schema import FEATURES
 from model.snapshot import Floats, Indices, TelemetrySnapshot, positions_in
 
@@ -43,7 +43,6 @@ _MEANS = {
     "transfer_time_all": "transfer_time",
     "throughput_all": "throughput",
 }
-NOWHERE = NodeFacts()
 _ZONE = attrgetter("zone")
 
 

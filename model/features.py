@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from model.epoch import EpochView, view_of
 from model.pairs import Ends, Mask, PairField, greatest, least, mean
-from model.placement import FRAMEWORKS, ClusterView, Job, NodeFacts
+from model.placement import FRAMEWORKS, NOWHERE, ClusterView, Job
 from model.schema import FEATURES, NAMES, SCHEMA_VERSION, Feature
 from model.snapshot import Floats, TelemetrySnapshot
 from model.transfer import attained_throughput, transfer_columns
@@ -41,7 +41,6 @@ __all__ = [
 ]
 
 Columns = dict[str, Floats | float]
-NOWHERE = NodeFacts()
 
 
 def build(

@@ -78,5 +78,8 @@ class NodeFacts:
         return max(self.receiving_until_s - now_s, 0.0) if self.network_heavy else 0.0
 
 
+NOWHERE = NodeFacts()
+"""Stands for the facts of a name without any."""
+
 ClusterView = Mapping[str, NodeFacts]
 """Facts of every node by name; a name without facts is unknown."""

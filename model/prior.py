@@ -134,7 +134,7 @@ class Placement:
         """`log_s` of these candidates with other residents and so much more cpu in use (never below 0).
 
         The same formulas for one candidate after the other: for the few that change at a time, arrays cost
-        several times as much.
+        several times as much, and comparisons a third of what `max` does. NaN stays, as in the arrays.
         """
         log, log_s = math.log, []
         for part, count, left, more in zip(
@@ -142,8 +142,8 @@ class Placement:
         ):
             still, moving, own_s, link_s, use, measured, wanted = part
             if measured:
-                use = use + more if use + more > 0.0 else 0.0
-            full = use + wanted if use + wanted > 1.0 else 1.0
+                use = 0.0 if use + more < 0.0 else use + more
+            full = 1.0 if use + wanted < 1.0 else use + wanted
             network = log(still + moving * (1.0 + _sharing_of_one(own_s, link_s, count, left)))
             log_s.append(network + (USE_WEIGHT * (use - TYPICAL_USE) + log(full)))
         return log_s
@@ -196,8 +196,8 @@ def _sharing_of_one(own_s: float, link_s: float, heavy: float, left_s: float) ->
     if math.isnan(own_s):
         return 0.0 if left_s <= 0 else MOVING * heavy
     others_s = MOVING * heavy * link_s if math.isnan(left_s) else min(heavy * link_s, left_s)
-    longer = (link_s + others_s) / (own_s if own_s > LEAST_S else LEAST_S) - 1.0
-    return longer if longer > 0.0 else 0.0
+    longer = (link_s + others_s) / (LEAST_S if own_s < LEAST_S else own_s) - 1.0
+    return 0.0 if longer < 0.0 else longer
 
 
 def known(*choices: Floats | float, otherwise: Floats | float) -> Floats:

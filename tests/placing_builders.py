@@ -18,7 +18,6 @@ from scheduler.core.records import (
     DecisionRecord,
     Judged,
     Moment,
-    RowBuilder,
 )
 from scheduler.core.scoring import Basis, basis_of, table_from_model
 from scheduler.core.table_records import table_record
@@ -82,7 +81,6 @@ def a_call(
     at_s: float = 1002.0,
     table: ScoreTable | None = None,
     decision_id: str = "",
-    exact: RowBuilder | None = None,
 ) -> Decision:
     """An answered call that listed the nodes of `table`, best first."""
     table = table or a_table()
@@ -90,7 +88,7 @@ def a_call(
     ranking = rank(table.ranked, table.sigma, lambda some: some.tolist(), 5)
     assert ranking is not None
     moment = Moment(decision_id or f"d-{uid}-{at_s}", at_s, 0.5, 1, 2.0, Fallback.NONE, len(rows))
-    judged = Judged(table, rows, ranking, nothing, np.zeros(0), a_view(table.nodes), exact)
+    judged = Judged(table, rows, ranking, nothing, np.zeros(0), a_view(table.nodes))
     return Decision(a_pod(uid), moment, judged)
 
 

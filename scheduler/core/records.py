@@ -121,11 +121,6 @@ class Judged:
     residents: ClusterView
     exact: RowBuilder | None = None
 
-    @property
-    def listed(self) -> Indices:
-        """Rows of the listed nodes, best first."""
-        return self.positions[self.ranking.order]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decision:
@@ -149,7 +144,8 @@ class Decision:
 
 
 def _told(judged: Judged, at_s: float) -> dict[str, Any]:
-    table, ranking, order = judged.table, judged.ranking, judged.listed
+    table, ranking = judged.table, judged.ranking
+    order = judged.positions[ranking.order]
     names = [table.nodes[row] for row in order.tolist()]
     offered = np.zeros(len(table.nodes), dtype=np.uint8)
     offered[judged.positions] = 1

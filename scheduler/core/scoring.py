@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.features import build
-from model.placement import ClusterView, Job, NodeFacts
+from model.placement import NOWHERE, ClusterView, Job
 from model.prior import PRIOR_SIGMA, Placement, log_level, placement_of, reader_of, residents_of
 from model.schema import POSITION
 from model.snapshot import Floats, Indices, TelemetrySnapshot
@@ -36,7 +36,6 @@ CORRECTED_AT_ONCE = 64
 """Changed nodes corrected within one call."""
 
 _REQUESTED = POSITION["requested_cpu_ratio"]
-_NOWHERE = NodeFacts()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -193,7 +192,7 @@ def _projected(
     """The terms of placement as they would be with the residents of now; shape (rows,)."""
     own, heavy, left_s, more_use = table.job.cpu, [], [], []
     for name, requested in zip(names, table.requested[rows].tolist(), strict=True):
-        fact = cluster.get(name, _NOWHERE)
+        fact = cluster.get(name, NOWHERE)
         cores = fact.allocatable_cpu
         more = (fact.requested_cpu + own) / cores - requested if cores > 0 else 0.0
         heavy.append(fact.network_heavy)

@@ -95,7 +95,7 @@ def read_table(nodes: bytes, features: bytes, quantiles: bytes, feature_names: S
 def _packed(features: Floats) -> bytes:
     """Compressed float32: column by column, and of all numbers the first bytes, then the second ...
 
-    What lies side by side is alike then: two thirds of the size, in half of the time.
+    What lies side by side is alike then: 28 % smaller, in two thirds of the time.
     """
     columns = np.ascontiguousarray(features.T, dtype="<f4")
     planes = np.ascontiguousarray(columns.view(np.uint8).reshape(-1, _FLOAT_BYTES).T)

@@ -48,7 +48,9 @@ class LogStats:
 
     sent: int = 0
     dropped: int = 0
-    """Lost because the buffer was full, or a fault of ours."""
+    """Lost because the buffer was full."""
+    unwritten: int = 0
+    """Lost by a fault of ours, which the log tells."""
     refused: int = 0
     """Lost because the recorder said they are not acceptable."""
     failure: str = ""
@@ -126,7 +128,7 @@ class DecisionLog:
             self._failed(error, len(some))
             return error.permanent
         lost = len(some) - len(records)
-        self.stats.dropped += lost
+        self.stats.unwritten += lost
         self.stats.sent += self._forget(some) - lost
         self._remember(tables, missing)
         self.stats.failure, self._pause_s = "", RETRY_S

@@ -305,11 +305,12 @@ def decisions(facts: Facts) -> Findings:
             f"The extender cannot deliver its decisions, {waiting} wait: {failure}.",
             "Start `fairlane recorder`, and give both the same token (FAIRLANE_TOKEN).",
         )
-    if lost := counts.get("dropped", 0) + counts.get("refused", 0):
+    if lost := sum(counts.get(why, 0) for why in ("dropped", "refused", "unwritten")):
         yield problem(
             "recorder",
             f"{lost} decisions were lost and will not be learned from.",
-            "Mend the recorder; extender.decision_buffer sets how many wait for it.",
+            "Mend the recorder; extender.decision_buffer sets how many wait for it. Those that the extender"
+            " could not write down are told in its log.",
         )
 
 

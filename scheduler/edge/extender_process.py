@@ -173,6 +173,7 @@ class Extender(Collector):
                 "sent": log_stats.sent,
                 "dropped": log_stats.dropped,
                 "refused": log_stats.refused,
+                "unwritten": log_stats.unwritten,
             },
             "recorder_failure": log_stats.failure,
             "history_failure": self.histories.failure,
@@ -239,7 +240,11 @@ class Extender(Collector):
         stats, name = self.decisions.stats, "fairlane_extender_decisions"
         yield gauge(f"{name}_waiting", "Decisions not recorded yet.", len(self.decisions))
         yield counter(f"{name}_recorded", "Decisions the recorder stored.", stats.sent)
-        lost = {"buffer_full": float(stats.dropped), "refused": float(stats.refused)}
+        lost = {
+            "buffer_full": float(stats.dropped),
+            "refused": float(stats.refused),
+            "internal_error": float(stats.unwritten),
+        }
         yield counters(f"{name}_lost", "Decisions that will never be recorded.", "cause", lost)
 
     def _on_unasked(self, pod: Pod) -> None:

@@ -72,6 +72,11 @@ class Opinion:
     ranking: Ranking
     corrections: Corrections
 
+    @property
+    def rows(self) -> Indices:
+        """Of the listed nodes in the table, best first."""
+        return self.candidates.rows[self.ranking.order]
+
     def link_s(self) -> float:
         """How long the input of the pod takes up the link of the node listed first.
 
@@ -79,7 +84,7 @@ class Opinion:
         """
         if self.job.shuffle_bytes > 0:
             return math.nan
-        row = self.candidates.rows[self.ranking.order[0]]
+        row = self.rows[0]
         if self.corrections.estimated is None:
             return float(self.table.features[row, _LINK_S])
         own = np.asarray(self.corrections.estimated["link_s"])
@@ -87,9 +92,10 @@ class Opinion:
 
     def listed(self) -> list[tuple[str, int]]:
         """Nodes with their scores, best first."""
-        rows = self.candidates.rows[self.ranking.order]
         nodes = self.table.nodes
-        return [(nodes[row], score) for row, score in zip(rows.tolist(), self.ranking.scores, strict=True)]
+        return [
+            (nodes[row], score) for row, score in zip(self.rows.tolist(), self.ranking.scores, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +323,7 @@ class Prioritizer:
 
     def _judged(self, opinion: Opinion, now_s: float) -> Judged:
         table, shift, facts = opinion.table, opinion.corrections.shift, self._cluster.facts
-        rows = opinion.candidates.rows[opinion.ranking.order]
+        rows = opinion.rows
         names = [table.nodes[row] for row in rows.tolist()]
         # the pod itself will count on its node in a moment, but did not when it was judged
         residents = {name: facts[name] for name in names if name in facts}

@@ -608,7 +608,8 @@ async def test_a_decision_that_cannot_be_written_down_costs_no_other(
         stage.log.add(replace(one, moment=replace(one.moment, decision_id=f"d{number}")))
     assert await stage.log.flush()
     assert [one.decision_id for one in stage.store.decisions] == ["d1", "d2"]
-    assert (stage.log.stats.sent, stage.log.stats.dropped, len(stage.log)) == (2, 1, 0)
+    stats = stage.log.stats
+    assert (stats.sent, stats.unwritten, stats.dropped, len(stage.log)) == (2, 1, 0, 0)
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
         "decision d0 could not be written down",
         "the feature rows of decision d1 could not be built",

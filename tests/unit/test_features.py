@@ -280,6 +280,14 @@ def test_a_changed_zone_is_noticed_within_the_same_epoch() -> None:
     assert column(build(job, ["b2"], telemetry, moved), "rtt_data_mean")[0] < before[0]
 
 
+def test_the_zone_of_a_node_without_telemetry_is_noticed_within_the_same_epoch() -> None:
+    telemetry, candidates = snapshot(None, {"rtt": pairs({("a1", "a2"): 0.001})}), (*NODES, "new")
+    job = Job("c", data_nodes=("a1",))
+    for zone, same in (("b", 0.0), ("a", 1.0)):
+        cluster = ZONES | {"new": NodeFacts(zone=zone)}
+        assert column(build(job, candidates, telemetry, cluster), "same_zone_data")[-1] == same
+
+
 def test_without_a_group_its_columns_are_unknown_and_others_untouched() -> None:
     matrix = build(Job("c"), NODES, snapshot({"cpu_use": [0.1] * 4, "network_drops": [1.0] * 4}), ZONES)
     blanked = without(matrix, ["network"])
