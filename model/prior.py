@@ -134,7 +134,7 @@ class Placement:
         """`log_s` of these candidates with other residents and so much more cpu in use (never below 0).
 
         The same formulas for one candidate after the other: for the few that change at a time, arrays cost
-        several times as much, and comparisons a third of what `max` does. NaN stays, as in the arrays.
+        several times as much, and comparisons less than `max`. NaN stays.
         """
         log, log_s = math.log, []
         for part, count, left, more in zip(
