@@ -277,9 +277,11 @@ async def test_the_launcher_that_a_real_job_makes_starts_with_its_workers(
     body = {"apiVersion": f"{group}/{version}", "kind": "MPIJob", "metadata": {"name": "ring"}, "spec": spec}
     path = f"/apis/{group}/{version}/namespaces/{watched.namespace}/{plural}"
 
+    ring: dict[str, Any] = {}
+
     async def made() -> bool:
         try:
-            await watched.kube.post(path, body)
+            ring.update(msgspec.json.decode(await watched.kube.post(path, body)))
         except KubeError:
             return False
         return True
@@ -289,13 +291,9 @@ async def test_the_launcher_that_a_real_job_makes_starts_with_its_workers(
     launcher = template({**labels, "training.kubeflow.org/job-role": "launcher"})
     jobs = f"/apis/batch/v1/namespaces/{watched.namespace}/jobs"
     await watched.kube.post(jobs, {"metadata": {"name": "ring-launcher"}, "spec": {"template": launcher}})
-    owner = {
-        "apiVersion": body["apiVersion"],
-        "kind": "MPIJob",
-        "name": "ring",
-        "uid": "x",
-        "controller": True,
-    }
+    # By its true uid: the garbage collector deletes a pod whose owner is not there, once it knows the kind.
+    owner = {"apiVersion": body["apiVersion"], "kind": "MPIJob", "name": "ring", "controller": True}
+    owner["uid"] = ring["metadata"]["uid"]
     worker = {**labels, "training.kubeflow.org/job-role": "worker"}
     await watched.kube.post(watched.pods, template(worker, name="ring-worker-0", ownerReferences=[owner]))
 
