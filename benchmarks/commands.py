@@ -68,7 +68,7 @@ def extender(
     registry: Registry = None,
     output: Json = "table",
 ) -> None:
-    """Latency of prioritize: inside the extender, at a client, and at a real kube-scheduler.
+    """Latency of a call: inside the extender, at a client, and at a real kube-scheduler.
 
     \b
     Examples:
@@ -89,8 +89,8 @@ def rate(
     arms: Annotated[
         str,
         typer.Option(
-            help="Comma separated: plain,all-nodes,silent,listing,fairlane,hint,hint-running,hint-preferred,"
-            "hint-binding."
+            help="Comma separated: plain,all-nodes,silent,naming,fairlane,prioritize,hint,hint-running,"
+            "hint-preferred,hint-binding."
         ),
     ] = "",
     out: Out = RESULTS,

@@ -1,4 +1,4 @@
-"""How long one prioritize call takes: inside the extender, at a client, and at kube-scheduler.
+"""How long a call of kube-scheduler takes: inside the extender, at a client, and at kube-scheduler.
 
 own side
     the extender's own histogram: from a complete request to its answer
@@ -14,7 +14,7 @@ kube-scheduler, burst
     the same with all pods released at once: scheduler, API server, etcd and
     extender then share the cores, so this is mostly waiting for a core
 floor
-    both again with an extender that answers `[]` at once while Fairlane's
+    both again with an extender that names a node at once while Fairlane's
     processes are paused: what waiting for a core alone takes on this machine
 """
 
@@ -220,7 +220,7 @@ async def _one_by_one(at: Setting, scheduler: Scheduler, created: Pods, count: i
 def _floor(at: Setting, calls: int) -> Mapping[str, Latency]:
     """What kube-scheduler waits for where nothing is asked of anybody."""
     with (
-        stub(at.cluster, "floor-extender") as upstream,
+        stub(at.cluster, "floor-extender", nodes=at.cluster.worker_names) as upstream,
         passthrough(at.cluster, upstream) as url,
         fairlane(at, runs=False),
     ):
@@ -228,7 +228,7 @@ def _floor(at: Setting, calls: int) -> Mapping[str, Latency]:
 
 
 async def _floor_by_kube_scheduler(at: Setting, url: str, calls: int) -> Mapping[str, Latency]:
-    arm = Arm("floor", "answers [] at once, through a pass-through", url, scheduler_name="bench-floor")
+    arm = Arm("floor", "names a node at once, through a pass-through", url, scheduler_name="bench-floor")
     async with followed_pods(str(at.cluster.kubeconfig)) as created:
         async with running(arm, at.cluster, TIMEOUT_S) as scheduler:
             await warm_up(at, scheduler, "floor", created)

@@ -29,6 +29,7 @@ from testbed.control import TestbedError
 
 PLAIN = "plain"
 OURS = "fairlane"
+PRIORITIZE = "prioritize"
 HINT, HINT_RUNNING = "hint", "hint-running"
 HINT_PREFERRED, HINT_BINDING = "hint-preferred", "hint-binding"
 TARGETS = {OURS: 0.8, HINT: 0.95}
@@ -130,14 +131,18 @@ def _round_json(one: Round) -> dict[str, Any]:
     }
 
 
-def arms(extender_url: str, silent_url: str, listing_url: str) -> tuple[Arm, ...]:
+def arms(extender_url: str, silent_url: str, naming_url: str) -> tuple[Arm, ...]:
     """Plain kube-scheduler, the steps from it to Fairlane, and Fairlane."""
     return (
         Arm(PLAIN, "kube-scheduler as it comes: batching, its own sample of the nodes", scores_all=False),
         Arm("all-nodes", "no extender, every node scored (Fairlane's scheduler without its extender)"),
-        Arm("silent", "an extender that answers [] at once: the floor", extender_url=silent_url),
-        Arm("listing", "one that lists five nodes in turn at once: nothing is computed", listing_url),
+        Arm("silent", "an extender that keeps all nodes at once: nothing but asking", silent_url),
+        Arm("naming", "one that names a node in turn at once: nothing is computed", naming_url),
         fairlane_arm(OURS, "Fairlane's extender, real model and tables", extender_url),
+        replace(
+            fairlane_arm(PRIORITIZE, "the same asked for scores, which kube-scheduler adds up", extender_url),
+            verb="prioritize",
+        ),
         _hint_arm(HINT, "placement written at release; like plain with Fairlane's processes paused"),
         _hint_arm(HINT_RUNNING, "as hint, while Fairlane's processes run on the same cores", ours=True),
         _hint_arm(HINT_PREFERRED, "as hint, nodes preferred and none nominated", hint_nominates=False),
@@ -167,7 +172,7 @@ def order(arms: Sequence[Arm], rounds: int) -> Iterator[tuple[int, Arm]]:
             yield number, arm
 
 
-ARMS = (PLAIN, "all-nodes", "silent", "listing", OURS, HINT, HINT_RUNNING, HINT_PREFERRED, HINT_BINDING)
+ARMS = tuple(arm.name for arm in arms("", "", ""))
 
 
 def arm_names(text: str) -> tuple[str, ...]:
@@ -189,9 +194,9 @@ def measure(
     """Run all rounds on the cluster; `names` picks arms (default all)."""
     with (
         stub(at.cluster, "silent-extender") as silent_url,
-        stub(at.cluster, "listing-extender", nodes=at.cluster.worker_names) as listing_url,
+        stub(at.cluster, "naming-extender", nodes=at.cluster.worker_names) as naming_url,
     ):
-        found = arms(at.cluster.extender_url, silent_url, listing_url)
+        found = arms(at.cluster.extender_url, silent_url, naming_url)
         picked = tuple(arm for arm in found if not names or arm.name in names)
         run = asyncio.run(_rounds(at, picked, pods, rounds, say or at.progress.say))
     return Rate(at.cluster.options.nodes, pods, picked, tuple(run))

@@ -54,7 +54,7 @@ def _plain(value: Any) -> Any:
 
 def show_latencies(found: Sequence[Latencies], console: Console) -> None:
     """Print one row per cluster size and view, and whether the target is met."""
-    table = Table(title="prioritize, milliseconds a call")
+    table = Table(title="asking the extender, milliseconds a call")
     for heading in (
         "nodes",
         "seen from",

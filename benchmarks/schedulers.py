@@ -8,8 +8,8 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import yaml
 
@@ -26,7 +26,7 @@ PLAIN_SCHEDULER = "default-scheduler"
 class Arm:
     """One way to schedule.
 
-    `extender_url` is where prioritize calls go; empty: there is no extender.
+    `extender_url` is where kube-scheduler's calls go; empty: there is no extender.
     `scores_all` is Fairlane's percentageOfNodesToScore of 100 instead of
     kube-scheduler's own sample. `scheduler_name` is what pods call it.
     """
@@ -35,6 +35,8 @@ class Arm:
     what: str
     extender_url: str = ""
     scores_all: bool = True
+    verb: Literal["filter", "prioritize"] = "filter"
+    """What the extender is asked."""
     ours: bool = False
     """Fairlane's processes run; they are paused for the others."""
     hints: Mapping[str, Any] = field(default_factory=dict)
@@ -45,7 +47,8 @@ class Arm:
 
 def config_of(arm: Arm, cluster: Cluster, timeout_s: float | None = None) -> dict[str, Any]:
     """Its KubeSchedulerConfiguration; ours and plain are the testbed's own, to the letter."""
-    config = scheduler_config(cluster.options, cluster.layout, ours=arm.scores_all, hints=bool(arm.hints))
+    options = replace(cluster.options, extender_verb=arm.verb)
+    config = scheduler_config(options, cluster.layout, ours=arm.scores_all, hints=bool(arm.hints))
     if not arm.scores_all:
         return config
     config["profiles"][0]["schedulerName"] = arm.scheduler_name

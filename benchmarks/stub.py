@@ -1,12 +1,11 @@
-"""An extender with a known answer: waits a fixed time, then answers `[]`, or five of some nodes in turn.
+"""An extender with a known answer: waits a fixed time, then keeps all nodes, or names some in turn.
 
     python -m benchmarks.stub --port 8888 --delay-ms 5
     python -m benchmarks.stub --port 8888 --nodes node-0,node-1,node-2,node-3,node-4
 
-The floor of the scheduling rate (no delay, `[]`), what it costs kube-scheduler that
-nodes are listed, and the known answer that the benchmarks themselves are tested
-with. Blocking sockets, one thread per connection: nothing in it can take longer
-than it is told to.
+Asked to filter. The floor of the scheduling rate (no delay), without an opinion and
+with one, and the known answer that the benchmarks themselves are tested with. Blocking
+sockets, one thread per connection: nothing in it can take longer than it is told to.
 """
 
 from __future__ import annotations
@@ -23,19 +22,18 @@ from typing import Annotated
 import typer
 
 from benchmarks.wire import Connection, message
-from scheduler.core.ranking import BEST, NEAR_TIE
-from scheduler.core.wire import encode_priorities
+from scheduler.core.wire import encode_filtered
 from testbed.cluster import Cluster
 from testbed.readiness import listens
 
 START_S_MAX = 30.0
-LISTED = 5
-"""Nodes of one answer; Fairlane lists no more (`extender.max_listed`)."""
+_NAMES = b'"NodeNames":'
+"""Last in kube-scheduler's requests."""
 
 
 @contextmanager
 def stub(cluster: Cluster, name: str, delay_ms: float = 0.0, nodes: Sequence[str] = ()) -> Iterator[str]:
-    """A stub under the testbed's supervision, which lists `nodes` in turn; yields its base URL."""
+    """A stub under the testbed's supervision, which names `nodes` in turn; yields its base URL."""
     port = cluster.control.ports(1)[0]
     flags = (f"--port={port}", f"--delay-ms={delay_ms}", f"--nodes={','.join(nodes)}")
     process = cluster.run(name, sys.executable, "-m", "benchmarks.stub", *flags)
@@ -61,29 +59,22 @@ def wait_listening(port: int) -> None:
 
 def serve(listening: socket.socket, delay_s: float, nodes: Sequence[str] = ()) -> None:
     """Answer every request of every connection after `delay_s`, until the socket is closed."""
-    bodies = cycle(_bodies(nodes))
+    answers = cycle([encode_filtered([node]) for node in nodes] or [b""])
     while True:
         try:
             accepted, _address = listening.accept()
         except OSError:
             return
-        threading.Thread(target=_answer_all, args=(accepted, delay_s, bodies), daemon=True).start()
+        threading.Thread(target=_answer_all, args=(accepted, delay_s, answers), daemon=True).start()
 
 
-def _bodies(nodes: Sequence[str]) -> list[bytes]:
-    """Answers that list five of the nodes each, every node first in one of them."""
-    ring = [*nodes, *nodes[: LISTED - 1]]
-    scores = (BEST, *[NEAR_TIE] * (LISTED - 1))
-    listed = [zip(ring[first : first + LISTED], scores, strict=False) for first in range(len(nodes))]
-    return [encode_priorities(one) for one in listed] or [b"[]"]
-
-
-def _answer_all(accepted: socket.socket, delay_s: float, bodies: Iterator[bytes]) -> None:
+def _answer_all(accepted: socket.socket, delay_s: float, answers: Iterator[bytes]) -> None:
     with Connection(accepted) as client:
-        while client.read():
+        while request := client.read():
             if delay_s:
                 time.sleep(delay_s)
-            client.send(message(b"HTTP/1.1 200 OK\r\nContent-Type: application/json", next(bodies)))
+            answer = next(answers) or b"{" + request[request.rindex(_NAMES) :]
+            client.send(message(b"HTTP/1.1 200 OK\r\nContent-Type: application/json", answer))
 
 
 def main(

@@ -156,7 +156,7 @@ class ExtenderSettings(Section):
     metrics_port: Port | None = None
     """Tells /metrics, /healthz, /readyz and /v1/status there too, and nothing else; none: only on `port`."""
     prefix: UrlPath = "/scheduler"
-    """Path before /prioritize."""
+    """Path before /filter and /prioritize."""
     max_listed: PositiveInt = 5
     """Best nodes listed in an answer; a node left out counts 0."""
     max_body_bytes: PositiveInt = 4 * 2**20

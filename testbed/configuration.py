@@ -91,10 +91,12 @@ def _hints_win(options: Options) -> Config:
 
 
 def _extender(options: Options, layout: Layout) -> Config:
+    asks: Config = {"filterVerb": "filter"}
+    if options.extender_verb == "prioritize":
+        asks = {"prioritizeVerb": "prioritize", "weight": options.extender_weight}
     return {
         "urlPrefix": layout.url("extender") + EXTENDER_PREFIX,
-        "prioritizeVerb": "prioritize",
-        "weight": options.extender_weight,
+        **asks,
         "nodeCacheCapable": True,
         "ignorable": True,
         "httpTimeout": f"{options.extender_timeout_ms}ms",

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from testbed.control import TestbedError
 
@@ -43,9 +43,10 @@ class Options:
 
     `settings` is laid over the generated Fairlane settings (scheduler.config),
     section by section. `lease_s` is the node lease: a quarter of it passes
-    between two renewals, so thousands of nodes want hours. `extender_weight`
-    100 makes one score step worth 1000 points: more than the spreading
-    plugins together, which still decide among equal scores.
+    between two renewals, so thousands of nodes want hours. `extender_verb`
+    is what kube-scheduler asks: to `filter`, for the best node alone, or to
+    `prioritize`, for scores. Then `extender_weight` 100 makes one step worth
+    1000 points, about as much as the other plugins together.
     """
 
     nodes: int = 12
@@ -56,6 +57,7 @@ class Options:
     node_cpu: int = 16
     node_memory: str = "64Gi"
     node_pods: int = 110
+    extender_verb: Literal["filter", "prioritize"] = "filter"
     extender_weight: int = 100
     extender_timeout_ms: int = 200
     physics_args: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""`fairlane extender`: serve prioritize calls of kube-scheduler."""
+"""`fairlane extender`: answer kube-scheduler's filter and prioritize calls."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ def extender(
         Path | None, typer.Option(help="Default: in-cluster, else KUBECONFIG or ~/.kube/config.")
     ] = None,
 ) -> None:
-    """Serve the scheduler extender: scores for the candidate nodes of each pod, from tables kept in memory.
+    """Serve the scheduler extender: the best of the candidate nodes of each pod, from tables kept in memory.
 
-    Its configuration for kube-scheduler needs prioritizeVerb, nodeCacheCapable: true and ignorable: true.
+    Its configuration for kube-scheduler needs filterVerb: filter (the pod gets the best node) or
+    prioritizeVerb: prioritize (scores beside other plugins'), nodeCacheCapable: true and ignorable: true.
     Without telemetry or predictor it still answers, says why in /v1/status, and never delays a placement.
     """
     settings = load_settings("extender", config)

@@ -35,7 +35,7 @@ COMMANDS: dict[str, Entry] = {
     ),
     "explain": Entry("scheduler.cli.explain:app", "Why a pod was placed where it is."),
     "train": Entry("scheduler.cli.train:app", "Train, judge and publish a completion-time model."),
-    "extender": Entry("scheduler.cli.extender:app", "Serve the scheduler extender (prioritize)."),
+    "extender": Entry("scheduler.cli.extender:app", "Serve the scheduler extender (filter, prioritize)."),
     "predictor": Entry("scheduler.cli.predictor:app", "Serve the model over gRPC."),
     "recorder": Entry(
         "scheduler.cli.recorder:app", "Record decisions and outcomes into the experience store."

@@ -1,6 +1,6 @@
 """Pods of ours that were bound where kube-scheduler had a choice, and so should have asked the extender.
 
-With one feasible node kube-scheduler never asks. That is so on a cluster of one
+With one feasible node kube-scheduler never asks for scores. That is so on a cluster of one
 node, for pods that only one node may have, and where the cluster is so full that
 just one has room: no fault of anybody. Volumes and affinity between pods are not
 known here, so a choice may be seen where there was none; pods that request other

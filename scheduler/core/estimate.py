@@ -1,6 +1,6 @@
 """An answer before the table is there: the analytic prior from what is in memory already.
 
-Building feature rows takes longer than a prioritize call may; so a call that
+Building feature rows takes longer than a call of kube-scheduler may; so a call that
 has no table, or one that does not know the gang's newest members, estimates:
 
 - without a table, from a draft: the rows of no job in particular, built in

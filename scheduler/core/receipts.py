@@ -178,8 +178,10 @@ def _when_asked(receipt: Receipt, decision: DecisionSummary) -> str:
     if where != decision.recommended:
         return (
             f"The pod runs on {where} although Fairlane recommended {decision.recommended}: "
-            f"kube-scheduler's other plugins outweighed the scores."
+            f"kube-scheduler did not wait for the answer, or its other plugins outweighed the scores."
         )
+    if decision.candidates == 1:
+        return f"The pod was placed on {where}, the only node that kube-scheduler offered{_time(receipt)}."
     if decision.explored:
         return f"The pod was sent to {where} to explore{_time(receipt)}; it was not the predicted best."
     return f"The pod was placed on {where}, predicted fastest{_time(receipt)}{_margin(receipt)}."

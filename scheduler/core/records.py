@@ -28,7 +28,7 @@ from scheduler.core.types import Fallback, Mask, PodFacts, Ranking, ScoreTable
 
 
 class DecisionRecord(msgspec.Struct, frozen=True):
-    """One prioritize call, or one pod planned at its release, and the answer.
+    """One call of kube-scheduler, or one pod planned at its release, and the answer.
 
     Positions are rows of the table named by `table_id`.
 
@@ -88,7 +88,7 @@ class BatchReply(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moment:
-    """Circumstances of one prioritize call."""
+    """Circumstances of one call of kube-scheduler."""
 
     decision_id: str
     at_s: float

@@ -241,7 +241,7 @@ class Corrections:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking:
-    """The answer to one prioritize call, before it is put on the wire.
+    """The answer to one call of kube-scheduler, before it is put on the wire.
 
     `order` are positions (in whatever the caller counts) of the listed nodes,
     best first, `scores` their integers 0..10; `explored` says that the first is

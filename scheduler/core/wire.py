@@ -12,7 +12,7 @@ json tags, so the keys are capitalised.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -263,7 +263,7 @@ class Workload(msgspec.Struct, frozen=True):
 
 
 class ExtenderArgs(msgspec.Struct, frozen=True, gc=False):
-    """The body of a prioritize call: the pod and its candidate nodes, by name.
+    """The body of a filter or prioritize call: the pod and its candidate nodes, by name.
 
     The names stay as they came, for `CandidateNames` to read: kube-scheduler
     sends the same thousands again and again.
@@ -281,8 +281,14 @@ class HostPriority(msgspec.Struct, frozen=True, gc=False):
     Score: int
 
 
+class FilterResult(msgspec.Struct, frozen=True, gc=False):
+    """The nodes that are left; kube-scheduler takes no list for no node, and an unknown name for a fault."""
+
+    NodeNames: Sequence[str]
+
+
 class BadRequest(ValueError):
-    """The request is not a usable prioritize call; the message says why."""
+    """The request is not a usable call of kube-scheduler; the message says why."""
 
 
 _ARGS = msgspec.json.Decoder(ExtenderArgs)
@@ -295,7 +301,7 @@ _ENCODER = msgspec.json.Encoder()
 
 
 def decode_extender_args(body: bytes | bytearray) -> ExtenderArgs:
-    """The prioritize call in `body`.
+    """The filter or prioritize call in `body`.
 
     Raises:
         BadRequest: not JSON, not `ExtenderArgs`, whole Node objects instead of names, a pod that cannot be.
@@ -359,6 +365,11 @@ def _read_names(raw: msgspec.Raw) -> list[str]:
 def encode_priorities(scores: Iterable[tuple[str, int]]) -> bytes:
     """A HostPriorityList: `[{"Host": ..., "Score": ...}]`; nodes left out count 0."""
     return _ENCODER.encode([HostPriority(node, score) for node, score in scores])
+
+
+def encode_filtered(nodes: Sequence[str]) -> bytes:
+    """An ExtenderFilterResult: `{"NodeNames": [...]}`."""
+    return _ENCODER.encode(FilterResult(nodes))
 
 
 def encode_json(value: Any) -> bytes:

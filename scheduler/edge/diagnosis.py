@@ -124,8 +124,8 @@ def _calls(facts: Facts, status: Mapping[str, Any]) -> Findings:
             f"kube-scheduler bound a pod of ours {ago(facts.now_s - unasked_s)} without asking"
             f" the extender, which it {asked}.",
             "Check extenders[0] of its configuration: urlPrefix must be the extender's address and then"
-            f" {facts.settings.extender.prefix}, prioritizeVerb prioritize, nodeCacheCapable true, weight"
-            " positive. With one feasible node kube-scheduler never asks; that is no fault.",
+            f" {facts.settings.extender.prefix}, filterVerb filter, nodeCacheCapable true. With"
+            " prioritizeVerb it never asks about a pod that fits on one node only; that is no fault.",
         )
     elif last_call_s:
         yield ok(

@@ -1,6 +1,7 @@
 """The HTTP face of the extender: a bare ASGI app, because kube-scheduler waits for every answer.
 
-POST {prefix}/prioritize   ExtenderArgs -> HostPriorityList
+POST {prefix}/filter       ExtenderArgs -> ExtenderFilterResult: the best node alone
+POST {prefix}/prioritize   ExtenderArgs -> HostPriorityList: the best nodes with scores
 POST /v1/plan              PlanRequest -> PlanReply: where pods that are about to be released should go
 GET  /healthz /readyz      alive; ready to have opinions
 GET  /metrics              Prometheus
@@ -31,7 +32,7 @@ from scheduler.edge.planner import Planner
 from scheduler.edge.prioritizer import Prioritizer
 from scheduler.edge.short_way import Reply, ShortWay
 
-OTHER_VERBS = ("filter", "bind", "preempt")
+OTHER_VERBS = ("bind", "preempt")
 
 
 class ExtenderApp:
@@ -53,19 +54,21 @@ class ExtenderApp:
         max_body_bytes: int,
         read_timeout_s: float,
     ) -> None:
-        self._prioritizer = prioritizer
         self._planner = planner
         self._status = status
         self._metrics = metrics
         self._unready = unready
-        self._prioritize_path = f"{prefix}/prioritize"
+        self._calls = {
+            f"{prefix}/filter": prioritizer.filter,
+            f"{prefix}/prioritize": prioritizer.prioritize,
+        }
         self._other_paths = {f"{prefix}/{verb}": verb for verb in OTHER_VERBS}
         self._max_body_bytes = max_body_bytes
         self._read_timeout_s = read_timeout_s
         self.refused: Counter[int] = Counter()
         self.last_refusal = ""
         self.short_way = ShortWay(
-            self._prioritize_path, self._answer, self._incomplete, max_body_bytes, read_timeout_s
+            tuple(self._calls), self._answer, self._incomplete, max_body_bytes, read_timeout_s
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,8 +76,8 @@ class ExtenderApp:
         if scope["type"] != "http":
             return
         try:
-            if scope["path"] == self._prioritize_path:
-                await self._prioritize(scope, receive, send)
+            if scope["path"] in self._calls:
+                await self._call(scope, receive, send)
             elif scope["path"] == PLAN_PATH:
                 await self._plan(scope, receive, send)
             else:
@@ -89,10 +92,11 @@ class ExtenderApp:
         self.refused[status] += 1
         self.last_refusal = f"{status} for {why}"
 
-    async def _prioritize(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
         if scope["method"] != "POST":
-            raise Refused(405, "prioritize is a POST", allow="POST")
-        reply = self._answer(await read_body(receive, self._max_body_bytes, self._read_timeout_s))
+            raise Refused(405, f"{path} is a POST", allow="POST")
+        reply = self._answer(path, await read_body(receive, self._max_body_bytes, self._read_timeout_s))
         await respond(send, reply.status, reply.body)
         if reply.afterwards is not None:
             # the server writes at the end of this turn of the loop; what is left must not delay that
@@ -107,24 +111,25 @@ class ExtenderApp:
         except BadRequest as error:
             raise Refused(400, str(error)) from error
 
-    def _answer(self, body: bytes) -> Reply:
-        """The whole answer to a prioritize call."""
+    def _answer(self, path: str, body: bytes) -> Reply:
+        """The whole answer to a call of kube-scheduler."""
         try:
-            answer = self._prioritizer.prioritize(body)
+            answer = self._calls[path](body)
         except BadRequest as error:
-            self._count(400, f"POST {self._prioritize_path}: {error}")
+            self._count(400, f"POST {path}: {error}")
             return Reply(400, encode_json({"error": str(error)}))
         return Reply(200, answer.body, answer.afterwards)
 
-    def _incomplete(self, status: int, why: str) -> None:
+    def _incomplete(self, path: str, status: int, why: str) -> None:
         if status == 499:
             self.refused[status] += 1
         else:
-            self._count(status, f"POST {self._prioritize_path}: {why}")
+            self._count(status, f"POST {path}: {why}")
 
     async def _tell(self, scope: Scope, send: Send) -> None:
         if verb := self._other_paths.get(scope["path"]):
             raise Refused(
-                404, f"only prioritize is served: remove {verb}Verb from the extender's configuration"
+                404,
+                f"only filter and prioritize are served: remove {verb}Verb from the extender's configuration",
             )
         await tell_process(scope, send, self._status, self._metrics, self._unready)

@@ -1,6 +1,6 @@
 """Plans whole gangs at their release: one pod after another, each where the extender's scores send it.
 
-There is no second ranking: each pod is judged as in a prioritize call whose
+There is no second ranking: each pod is judged as in a call of kube-scheduler whose
 candidates are the nodes that still have room, is recorded as a decision, and
 counts on its node before the next is asked about.
 """

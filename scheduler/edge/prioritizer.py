@@ -1,4 +1,4 @@
-"""One prioritize call: look up the table, bring it up to date, rank. No I/O, no waiting.
+"""One call of kube-scheduler: look up the table, bring it up to date, rank. No I/O, no waiting.
 
 What need not happen before the answer (the record, the assumed binding) is
 handed back as `Answer.afterwards`.
@@ -37,7 +37,7 @@ from scheduler.core.types import (
     TableKey,
     key_of,
 )
-from scheduler.core.wire import CandidateNames, decode_extender_args, encode_priorities
+from scheduler.core.wire import CandidateNames, decode_extender_args, encode_filtered, encode_priorities
 from scheduler.edge.decisions import DecisionLog
 from scheduler.edge.score_tables import Entry, ScoreTables
 from scheduler.edge.table_maker import TableMaker
@@ -45,6 +45,9 @@ from scheduler.edge.table_maker import TableMaker
 LATENCY_BUCKETS_S = (0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 _LINK_S = POSITION["link_s"]
+
+Listed = list[tuple[str, int]]
+"""Nodes with their scores, best first."""
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +93,7 @@ class Opinion:
         own = np.asarray(self.corrections.estimated["link_s"])
         return float(own[row] if own.ndim else own)
 
-    def listed(self) -> list[tuple[str, int]]:
+    def listed(self) -> Listed:
         """Nodes with their scores, best first."""
         nodes = self.table.nodes
         return [
@@ -104,7 +107,7 @@ class Silence:
 
     reason: Fallback
 
-    def listed(self) -> list[tuple[str, int]]:
+    def listed(self) -> Listed:
         """Nodes with their scores: none."""
         return []
 
@@ -113,7 +116,7 @@ class Silence:
 class Advice:
     """Nodes for one pod with their scores, best first, and why it is no fresh prediction, if so."""
 
-    listed: list[tuple[str, int]]
+    listed: Listed
     reason: Fallback
 
 
@@ -142,7 +145,7 @@ class CallStats:
 
 
 class Prioritizer:
-    """Answers prioritize calls from what is in memory; keeps `stats`."""
+    """Answers calls of kube-scheduler from what is in memory; keeps `stats`."""
 
     def __init__(
         self,
@@ -176,12 +179,23 @@ class Prioritizer:
         self._offered = Offered()
         self.stats, self.advised = CallStats(), CallStats()
 
-    def prioritize(self, body: bytes) -> Answer:
-        """Answer the call in `body`.
+    def filter(self, body: bytes) -> Answer:
+        """The best node of the call in `body`, so that nothing is left to score; all without an opinion.
 
         Raises:
-            BadRequest: it is not a usable prioritize call.
+            BadRequest: it is not a usable call.
         """
+        return self._answer(body, lambda listed, names: encode_filtered([listed[0][0]] if listed else names))
+
+    def prioritize(self, body: bytes) -> Answer:
+        """The best nodes of the call in `body` with scores, to be weighed against those of other plugins.
+
+        Raises:
+            BadRequest: it is not a usable call.
+        """
+        return self._answer(body, lambda listed, _: encode_priorities(listed))
+
+    def _answer(self, body: bytes, encode: Callable[[Listed, tuple[str, ...]], bytes]) -> Answer:
         begun_s = time.perf_counter()
         args = decode_extender_args(body)
         now_s = self._clock()
@@ -189,7 +203,7 @@ class Prioritizer:
         names = self._names.of(args)
         opinion = self._safe_opinion(pod, names, now_s)
         listed = opinion.listed()
-        answer = encode_priorities(listed)
+        answer = encode(listed, names)
         latency_s = time.perf_counter() - begun_s
         self._count(self.stats, opinion, latency_s, now_s)
 
@@ -213,9 +227,7 @@ class Prioritizer:
         self._assume(pod, opinion, listed, now_s)
         return Advice(listed, opinion.reason)
 
-    def _assume(
-        self, pod: PodFacts, opinion: Opinion | Silence, listed: list[tuple[str, int]], now_s: float
-    ) -> None:
+    def _assume(self, pod: PodFacts, opinion: Opinion | Silence, listed: Listed, now_s: float) -> None:
         """The pod counts on the best node, until the watch tells where it went."""
         if isinstance(opinion, Opinion):
             self._cluster.assume(pod, listed[0][0], now_s, opinion.link_s())

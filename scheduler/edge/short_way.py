@@ -1,7 +1,7 @@
-"""A short way through the HTTP server for the one request that kube-scheduler's loop waits for.
+"""A short way through the HTTP server for the requests that kube-scheduler's loop waits for.
 
 uvicorn makes a scope, a cycle, a task and half a dozen messages of every
-request, which costs as much as the answer itself. A POST to the one path whose
+request, which costs as much as the answer itself. A POST to one of their paths whose
 head is plain (a length, nothing that needs negotiation) is answered here from
 its bytes; everything else goes the usual way, and so does whatever follows.
 """
@@ -34,25 +34,26 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class ShortWay:
-    """The path that is answered at once by `answer`; bodies are bounded in size and time.
+    """The paths that are answered at once by `answer`; bodies are bounded in size and time.
 
-    `refused` hears of a request that was not completed: the status, and why.
+    `refused` hears of a request that was not completed: its path, the status, and why.
     """
 
-    path: str
-    answer: Callable[[bytes], Reply]
-    refused: Callable[[int, str], None]
+    paths: tuple[str, ...]
+    answer: Callable[[str, bytes], Reply]
+    refused: Callable[[str, int, str], None]
     max_body_bytes: int
     read_timeout_s: float
 
 
 class ShortWayProtocol(BoundedProtocol):
-    """As `BoundedProtocol`, with a short way for one path."""
+    """As `BoundedProtocol`, with a short way for some paths."""
 
     def __init__(self, way: ShortWay, **given: Any) -> None:
         super().__init__(**given)
         self._way = way
-        self._begin = f"POST {way.path} HTTP/1.1\r\n".encode("ascii")
+        self._paths = {f"POST {path} HTTP/1.1".encode("ascii"): path for path in way.paths}
+        self._path = ""
         self._held: list[bytes] = []
         self._lacking = 0
         self._body_timer: TimerHandle | None = None
@@ -67,7 +68,7 @@ class ShortWayProtocol(BoundedProtocol):
         if self._held:
             self._held.append(data)
             self._lacking -= len(data)
-        elif not (self._is_idle() and data.startswith(self._begin) and self._take(data)):
+        elif not (self._is_idle() and self._take(data)):
             super().data_received(data)
             return b""
         if self._lacking <= 0:
@@ -79,7 +80,7 @@ class ShortWayProtocol(BoundedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         if self._held:
-            self._way.refused(499, "the client went away")
+            self._way.refused(self._path, 499, "the client went away")
         self._drop()
         super().connection_lost(exc)
 
@@ -88,7 +89,10 @@ class ShortWayProtocol(BoundedProtocol):
         return self._head_timer is None and self._awaits_head() and not self.pipeline and not self._is_ended()
 
     def _take(self, data: bytes) -> bool:
-        """Hold a request whose head is complete and plain."""
+        """Hold a request for one of the paths whose head is complete and plain."""
+        path = self._paths.get(data[: data.find(b"\r\n")])
+        if path is None:
+            return False
         end = data.find(b"\r\n\r\n") + 4
         head = data[:end].lower()
         length = _LENGTH.search(head)
@@ -98,6 +102,7 @@ class ShortWayProtocol(BoundedProtocol):
         if size > self._way.max_body_bytes:
             return False
         self._unset_keepalive_if_required()
+        self._path = path
         self._held = [data[end:]]
         self._lacking = size - len(data) + end
         return True
@@ -110,7 +115,7 @@ class ShortWayProtocol(BoundedProtocol):
         whole = b"".join(self._held)
         size = len(whole) + self._lacking
         self._drop()
-        self._send(self._way.answer(whole[:size]))
+        self._send(self._way.answer(self._path, whole[:size]))
         return b"" if self.transport.is_closing() else whole[size:]
 
     def _send(self, reply: Reply) -> None:
@@ -124,7 +129,7 @@ class ShortWayProtocol(BoundedProtocol):
 
     def _late(self) -> None:
         why = f"the request was not complete after {self._way.read_timeout_s:g} s"
-        self._way.refused(408, why)
+        self._way.refused(self._path, 408, why)
         self._drop()
         self._end(b"408 Request Timeout", why)
 

@@ -1,4 +1,4 @@
-"""Makes score tables in the background, so that a prioritize call never waits for a prediction.
+"""Makes score tables in the background, so that no call of kube-scheduler waits for a prediction.
 
 Made are tables for jobs asked about that have none, for pods that kube-scheduler
 may ask about soon (core.ahead), for gangs whose members were just bound, and at each

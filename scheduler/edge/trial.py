@@ -263,8 +263,8 @@ async def _is_recorded(recorder: RecorderClient, plan: Plan, nodes: dict[str, st
     if None in decided:
         asked = len(nodes) - decided.count(None)
         tell(
-            f"note: the extender was asked about {asked} of {len(nodes)} pods; with one feasible node "
-            "kube-scheduler asks nobody, otherwise `fairlane doctor` says why"
+            f"note: the extender was asked about {asked} of {len(nodes)} pods; with prioritizeVerb and one "
+            "feasible node kube-scheduler asks nobody, otherwise `fairlane doctor` says why"
         )
 
 

@@ -131,6 +131,23 @@ async def test_the_extender_ranks_or_refuses(count: int) -> None:
 
 
 @pytest.mark.parametrize("count", counts(400, 100_000))
+async def test_the_extender_keeps_nodes_that_were_offered_or_refuses(count: int) -> None:
+    stage = await _stage()
+    app, seen = _extender(stage), {200: 0, 400: 0}
+    for number, body in damaged_texts("extender", [CALL], count):
+        status, told = await answered(app, "/s/filter", body)
+        seen[status] += 1
+        if status == 400:
+            assert msgspec.json.decode(told)["error"], number
+            continue
+        offered = msgspec.json.decode(body, type=_Offered).NodeNames or []
+        kept = msgspec.json.decode(told)["NodeNames"]
+        assert set(kept) <= set(offered), number
+        assert len(kept) == 1 or set(kept) == set(offered), number
+    assert min(seen.values()) > 0  # damage alone would not have come far
+
+
+@pytest.mark.parametrize("count", counts(400, 100_000))
 async def test_the_http_server_answers_or_hangs_up(count: int) -> None:
     app = _extender(await _stage())
     config = new_server(app, protocol=partial(ShortWayProtocol, app.short_way)).config

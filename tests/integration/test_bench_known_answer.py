@@ -30,7 +30,7 @@ from testbed.layout import Options
 from testbed.nodes import data_node_names, worker_names
 
 DELAY_S = 0.02
-REQUEST = message(b"POST /scheduler/prioritize HTTP/1.1\r\nHost: stub", b'{"Pod":{},"NodeNames":[]}')
+REQUEST = message(b"POST /scheduler/filter HTTP/1.1\r\nHost: stub", b'{"Pod":{},"NodeNames":[]}')
 CALLS = 40
 SLOW_MS, PODS = 40.0, 40
 
@@ -78,16 +78,16 @@ def test_the_pass_through_measures_the_same_delay_and_keeps_the_bytes(serving: S
     assert recorded(url).durations_s == []
 
 
-def test_the_stub_lists_every_node_first_once_in_a_turn(serving: Serve) -> None:
-    names = [f"node-{number}" for number in range(7)]
-    with Connection.to("127.0.0.1", serving(serve, 0.0, names)) as server:
+@pytest.mark.parametrize("turn", [["a", "b", "c"], []], ids=["names", "keeps all"])
+def test_the_stub_names_each_node_in_turn_or_keeps_all(serving: Serve, turn: list[str]) -> None:
+    asked = ["c", "b", "a"]
+    request = message(REQUEST.split(b"\r\nContent")[0], msgspec.json.encode({"Pod": {}, "NodeNames": asked}))
+    with Connection.to("127.0.0.1", serving(serve, 0.0, turn)) as server:
         answers = []
-        for _ in range(8):
-            server.send(REQUEST)
-            answers.append(msgspec.json.decode(server.read().partition(b"\r\n\r\n")[2]))
-    assert [answer[0] for answer in answers] == [{"Host": name, "Score": 10} for name in (*names, names[0])]
-    assert all(len({one["Host"] for one in answer}) == 5 for answer in answers)
-    assert {one["Score"] for answer in answers for one in answer[1:]} == {9}
+        for _ in range(4):
+            server.send(request)
+            answers.append(msgspec.json.decode(server.read().partition(b"\r\n\r\n")[2])["NodeNames"])
+    assert answers == ([["a"], ["b"], ["c"], ["a"]] if turn else 4 * [asked])
 
 
 @pytest.fixture

@@ -71,6 +71,19 @@ def test_the_best_nodes_are_listed_with_whole_numbers(informed: int) -> None:
     assert all(isinstance(one["Score"], int) and one["Host"].startswith("node-") for one in scores)
 
 
+def test_asked_to_filter_it_keeps_the_node_that_it_would_list_first(informed: int) -> None:
+    nodes = [f"node-{number:02d}" for number in range(1, 7)]
+    kept = ask(informed, "POST", "/scheduler/filter", call(nodes, uid := uuid.uuid4().hex, job_class="test"))
+    assert kept.status == 200
+    # the first call counts the pod on its node, so the two are asked about the same pod: it leaves itself out
+    assert kept.json() == {"NodeNames": [prioritized(informed, uid)[0]["Host"]]}
+
+
+def test_asked_to_filter_without_an_opinion_it_keeps_all(informed: int) -> None:
+    for names in ([], ["stranger"], ["stranger", "no-node"]):
+        assert ask(informed, "POST", "/scheduler/filter", call(names)).json() == {"NodeNames": names}
+
+
 def test_one_connection_carries_many_calls_and_each_answer_comes_in_one_piece(informed: int) -> None:
     with wire(informed) as connection:
         replies: list[Reply] = []
@@ -116,7 +129,9 @@ BAD: dict[str, tuple[bytes, int, str]] = {
     "whole nodes": (request("POST", PATH, b'{"Pod":{},"Nodes":{}}'), 400, "nodeCacheCapable: true"),
     "deep": (request("POST", PATH, b'{"Pod":' + b"[" * 100_000), 400, "not ExtenderArgs"),
     "get": (request("GET", PATH), 405, "is a POST"),
-    "filter": (request("POST", "/scheduler/filter", b"{}"), 404, "remove filterVerb"),
+    "get filter": (request("GET", "/scheduler/filter"), 405, "is a POST"),
+    "no JSON to filter": (request("POST", "/scheduler/filter", b"{"), 400, "not ExtenderArgs"),
+    "bind": (request("POST", "/scheduler/bind", b"{}"), 404, "remove bindVerb"),
     "unknown path": (request("GET", "/secret"), 404, "nothing at /secret"),
     "post status": (request("POST", "/v1/status"), 405, "is a GET"),
     "too large": (request("POST", PATH, b" " * (5 * 2**20)), 413, "larger than"),

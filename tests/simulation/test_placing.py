@@ -138,6 +138,18 @@ class Stage:
 
     def place(self, uid: str = "u", nodes: tuple[str, ...] = NODES, **annotations: str) -> list[str]:
         """Nodes listed for a pod, best first."""
+        answer = self.prioritizer.prioritize(self.call(uid, nodes, **annotations))
+        answer.afterwards()
+        return [one["Host"] for one in json.loads(answer.body)]
+
+    def keep(self, uid: str = "u", nodes: tuple[str, ...] = NODES, **annotations: str) -> list[str]:
+        """Nodes kept for a pod that kube-scheduler asks to filter."""
+        answer = self.prioritizer.filter(self.call(uid, nodes, **annotations))
+        answer.afterwards()
+        return list(json.loads(answer.body)["NodeNames"])
+
+    def call(self, uid: str, nodes: tuple[str, ...], **annotations: str) -> bytes:
+        """What kube-scheduler sends of a pod."""
         given = {"job-class": "etl", **{key.replace("_", "-"): text for key, text in annotations.items()}}
         meta = {
             "name": uid,
@@ -146,9 +158,7 @@ class Stage:
             "annotations": {f"fairlane.dev/{key}": text for key, text in given.items()},
         }
         pod = {"metadata": meta, "spec": {"schedulerName": "fairlane"}}
-        answer = self.prioritizer.prioritize(json.dumps({"Pod": pod, "NodeNames": nodes}).encode())
-        answer.afterwards()
-        return [one["Host"] for one in json.loads(answer.body)]
+        return json.dumps({"Pod": pod, "NodeNames": nodes}).encode()
 
     def sees(self, *pods: PodFacts) -> None:
         """The watch tells of these pods."""
@@ -178,6 +188,28 @@ async def test_the_first_call_of_a_class_is_a_miss_answered_by_the_prior_and_the
     await stage.settle()
     assert stage.place("2")[0] == "c"
     assert stage.reasons() == {Fallback.MISS: 1, Fallback.NONE: 1}
+
+
+async def test_who_is_asked_to_filter_keeps_the_node_that_would_be_listed_first(stage: Stage) -> None:
+    other = Stage()
+    for one in (stage, other):
+        await one.epoch(cpu_use={"a": 0.5, "c": 0.2, "d": 0.9})
+        one.place("0")
+        await one.settle()
+    for number in range(1, 20):
+        nodes = tuple(name for at, name in enumerate(NODES) if number & 1 << at) or NODES
+        listed = other.place(f"{number}", nodes)
+        assert stage.keep(f"{number}", nodes) == (listed[:1] or list(nodes))
+    assert stage.reasons() == other.reasons()
+    assert stage.reasons()[Fallback.NONE] > 5
+
+
+async def test_who_is_asked_to_filter_keeps_all_without_an_opinion(stage: Stage) -> None:
+    assert stage.keep() == list(NODES)
+    await stage.epoch()
+    stage.now_s += 3600.0
+    assert stage.keep(nodes=("c", "a")) == ["c", "a"]
+    assert stage.reasons() == {Fallback.NO_TELEMETRY: 1, Fallback.STALE_TELEMETRY: 1}
 
 
 async def test_a_pod_that_waits_in_the_queue_has_its_table_before_kube_scheduler_asks(stage: Stage) -> None:

@@ -120,8 +120,11 @@ def test_where_placement_is_written_at_release_nobody_is_asked_and_the_hint_outw
 def test_the_floor_differs_from_ours_by_the_extender_alone() -> None:
     cluster = _cluster()
     arms = rate.arms(cluster.extender_url, "http://127.0.0.1:2", "http://127.0.0.1:3")
-    silent, listing, ours = (config_of(arm, cluster) for arm in arms[2:5])
-    for other in (listing, ours):
+    silent, naming, ours, scored = (config_of(arm, cluster) for arm in arms[2:6])
+    assert scored["extenders"][0].pop("prioritizeVerb") == "prioritize"
+    assert scored["extenders"][0].pop("weight") == 100
+    scored["extenders"][0]["filterVerb"] = "filter"
+    for other in (naming, ours, scored):
         other["extenders"][0]["urlPrefix"] = silent["extenders"][0]["urlPrefix"]
         other["profiles"][0]["schedulerName"] = silent["profiles"][0]["schedulerName"]
         assert silent == other

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,9 @@ class Echo:
     def prioritize(self, body: bytes) -> Answer:
         self.bodies.append(body)
         return Answer(body, lambda: self.afterwards.append(body))
+
+    def filter(self, body: bytes) -> Answer:
+        return replace(self.prioritize(body), body=b"filtered " + body)
 
 
 class Pipe(asyncio.Transport):
@@ -166,5 +170,18 @@ async def test_a_client_that_leaves_in_the_middle_of_a_body_is_counted() -> None
 
 async def test_other_paths_do_not_take_the_short_way() -> None:
     connection = Connection()
-    assert b"404" in await connection.send(post(b"{}", path=b"/s/filter"))
+    assert b"404" in await connection.send(post(b"{}", path=b"/s/filters"))
     assert connection.echo.bodies == []
+
+
+async def test_each_path_is_answered_by_its_own_verb() -> None:
+    connection, paths = Connection(), (b"/s/filter", b"/s/prioritize", b"/s/filter")
+    written = await connection.send(*(post(b"%d" % n, path=path) for n, path in enumerate(paths)))
+    assert bodies(written) == [b"filtered 0", b"1", b"filtered 2"]
+
+
+async def test_a_refusal_names_the_path_that_was_asked() -> None:
+    connection = Connection(read_timeout_s=0.01)
+    await connection.send(post(b"{}", path=b"/s/filter"), post(b"{", path=b"/s/filter", length=5))
+    await asyncio.sleep(0.1)
+    assert connection.app.last_refusal.startswith("408 for POST /s/filter:")

@@ -51,7 +51,8 @@ def test_our_scheduler_scores_all_nodes_does_not_preempt_and_survives_the_extend
     assert config["percentageOfNodesToScore"] == 100
     assert profile["plugins"]["postFilter"]["disabled"] == [{"name": "DefaultPreemption"}]
     assert (extender["ignorable"], extender["nodeCacheCapable"]) == (True, True)
-    assert "filterVerb" not in extender
+    assert extender["filterVerb"] == "filter"
+    assert not {"prioritizeVerb", "bindVerb", "preemptVerb", "weight"} & set(extender)
 
 
 def test_our_scheduler_notes_no_stack_at_every_wait_with_or_without_an_extender() -> None:
@@ -70,7 +71,8 @@ def test_what_predictions_count_already_is_not_scored_beside_them_and_all_else_i
 
 
 def test_one_score_step_outweighs_what_spreading_plugins_can_give_together() -> None:
-    [extender] = scheduler_config(Options(), LAYOUT, ours=True)["extenders"]
+    [extender] = scheduler_config(Options(extender_verb="prioritize"), LAYOUT, ours=True)["extenders"]
+    assert "filterVerb" not in extender
     one_step = 1 * extender["weight"] * 10
     spreading = 100 * (2 + 1)  # PodTopologySpread, NodeResourcesFit
     assert one_step > spreading

@@ -124,7 +124,7 @@ def counts(connection: Connection) -> dict[str, int]:
     """Rows kept by table, the completions that can be trained on, and the pods placed without us.
 
     `undecided` are pods that our kube-scheduler bound without a recorded
-    decision: it has one feasible node, or the extender was away.
+    decision: the extender was away, or is asked for scores only and just one node was feasible.
     """
     found = {
         table.name: connection.scalar(select(func.count()).select_from(table))

@@ -1,6 +1,6 @@
 """Tables of the experience store; the same on SQLite and PostgreSQL.
 
-`decisions` has one row per prioritize call, `score_tables` what they were read
+`decisions` has one row per call of kube-scheduler, `score_tables` what they were read
 from, `outcomes` one row per pod. The `chosen_*` columns repeat what a decision
 said of the node that the pod was bound to, so that training needs no score
 table and these can be dropped first when space is short.
