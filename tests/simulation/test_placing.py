@@ -40,10 +40,11 @@ UNEVEN = {"cpu_use": {"a": 0.9, "c": 0.9, "d": 0.9}}
 
 
 class ModelServer:
-    """Predicts that node `best` takes 5 s and every other 10 s; fails while `failure` is set."""
+    """Predicts that node `best` takes 5 s and every other `others_s`; fails while `failure` is set."""
 
     def __init__(self) -> None:
         self.best = "c"
+        self.others_s = 10.0
         self.failure = ""
         self.calls = 0
 
@@ -51,7 +52,7 @@ class ModelServer:
         self.calls += 1
         if self.failure:
             raise PredictionError(self.failure)
-        p50 = np.array([5.0 if name == self.best else 10.0 for name in names])
+        p50 = np.array([5.0 if name == self.best else self.others_s for name in names])
         return Predictions("m1", p50 * 0.9, p50, p50 * 1.1)
 
 
@@ -193,15 +194,18 @@ async def test_the_first_call_of_a_class_is_a_miss_answered_by_the_prior_and_the
 async def test_who_is_asked_to_filter_keeps_the_node_that_would_be_listed_first(stage: Stage) -> None:
     other = Stage()
     for one in (stage, other):
+        one.model.others_s = 6.0
         await one.epoch(cpu_use={"a": 0.5, "c": 0.2, "d": 0.9})
         one.place("0")
         await one.settle()
+    several = 0
     for number in range(1, 20):
         nodes = tuple(name for at, name in enumerate(NODES) if number & 1 << at) or NODES
         listed = other.place(f"{number}", nodes)
         assert stage.keep(f"{number}", nodes) == (listed[:1] or list(nodes))
+        several += len(listed) > 1
     assert stage.reasons() == other.reasons()
-    assert stage.reasons()[Fallback.NONE] > 5
+    assert several > 5
 
 
 async def test_who_is_asked_to_filter_keeps_all_without_an_opinion(stage: Stage) -> None:
