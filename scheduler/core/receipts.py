@@ -181,7 +181,8 @@ def _when_asked(receipt: Receipt, decision: DecisionSummary) -> str:
             f"kube-scheduler did not wait for the answer, or its other plugins outweighed the scores."
         )
     if decision.candidates == 1:
-        return f"The pod was placed on {where}, the only node that kube-scheduler offered{_time(receipt)}."
+        predicted = f"; its time was predicted{time}" if (time := _time(receipt)) else ""
+        return f"The pod was placed on {where}, the only node that kube-scheduler offered{predicted}."
     if decision.explored:
         return f"The pod was sent to {where} to explore{_time(receipt)}; it was not the predicted best."
     return f"The pod was placed on {where}, predicted fastest{_time(receipt)}{_margin(receipt)}."

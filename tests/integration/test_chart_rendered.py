@@ -120,6 +120,22 @@ def test_with_placement_at_release_the_extender_is_beside_the_controller_and_nob
     assert config["profiles"][0]["plugins"]["score"]["enabled"] == [{"name": "NodeAffinity", "weight": 100}]
 
 
+@pytest.mark.parametrize(
+    ("verb", "asks"),
+    [
+        ("filter", {"filterVerb": "filter"}),
+        ("prioritize", {"prioritizeVerb": "prioritize", "weight": 7}),
+    ],
+)
+def test_kube_scheduler_asks_for_the_best_node_or_for_scores(helm: Helm, verb: str, asks: Object) -> None:
+    objects = helm.objects({"scheduler": {"extenderVerb": verb, "extenderWeight": 7}})
+    told = next(one["data"]["scheduler.yaml"] for one in objects if "scheduler.yaml" in one.get("data", {}))
+    (extender,) = yaml.safe_load(told)["extenders"]
+    verbs = {"filterVerb", "prioritizeVerb", "weight", "bindVerb", "preemptVerb"}
+    assert {key: value for key, value in extender.items() if key in verbs} == asks
+    assert (extender["ignorable"], extender["nodeCacheCapable"]) == (True, True)
+
+
 def test_a_private_registry_serves_every_image() -> None:
     objects = objects_of("air-gapped")
     images = {

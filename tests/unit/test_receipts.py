@@ -41,6 +41,13 @@ def test_a_near_tie_is_told_as_one() -> None:
     assert "a near tie with the next" in sentence(told(tie_width=0.5))
 
 
+def test_a_pod_that_one_node_alone_could_take_is_not_said_to_have_the_fastest() -> None:
+    assert sentence(told(candidates=1)) == (
+        "The pod was placed on a, the only node that kube-scheduler offered; "
+        "its time was predicted at 10 s (9.0 s to 11 s)."
+    )
+
+
 def test_an_overruled_recommendation_is_told() -> None:
     assert "runs on b although Fairlane recommended a" in sentence(told("b"))
 
