@@ -178,7 +178,8 @@ def _when_asked(receipt: Receipt, decision: DecisionSummary) -> str:
     if where != decision.recommended:
         return (
             f"The pod runs on {where} although Fairlane recommended {decision.recommended}: "
-            f"kube-scheduler did not wait for the answer, or its other plugins outweighed the scores."
+            f"kube-scheduler's other plugins decided among near ties or outweighed the scores, "
+            f"or it did not wait for the answer."
         )
     if decision.candidates == 1:
         predicted = f"; its time was predicted{time}" if (time := _time(receipt)) else ""

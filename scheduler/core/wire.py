@@ -85,16 +85,35 @@ class NodeTerms(msgspec.Struct, frozen=True, gc=False):
     nodeSelectorTerms: list[NodeTerm] | None = None
 
 
+class Preference(msgspec.Struct, frozen=True, gc=False):
+    """Something that a pod would rather have; what it is, is kube-scheduler's business."""
+
+
 class NodeAffinity(msgspec.Struct, frozen=True, gc=False):
-    """What nodes must be like; preferences are kube-scheduler's business."""
+    """What nodes must be like."""
 
     requiredDuringSchedulingIgnoredDuringExecution: NodeTerms | None = None
+    preferredDuringSchedulingIgnoredDuringExecution: list[Preference] | None = None
+
+
+class PodAffinity(msgspec.Struct, frozen=True, gc=False):
+    """Of which pods to be near, or far; what is required of them is kube-scheduler's business."""
+
+    preferredDuringSchedulingIgnoredDuringExecution: list[Preference] | None = None
 
 
 class Affinity(msgspec.Struct, frozen=True, gc=False):
-    """The part of affinity that is about nodes."""
+    """Where a pod must be, and would rather be."""
 
     nodeAffinity: NodeAffinity | None = None
+    podAffinity: PodAffinity | None = None
+    podAntiAffinity: PodAffinity | None = None
+
+
+class SpreadConstraint(msgspec.Struct, frozen=True, gc=False):
+    """How evenly pods like this one are spread: DoNotSchedule must hold, ScheduleAnyway is a preference."""
+
+    whenUnsatisfiable: str = ""
 
 
 class Toleration(msgspec.Struct, frozen=True, gc=False):
@@ -141,6 +160,7 @@ class PodSpec(msgspec.Struct, frozen=True, gc=False):
     resourceClaims: list[msgspec.Raw] | None = None
     nodeSelector: dict[str, str] | None = None
     affinity: Affinity | None = None
+    topologySpreadConstraints: list[SpreadConstraint] | None = None
     tolerations: list[Toleration] | None = None
     volumes: list[Volume] | None = None
 

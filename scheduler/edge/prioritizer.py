@@ -23,7 +23,8 @@ from model.snapshot import Indices, TelemetrySnapshot
 from scheduler.core.cluster import Cluster
 from scheduler.core.estimate import adapted, compared, exact_rows
 from scheduler.core.jobs import Descriptions
-from scheduler.core.ranking import Exploration, rank
+from scheduler.core.preferences import has_preferences
+from scheduler.core.ranking import NEAR_TIE, Exploration, rank
 from scheduler.core.records import Decision, Judged, Moment, RowBuilder
 from scheduler.core.scoring import bring_up_to_date, tie_break_of
 from scheduler.core.types import (
@@ -37,7 +38,7 @@ from scheduler.core.types import (
     TableKey,
     key_of,
 )
-from scheduler.core.wire import CandidateNames, decode_extender_args, encode_filtered, encode_priorities
+from scheduler.core.wire import CandidateNames, Pod, decode_extender_args, encode_filtered, encode_priorities
 from scheduler.edge.decisions import DecisionLog
 from scheduler.edge.score_tables import Entry, ScoreTables
 from scheduler.edge.table_maker import TableMaker
@@ -80,6 +81,17 @@ class Opinion:
         """Of the listed nodes in the table, best first."""
         return self.candidates.rows[self.ranking.order]
 
+    @property
+    def first(self) -> str:
+        """The node listed first."""
+        return self.table.nodes[int(self.rows[0])]
+
+    def near(self) -> list[str]:
+        """The node listed first and its near ties; alone if it was drawn to explore."""
+        if self.ranking.explored:
+            return [self.first]
+        return [node for node, score in self.listed() if score >= NEAR_TIE]
+
     def link_s(self) -> float:
         """How long the input of the pod takes up the link of the node listed first.
 
@@ -110,6 +122,10 @@ class Silence:
     def listed(self) -> Listed:
         """Nodes with their scores: none."""
         return []
+
+
+Encode = Callable[[Pod, tuple[str, ...], Opinion | Silence], bytes]
+"""The body of an answer, from the pod, the names of its candidates and what is thought of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +198,18 @@ class Prioritizer:
     def filter(self, body: bytes) -> Answer:
         """The best node of the call in `body`, so that nothing is left to score; all without an opinion.
 
+        A pod that has preferences is left the near ties too, for kube-scheduler to weigh them.
+
         Raises:
             BadRequest: it is not a usable call.
         """
-        return self._answer(body, lambda listed, names: encode_filtered([listed[0][0]] if listed else names))
+
+        def kept(pod: Pod, names: tuple[str, ...], opinion: Opinion | Silence) -> bytes:
+            if isinstance(opinion, Silence):
+                return encode_filtered(names)
+            return encode_filtered(opinion.near() if has_preferences(pod.spec) else [opinion.first])
+
+        return self._answer(body, kept)
 
     def prioritize(self, body: bytes) -> Answer:
         """The best nodes of the call in `body` with scores, to be weighed against those of other plugins.
@@ -193,23 +217,22 @@ class Prioritizer:
         Raises:
             BadRequest: it is not a usable call.
         """
-        return self._answer(body, lambda listed, _: encode_priorities(listed))
+        return self._answer(body, lambda _pod, _names, opinion: encode_priorities(opinion.listed()))
 
-    def _answer(self, body: bytes, encode: Callable[[Listed, tuple[str, ...]], bytes]) -> Answer:
+    def _answer(self, body: bytes, encode: Encode) -> Answer:
         begun_s = time.perf_counter()
         args = decode_extender_args(body)
         now_s = self._clock()
         pod = self._descriptions.of(args.Pod).pod
         names = self._names.of(args)
         opinion = self._safe_opinion(pod, names, now_s)
-        listed = opinion.listed()
-        answer = encode(listed, names)
+        answer = encode(args.Pod, names, opinion)
         latency_s = time.perf_counter() - begun_s
         self._count(self.stats, opinion, latency_s, now_s)
 
         def afterwards() -> None:
             self._record(pod, opinion, len(names), now_s, latency_s, at_release=False)
-            self._assume(pod, opinion, listed, now_s)
+            self._assume(pod, opinion, now_s)
 
         return Answer(answer, afterwards)
 
@@ -224,13 +247,13 @@ class Prioritizer:
         latency_s = time.perf_counter() - begun_s
         self._count(self.advised, opinion, latency_s, now_s)
         self._record(pod, opinion, len(names), now_s, latency_s, at_release=True)
-        self._assume(pod, opinion, listed, now_s)
+        self._assume(pod, opinion, now_s)
         return Advice(listed, opinion.reason)
 
-    def _assume(self, pod: PodFacts, opinion: Opinion | Silence, listed: Listed, now_s: float) -> None:
+    def _assume(self, pod: PodFacts, opinion: Opinion | Silence, now_s: float) -> None:
         """The pod counts on the best node, until the watch tells where it went."""
         if isinstance(opinion, Opinion):
-            self._cluster.assume(pod, listed[0][0], now_s, opinion.link_s())
+            self._cluster.assume(pod, opinion.first, now_s, opinion.link_s())
 
     @staticmethod
     def _count(stats: CallStats, opinion: Opinion | Silence, latency_s: float, now_s: float) -> None:

@@ -79,6 +79,17 @@ def test_asked_to_filter_it_keeps_the_node_that_it_would_list_first(informed: in
     assert kept.json() == {"NodeNames": [prioritized(informed, uid)[0]["Host"]]}
 
 
+def test_asked_to_filter_it_keeps_near_ties_too_for_a_pod_with_preferences(informed: int) -> None:
+    asked = json.loads(
+        call([f"node-{number:02d}" for number in range(1, 7)], uid := uuid.uuid4().hex, job_class="test")
+    )
+    term = {"weight": 1, "preference": {"matchExpressions": [{"key": "disk", "operator": "Exists"}]}}
+    nodes = {"preferredDuringSchedulingIgnoredDuringExecution": [term]}
+    asked["Pod"]["spec"]["affinity"] = {"nodeAffinity": nodes}
+    kept = ask(informed, "POST", "/scheduler/filter", json.dumps(asked).encode()).json()["NodeNames"]
+    assert kept == [one["Host"] for one in prioritized(informed, uid) if one["Score"] >= 9]
+
+
 def test_asked_to_filter_without_an_opinion_it_keeps_all(informed: int) -> None:
     for names in ([], ["stranger"], ["stranger", "no-node"]):
         assert ask(informed, "POST", "/scheduler/filter", call(names)).json() == {"NodeNames": names}

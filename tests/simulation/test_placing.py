@@ -139,17 +139,17 @@ class Stage:
 
     def place(self, uid: str = "u", nodes: tuple[str, ...] = NODES, **annotations: str) -> list[str]:
         """Nodes listed for a pod, best first."""
-        answer = self.prioritizer.prioritize(self.call(uid, nodes, **annotations))
+        answer = self.prioritizer.prioritize(self.call(uid, nodes, {}, **annotations))
         answer.afterwards()
         return [one["Host"] for one in json.loads(answer.body)]
 
-    def keep(self, uid: str = "u", nodes: tuple[str, ...] = NODES, **annotations: str) -> list[str]:
+    def keep(self, uid: str = "u", nodes: tuple[str, ...] = NODES, **spec: Any) -> list[str]:
         """Nodes kept for a pod that kube-scheduler asks to filter."""
-        answer = self.prioritizer.filter(self.call(uid, nodes, **annotations))
+        answer = self.prioritizer.filter(self.call(uid, nodes, spec))
         answer.afterwards()
         return list(json.loads(answer.body)["NodeNames"])
 
-    def call(self, uid: str, nodes: tuple[str, ...], **annotations: str) -> bytes:
+    def call(self, uid: str, nodes: tuple[str, ...], spec: dict[str, Any], **annotations: str) -> bytes:
         """What kube-scheduler sends of a pod."""
         given = {"job-class": "etl", **{key.replace("_", "-"): text for key, text in annotations.items()}}
         meta = {
@@ -158,7 +158,7 @@ class Stage:
             "uid": uid,
             "annotations": {f"fairlane.dev/{key}": text for key, text in given.items()},
         }
-        pod = {"metadata": meta, "spec": {"schedulerName": "fairlane"}}
+        pod = {"metadata": meta, "spec": {"schedulerName": "fairlane", **spec}}
         return json.dumps({"Pod": pod, "NodeNames": nodes}).encode()
 
     def sees(self, *pods: PodFacts) -> None:
@@ -206,6 +206,32 @@ async def test_who_is_asked_to_filter_keeps_the_node_that_would_be_listed_first(
         several += len(listed) > 1
     assert stage.reasons() == other.reasons()
     assert several > 5
+
+
+PREFERS = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1}]}}
+
+
+@pytest.mark.parametrize(("others_s", "kept"), [(5.1, set(NODES)), (8.0, {"c"})], ids=["near ties", "far"])
+async def test_a_pod_that_prefers_something_is_left_the_near_ties_to_choose_from(
+    stage: Stage, others_s: float, kept: set[str]
+) -> None:
+    stage.model.others_s = others_s
+    await stage.epoch()
+    stage.place("0")
+    await stage.settle()
+    assert set(stage.keep("1", affinity=PREFERS)) == kept
+    assert stage.keep("1") == ["c"]
+
+
+async def test_a_node_that_is_drawn_to_explore_is_kept_alone_whatever_the_pod_prefers() -> None:
+    stage = Stage(Exploration(rate=1.0, max_regret=0.5))
+    stage.model.others_s = 5.1
+    await stage.epoch()
+    stage.place("0")
+    await stage.settle()
+    kept = [stage.keep(str(number), affinity=PREFERS) for number in range(1, 4)]
+    assert stage.prioritizer.stats.explored >= 3
+    assert {len(nodes) for nodes in kept} == {1}
 
 
 async def test_who_is_asked_to_filter_keeps_all_without_an_opinion(stage: Stage) -> None:
