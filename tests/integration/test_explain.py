@@ -15,6 +15,7 @@ import pytest
 import yaml
 from placing import publish, registry
 
+from scheduler.core.ranking import NEAR_TIE
 from scheduler.edge.kube import KubeClient
 from testbed.cluster import Cluster
 from testbed.demo.jobs import CLASSES, DemoJob, manifest
@@ -101,6 +102,46 @@ def test_a_placement_is_explained_from_the_sentence_to_the_readings(placing: Clu
 
     alone = told(placing, name, "--limit", "1")
     assert [one["node"] for one in alone["candidates"]] == [seen["chosen_node"]]
+
+
+async def decided(cluster: Cluster, kube: KubeClient, eventually: Eventually, **spec: Any) -> dict[str, Any]:
+    """The receipt of a pod with this in its specification, once it is bound and its decision recorded."""
+    pod = f"explained-{uuid.uuid4().hex[:8]}"
+    made: Any = manifest(DemoJob(CLASSES[0], CLASSES[0].typical), pod, "default", "fairlane", truth=False)
+    await kube.post(PODS, {**made, "spec": {**made["spec"], **spec}})
+
+    async def recorded() -> bool:
+        seen = told(cluster, pod)
+        return bool(seen and seen["decision"] and seen["chosen_node"])
+
+    await eventually(recorded)
+    return told(cluster, pod)
+
+
+async def test_a_pod_that_fits_one_node_only_is_explained_too(
+    placing: Cluster, kube: KubeClient, eventually: Eventually
+) -> None:
+    only = {"kubernetes.io/hostname": placing.worker_names[2]}
+    seen = await decided(placing, kube, eventually, nodeSelector=only)
+    assert seen["chosen_node"] == placing.worker_names[2]
+    assert seen["decision"]["candidates"] == 1
+    assert "the only node that kube-scheduler offered; its time was predicted at" in seen["sentence"]
+
+
+async def test_of_near_ties_a_pod_gets_the_one_that_it_prefers(
+    placing: Cluster, kube: KubeClient, eventually: Eventually
+) -> None:
+    for wanted in 3 * placing.worker_names:
+        terms = [{"key": "kubernetes.io/hostname", "operator": "In", "values": [wanted]}]
+        likes = [{"weight": 100, "preference": {"matchExpressions": terms}}]
+        affinity = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": likes}}
+        seen = await decided(placing, kube, eventually, affinity=affinity)
+        near = {one["node"] for one in seen["candidates"] if (one["score"] or 0) >= NEAR_TIE}
+        assert seen["chosen_node"] in near
+        assert seen["chosen_node"] == wanted or wanted not in near
+        if wanted in near and wanted != seen["decision"]["recommended"]:
+            return
+    pytest.fail("no node was a near tie and not the best")
 
 
 def test_without_a_predictor_it_says_what_it_cannot_tell(placing: Cluster, name: str) -> None:
