@@ -9,13 +9,14 @@ import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from testbed.cluster import Cluster, Process
 from testbed.configuration import EXTENDER_PREFIX, SCHEDULER_ENVIRONMENT, scheduler_config
 from testbed.control import TestbedError
+from testbed.layout import Verb
 from testbed.readiness import answers
 
 READY_S_MAX = 60.0
@@ -35,7 +36,7 @@ class Arm:
     what: str
     extender_url: str = ""
     scores_all: bool = True
-    verb: Literal["filter", "prioritize"] = "filter"
+    verb: Verb = "filter"
     """What the extender is asked."""
     ours: bool = False
     """Fairlane's processes run; they are paused for the others."""

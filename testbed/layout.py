@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 from testbed.control import TestbedError
 
+Verb = Literal["filter", "prioritize"]
+"""What kube-scheduler asks of the extender."""
+
 MARKER = "testbed.json"
 """Written when a testbed is up; tells other programs all they need."""
 
@@ -57,7 +60,7 @@ class Options:
     node_cpu: int = 16
     node_memory: str = "64Gi"
     node_pods: int = 110
-    extender_verb: Literal["filter", "prioritize"] = "filter"
+    extender_verb: Verb = "filter"
     extender_weight: int = 100
     extender_timeout_ms: int = 200
     physics_args: tuple[str, ...] = ()

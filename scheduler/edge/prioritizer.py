@@ -47,9 +47,6 @@ LATENCY_BUCKETS_S = (0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1
 
 _LINK_S = POSITION["link_s"]
 
-Listed = list[tuple[str, int]]
-"""Nodes with their scores, best first."""
-
 log = logging.getLogger(__name__)
 
 
@@ -105,7 +102,7 @@ class Opinion:
         own = np.asarray(self.corrections.estimated["link_s"])
         return float(own[row] if own.ndim else own)
 
-    def listed(self) -> Listed:
+    def listed(self) -> list[tuple[str, int]]:
         """Nodes with their scores, best first."""
         nodes = self.table.nodes
         return [
@@ -119,7 +116,7 @@ class Silence:
 
     reason: Fallback
 
-    def listed(self) -> Listed:
+    def listed(self) -> list[tuple[str, int]]:
         """Nodes with their scores: none."""
         return []
 
@@ -132,7 +129,7 @@ Encode = Callable[[Pod, tuple[str, ...], Opinion | Silence], bytes]
 class Advice:
     """Nodes for one pod with their scores, best first, and why it is no fresh prediction, if so."""
 
-    listed: Listed
+    listed: list[tuple[str, int]]
     reason: Fallback
 
 

@@ -8,7 +8,7 @@ import json
 import math
 import random
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -111,42 +111,38 @@ def _extender(stage: Stage) -> ExtenderApp:
     )
 
 
-@pytest.mark.parametrize("count", counts(400, 100_000))
-async def test_the_extender_ranks_or_refuses(count: int) -> None:
+async def _told(path: str, count: int) -> AsyncIterator[tuple[int, set[str], Any]]:
+    """Number, offered nodes and answer of each damaged call that is answered; others are refused."""
     stage = await _stage()
     app, seen = _extender(stage), {200: 0, 400: 0}
     for number, body in damaged_texts("extender", [CALL], count):
-        status, told = await answered(app, "/s/prioritize", body)
+        status, told = await answered(app, path, body)
         seen[status] += 1
         if status == 400:
             assert msgspec.json.decode(told)["error"], number
             continue
-        offered = set(msgspec.json.decode(body, type=_Offered).NodeNames or ())
-        for one in msgspec.json.decode(told):
-            assert set(one) == {"Host", "Score"}, number
-            assert one["Host"] in offered, number
-            assert type(one["Score"]) is int, number
-            assert 0 <= one["Score"] <= 10, number
+        offered = msgspec.json.decode(body, type=_Offered).NodeNames or ()
+        yield number, set(offered), msgspec.json.decode(told)
         if number % 100 == 0:
             await stage.settle()  # the tables that were asked for are made, of whatever came in
     assert min(seen.values()) > 0  # damage alone would not have come far
 
 
 @pytest.mark.parametrize("count", counts(400, 100_000))
+async def test_the_extender_ranks_or_refuses(count: int) -> None:
+    async for number, offered, told in _told("/s/prioritize", count):
+        for one in told:
+            assert set(one) == {"Host", "Score"}, number
+            assert one["Host"] in offered, number
+            assert type(one["Score"]) is int, number
+            assert 0 <= one["Score"] <= 10, number
+
+
+@pytest.mark.parametrize("count", counts(400, 100_000))
 async def test_the_extender_keeps_nodes_that_were_offered_or_refuses(count: int) -> None:
-    stage = await _stage()
-    app, seen = _extender(stage), {200: 0, 400: 0}
-    for number, body in damaged_texts("extender", [CALL], count):
-        status, told = await answered(app, "/s/filter", body)
-        seen[status] += 1
-        if status == 400:
-            assert msgspec.json.decode(told)["error"], number
-            continue
-        offered = msgspec.json.decode(body, type=_Offered).NodeNames or []
-        kept = msgspec.json.decode(told)["NodeNames"]
-        assert set(kept) <= set(offered), number
-        assert bool(kept) == bool(offered), number
-    assert min(seen.values()) > 0  # damage alone would not have come far
+    async for number, offered, told in _told("/s/filter", count):
+        assert set(told["NodeNames"]) <= offered, number
+        assert bool(told["NodeNames"]) == bool(offered), number
 
 
 @pytest.mark.parametrize("count", counts(400, 100_000))
