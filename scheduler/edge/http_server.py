@@ -114,16 +114,25 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes of a request."""
-        if self._is_ended():
-            return
+        """Some bytes of a request, or of several."""
+        while data and not self._is_ended() and not self.transport.is_closing():
+            data = self._feed(data)
+
+    def _feed(self, data: bytes) -> bytes:
+        """Parse no more than a head may have left, in however many pieces it comes; the bytes beyond that."""
         if self._head_timer is None and self._awaits_head():
             self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._too_slow)
-        if self._head_timer is not None:
-            self._head_bytes += len(data)
-        super().data_received(data)
-        if self._head_timer is not None and self._head_bytes > HEAD_BYTES_MAX:
+        if self._head_timer is None:
+            super().data_received(data)
+            return b""
+        room = HEAD_BYTES_MAX - self._head_bytes
+        if room == 0:
             self._end(b"431 Request Header Fields Too Large", f"the head exceeds {HEAD_BYTES_MAX} bytes")
+            return b""
+        piece = data[:room]
+        self._head_bytes += len(piece)
+        super().data_received(piece)
+        return data[room:]
 
     def on_headers_complete(self) -> None:
         """The head is complete."""

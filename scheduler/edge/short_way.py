@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from scheduler.edge.http_server import BoundedProtocol
+from scheduler.edge.http_server import HEAD_BYTES_MAX, BoundedProtocol
 
 _LENGTH = re.compile(rb"\r\ncontent-length: ([0-9]{1,9})(?=\r\n)")
 _NEGOTIATED = re.compile(
@@ -96,7 +96,7 @@ class ShortWayProtocol(BoundedProtocol):
         end = data.find(b"\r\n\r\n") + 4
         head = data[:end].lower()
         length = _LENGTH.search(head)
-        if end < 4 or length is None or _NEGOTIATED.search(head) or self._is_full():
+        if not 4 <= end <= HEAD_BYTES_MAX or length is None or _NEGOTIATED.search(head) or self._is_full():
             return False
         size = int(length[1])
         if size > self._way.max_body_bytes:

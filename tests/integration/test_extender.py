@@ -162,6 +162,13 @@ def test_a_bad_request_gets_a_clear_4xx_and_the_next_call_is_answered(informed: 
     assert prioritized(informed)
 
 
+def test_a_head_may_be_as_long_as_the_limit_and_not_a_byte_longer(informed: int) -> None:
+    for method, path, body in (("GET", "/healthz", b""), ("POST", PATH, call(["node-01"]))):
+        room = HEAD_BYTES_MAX - len(request(method, path, body, x="")) + len(body)
+        for beyond, status in ((0, 200), (1, 431)):
+            assert ask(informed, method, path, body, x="y" * (room + beyond)).status == status
+
+
 def test_the_answer_reaches_also_a_client_that_goes_on_sending(informed: int) -> None:
     with wire(informed) as connection:
         connection.send(BAD["long head"][0])
