@@ -119,11 +119,16 @@ def an_outcome(
 
 
 def node_of(
-    name: str, cpu: str = "8", labels: Mapping[str, str] | None = None, images: Sequence[str] = ()
+    name: str,
+    cpu: str = "8",
+    labels: Mapping[str, str] | None = None,
+    images: Sequence[str] = (),
+    taints: Sequence[Mapping[str, str]] = (),
 ) -> Node:
     """A node as the API server sends it."""
     status = {"allocatable": {"cpu": cpu}, "images": [{"names": list(images)}] if images else None}
-    return msgspec.convert({"metadata": {"name": name, "labels": dict(labels or {})}, "status": status}, Node)
+    meta, spec = {"name": name, "labels": dict(labels or {})}, {"taints": [dict(one) for one in taints]}
+    return msgspec.convert({"metadata": meta, "spec": spec, "status": status}, Node)
 
 
 def pod_of(

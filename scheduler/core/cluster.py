@@ -23,10 +23,12 @@ from types import MappingProxyType
 
 from model.placement import ClusterView, Job, NodeFacts
 from scheduler.core.quantities import quantity
+from scheduler.core.queue.taints import Taint
 from scheduler.core.transfers import Transfers
 from scheduler.core.types import NIC_CLASS_LABEL, SCHEDULER_NAME, ZONE_LABEL, PodFacts
 from scheduler.core.waiting_pods import WaitingPods
 from scheduler.core.wire import Node
+from scheduler.core.workloads.nodes import taints_of
 
 ASSUMED_S = 15.0
 """An assumed binding that the watch has not confirmed by then did not happen."""
@@ -59,6 +61,7 @@ class _NodeState:
 
     facts: NodeFacts = field(default_factory=NodeFacts)
     residents: dict[str, PodFacts] = field(default_factory=dict)
+    taints: tuple[Taint, ...] = ()
     listed: bool = False
 
 
@@ -107,6 +110,11 @@ class Cluster:
         state = self._states.get(node)
         return list(state.residents.values()) if state is not None else []
 
+    def taints(self, node: str) -> tuple[Taint, ...]:
+        """Taints of a node; none of one that is not known."""
+        state = self._states.get(node)
+        return state.taints if state is not None else ()
+
     def set_nodes(self, nodes: Iterable[Node]) -> None:
         """Replace all nodes known."""
         named = {node.metadata.name: node for node in nodes}
@@ -119,7 +127,7 @@ class Cluster:
         """Add a node or replace what is known of it."""
         name = node.metadata.name
         state = self._states.setdefault(name, _NodeState())
-        state.facts = node_facts(node)
+        state.facts, state.taints = node_facts(node), taints_of(node)
         self.nodes_version += not state.listed
         state.listed = True
         self._refresh(name)

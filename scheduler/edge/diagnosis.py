@@ -137,7 +137,7 @@ def _calls(facts: Facts, status: Mapping[str, Any]) -> Findings:
         yield note(
             "kube-scheduler",
             "kube-scheduler has not asked the extender yet.",
-            "Create a pod with schedulerName: fairlane that fits on at least two nodes.",
+            "Create a pod with schedulerName: fairlane; with prioritizeVerb, one that fits on two nodes.",
         )
 
 

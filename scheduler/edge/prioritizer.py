@@ -23,7 +23,7 @@ from model.snapshot import Indices, TelemetrySnapshot
 from scheduler.core.cluster import Cluster
 from scheduler.core.estimate import adapted, compared, exact_rows
 from scheduler.core.jobs import Descriptions
-from scheduler.core.preferences import has_preferences
+from scheduler.core.preferences import has_preferences, would_rather_not
 from scheduler.core.ranking import NEAR_TIE, Exploration, rank
 from scheduler.core.records import Decision, Judged, Moment, RowBuilder
 from scheduler.core.scoring import bring_up_to_date, tie_break_of
@@ -195,7 +195,8 @@ class Prioritizer:
     def filter(self, body: bytes) -> Answer:
         """The best node of the call in `body`, so that nothing is left to score; all without an opinion.
 
-        A pod that has preferences is left the near ties too, for kube-scheduler to weigh them.
+        Where the pod has preferences, or the node would rather not have it (PreferNoSchedule), the near
+        ties are left too, for kube-scheduler to weigh them.
 
         Raises:
             BadRequest: it is not a usable call.
@@ -204,7 +205,9 @@ class Prioritizer:
         def kept(pod: Pod, names: tuple[str, ...], opinion: Opinion | Silence) -> bytes:
             if isinstance(opinion, Silence):
                 return encode_filtered(names)
-            return encode_filtered(opinion.near() if has_preferences(pod.spec) else [opinion.first])
+            first = opinion.first
+            weighed = has_preferences(pod.spec) or would_rather_not(pod.spec, self._cluster.taints(first))
+            return encode_filtered(opinion.near() if weighed else [first])
 
         return self._answer(body, kept)
 

@@ -144,6 +144,24 @@ async def test_of_near_ties_a_pod_gets_the_one_that_it_prefers(
     pytest.fail("no node was a near tie and not the best")
 
 
+async def test_of_near_ties_a_pod_gets_one_that_has_no_objection(
+    placing: Cluster, kube: KubeClient, eventually: Eventually
+) -> None:
+    taint = {"key": "spare", "effect": "PreferNoSchedule"}
+    for _ in range(18):
+        best = (await decided(placing, kube, eventually))["decision"]["recommended"]
+        await kube.patch(f"/api/v1/nodes/{best}", {"spec": {"taints": [taint]}})
+        try:
+            seen = await decided(placing, kube, eventually)
+        finally:
+            await kube.patch(f"/api/v1/nodes/{best}", {"spec": {"taints": None}})
+        near = {one["node"] for one in seen["candidates"] if (one["score"] or 0) >= NEAR_TIE}
+        if seen["decision"]["recommended"] == best and len(near) > 1:
+            assert seen["chosen_node"] in near - {best}
+            return
+    pytest.fail("no tainted node was the best of several near ties")
+
+
 def test_without_a_predictor_it_says_what_it_cannot_tell(placing: Cluster, name: str) -> None:
     seen = told(placing, name, "--predictor", "127.0.0.1:1")
     assert seen["mattered"] == []

@@ -223,6 +223,25 @@ async def test_a_pod_that_prefers_something_is_left_the_near_ties_to_choose_from
     assert stage.keep("1") == ["c"]
 
 
+SPARE = {"key": "spare", "value": "yes", "effect": "PreferNoSchedule"}
+TOLERATED = [{"key": "spare", "operator": "Exists"}]
+
+
+@pytest.mark.parametrize(("others_s", "kept"), [(5.1, set(NODES)), (8.0, {"c"})], ids=["near ties", "far"])
+async def test_of_a_node_that_would_rather_not_have_the_pod_the_near_ties_are_left_too(
+    stage: Stage, others_s: float, kept: set[str]
+) -> None:
+    stage.model.others_s = others_s
+    await stage.epoch()
+    stage.place("0")
+    await stage.settle()
+    stage.cluster.set_node(node_of("c", taints=[SPARE]))
+    assert set(stage.keep("1")) == kept
+    assert stage.keep("1", tolerations=TOLERATED) == ["c"]
+    stage.cluster.set_node(node_of("c"))
+    assert stage.keep("1") == ["c"]
+
+
 async def test_a_node_that_is_drawn_to_explore_is_kept_alone_whatever_the_pod_prefers() -> None:
     stage = Stage(Exploration(rate=1.0, max_regret=0.5))
     stage.model.others_s = 5.1

@@ -1,4 +1,4 @@
-"""Taints keep pods off a node; tolerations let them onto it all the same."""
+"""Taints keep pods off a node, or would rather; tolerations let them onto it all the same."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 _KEEPS_AWAY = frozenset({"NoSchedule", "NoExecute"})
+AVOIDED = "PreferNoSchedule"
+"""Effect of a taint that keeps nobody away: such a node is for those who have no better one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,7 @@ class Toleration:
 
 @dataclass(frozen=True, slots=True)
 class Taint:
-    """A taint of a node; PreferNoSchedule keeps nobody away."""
+    """A taint of a node."""
 
     key: str
     value: str = ""
@@ -28,11 +30,17 @@ class Taint:
 
 
 def kept_away(taints: Iterable[Taint], tolerations: Sequence[Toleration]) -> bool:
-    """True when one of the taints is not tolerated."""
-    return any(
-        taint.effect in _KEEPS_AWAY and not any(_tolerates(one, taint) for one in tolerations)
-        for taint in taints
-    )
+    """True when one of the taints that keep pods away is not tolerated."""
+    return any(taint.effect in _KEEPS_AWAY and not _is_tolerated(taint, tolerations) for taint in taints)
+
+
+def is_avoided(taints: Iterable[Taint], tolerations: Sequence[Toleration]) -> bool:
+    """True when one of the taints that would rather keep pods away is not tolerated."""
+    return any(taint.effect == AVOIDED and not _is_tolerated(taint, tolerations) for taint in taints)
+
+
+def _is_tolerated(taint: Taint, tolerations: Sequence[Toleration]) -> bool:
+    return any(_tolerates(one, taint) for one in tolerations)
 
 
 def _tolerates(one: Toleration, taint: Taint) -> bool:

@@ -18,11 +18,16 @@ def node_event(node: wire.Node) -> NodeSet:
             node.metadata.name,
             dict(_amounts(node.status.allocatable or {})),
             dict(node.metadata.labels or {}),
-            tuple(Taint(one.key, one.value or "", one.effect) for one in node.spec.taints or ()),
+            taints_of(node),
             ready=is_ready(node),
             schedulable=not node.spec.unschedulable,
         )
     )
+
+
+def taints_of(node: wire.Node) -> tuple[Taint, ...]:
+    """Its taints."""
+    return tuple(Taint(one.key, one.value or "", one.effect) for one in node.spec.taints or ())
 
 
 def is_ready(node: wire.Node) -> bool:

@@ -12,7 +12,6 @@ from scheduler.core.queue.matching import NAME_FIELD
 from scheduler.core.queue.taints import Toleration
 from scheduler.core.requests import Complain, requests_of
 from scheduler.core.wire import Affinity, NodeRequirement, NodeTerm, PodSpec
-from scheduler.core.wire import Toleration as PodToleration
 
 _AWAY = frozenset({"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"})
 """The API server lets every pod tolerate these for five minutes. Nodes that are away are unusable anyway, and
@@ -34,7 +33,7 @@ class Shapes:
                 tuple(sorted(item for item in requests.items() if item[1] > 0)),
                 tuple(sorted((spec.nodeSelector or {}).items())),
                 tuple(_terms(spec.affinity)),
-                tuple(_tolerations(spec.tolerations)) if spec.tolerations else (),
+                tuple(tolerations_of(spec)),
             )
         )
 
@@ -53,8 +52,9 @@ class Shapes:
         return self._known.setdefault(shape, shape)
 
 
-def _tolerations(given: list[PodToleration]) -> Iterator[Toleration]:
-    for one in given:
+def tolerations_of(spec: PodSpec) -> Iterator[Toleration]:
+    """What the pod puts up with, but for nodes that are away."""
+    for one in spec.tolerations or ():
         if one.key not in _AWAY or one.effect != "NoExecute":
             yield Toleration(one.key or "", one.operator or "Equal", one.value or "", one.effect or "")
 
