@@ -93,6 +93,14 @@ class Pods:
         for manifest in queue:
             await self._kube.post(PODS_PATH, manifest)
 
+    async def collect_garbage(self) -> None:
+        """Let the API server collect its garbage now, and not in some of the bursts.
+
+        It does so every ten seconds, for half a second of a core: a burst that this falls into is slower by a
+        third, whoever schedules.
+        """
+        await self._kube.get("/debug/pprof/heap", {"gc": "1"})
+
     async def wait_bound(self, names: Mapping[str, object], since_s: float) -> Bound:
         """Wait until all of them have a node.
 
@@ -161,6 +169,7 @@ async def burst(
     scheduler.process.pause()
     try:
         await pods.create(manifests)
+        await pods.collect_garbage()
         await before_release()
     finally:
         released_s = time.monotonic()

@@ -227,6 +227,7 @@ def fairlane(at: Setting, runs: bool) -> Iterator[None]:
         yield
     finally:
         at.resume_ours()
+    at.wait_warm(pods=0)  # they have caught up
 
 
 async def one_round(at: Setting, arm: Arm, number: int, pods: int, created: Pods) -> Round:
@@ -273,8 +274,7 @@ async def hinted_round(at: Setting, arm: Arm, number: int, pods: int, created: P
                 after = _Counters.read(at, scheduler, await scheduler.metrics())
             finally:
                 controller.resume()
-                for process in at.ours:
-                    process.resume()
+                at.resume_ours()
             answers = _more(at.status()["plans_by_reason"], planned)
             placed = await created.nodes(manifests)
             await created.clear()

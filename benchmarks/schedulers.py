@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from testbed.cluster import Cluster, Process
-from testbed.configuration import EXTENDER_PREFIX, SCHEDULER_ENVIRONMENT, scheduler_config
+from testbed.configuration import EXTENDER_PREFIX, SCHEDULER_ENVIRONMENT, SCHEDULER_FLAGS, scheduler_config
 from testbed.control import TestbedError
 from testbed.layout import Verb
 from testbed.readiness import answers
@@ -104,7 +104,7 @@ def _start(arm: Arm, cluster: Cluster, timeout_s: float | None) -> Scheduler:
     config, port = layout.file(f"{name}.yaml"), cluster.control.ports(1)[0]
     config.write_text(yaml.safe_dump(config_of(arm, cluster, timeout_s), sort_keys=False))
     kubeconfig = layout.file("scheduler.kubeconfig")
-    flags = {
+    flags: dict[str, object] = {
         "config": config,
         "authentication-kubeconfig": kubeconfig,
         "authorization-kubeconfig": kubeconfig,
@@ -112,6 +112,7 @@ def _start(arm: Arm, cluster: Cluster, timeout_s: float | None) -> Scheduler:
         "bind-address": "127.0.0.1",
         "cert-dir": layout.file(f"{name}-certificates"),
     }
+    flags |= SCHEDULER_FLAGS if arm.scores_all else {}
     binary = str(layout.binaries["kube-scheduler"])
     arguments = (f"--{flag}={value}" for flag, value in flags.items())
     process = cluster.run(name, binary, *arguments, env=SCHEDULER_ENVIRONMENT if arm.scores_all else None)

@@ -6,7 +6,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from testbed.configuration import CONTROL_PLANE_ENVIRONMENT, SCHEDULER_ENVIRONMENT, stages_file
+from testbed.configuration import (
+    CONTROL_PLANE_ENVIRONMENT,
+    SCHEDULER_ENVIRONMENT,
+    SCHEDULER_FLAGS,
+    stages_file,
+)
 from testbed.control import Spec
 from testbed.layout import Layout, Options
 
@@ -47,7 +52,7 @@ def specs(options: Options, layout: Layout) -> dict[str, Spec]:
         _apiserver(layout),
         _controller_manager(options, layout),
         _scheduler(layout, "kube-scheduler", "default_scheduler"),
-        _scheduler(layout, "fairlane-scheduler", "fairlane_scheduler", SCHEDULER_ENVIRONMENT),
+        _scheduler(layout, "fairlane-scheduler", "fairlane_scheduler", ours=True),
         _kwok(options, layout),
         _physics(options, layout),
         _fairlane(layout, "recorder"),
@@ -91,7 +96,6 @@ def _apiserver(layout: Layout) -> Spec:
         "authorization-mode": "RBAC",
         "service-cluster-ip-range": "10.0.0.0/24",
         "allow-privileged": "true",
-        "profiling": "false",
     }
     return _spec(layout, "kube-apiserver", "kube-apiserver", flags, CONTROL_PLANE_ENVIRONMENT)
 
@@ -117,7 +121,7 @@ def _controller_manager(options: Options, layout: Layout) -> Spec:
     return _spec(layout, "kube-controller-manager", "kube-controller-manager", flags)
 
 
-def _scheduler(layout: Layout, name: str, port: str, environment: Mapping[str, str] | None = None) -> Spec:
+def _scheduler(layout: Layout, name: str, port: str, ours: bool = False) -> Spec:
     kubeconfig = layout.file("scheduler.kubeconfig")
     flags: dict[str, str | Path] = {
         "config": layout.file(f"{name}.yaml"),
@@ -126,8 +130,9 @@ def _scheduler(layout: Layout, name: str, port: str, environment: Mapping[str, s
         "secure-port": str(layout.ports[port]),
         "bind-address": LOOPBACK,
         "cert-dir": layout.file(f"{name}-certificates"),
+        **(SCHEDULER_FLAGS if ours else {}),
     }
-    return _spec(layout, name, "kube-scheduler", flags, environment)
+    return _spec(layout, name, "kube-scheduler", flags, SCHEDULER_ENVIRONMENT if ours else None)
 
 
 def _kwok(options: Options, layout: Layout) -> Spec:

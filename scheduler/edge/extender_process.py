@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import logging
 import random
 import socket
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -68,11 +69,11 @@ class Extender(Collector):
         own = settings.extender
         self._max_epoch_age_s = own.max_epoch_age_s
         self.cluster = Cluster()
-        self.histories = Histories(recorder, time.time)
+        self.histories, new_id = Histories(recorder, time.time), _ids()
         descriptions = Descriptions()
         self.tables = ScoreTables(own.max_tables, own.table_idle_s)
         self.maker = TableMaker(
-            self.tables, self.cluster, self._snapshot, self.histories, predictor, own, time.time, _new_id
+            self.tables, self.cluster, self._snapshot, self.histories, predictor, own, time.time, new_id
         )
         self.choices = Choices(self.cluster)
         self.watch = ClusterWatch(
@@ -94,7 +95,7 @@ class Extender(Collector):
             exploration=_exploration(settings),
             clock=time.time,
             draw=random.Random().random,
-            new_id=_new_id,
+            new_id=new_id,
         )
         self.metrics = Scrape("extender", self)
         self.app = ExtenderApp(
@@ -263,8 +264,10 @@ def _reason(reason: str) -> str:
     return reason or "none"
 
 
-def _new_id() -> str:
-    return uuid.uuid4().hex
+def _ids() -> Callable[[], str]:
+    """Makes ids that no other process makes: one random number for all, and counting."""
+    mine, numbers = uuid.uuid4().hex, itertools.count()
+    return lambda: f"{mine}-{next(numbers):x}"
 
 
 def _exploration(settings: Settings) -> Exploration:

@@ -7,7 +7,6 @@ handed back as `Answer.afterwards`.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from bisect import bisect_left
 from collections import ChainMap, Counter
@@ -15,16 +14,14 @@ from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-import numpy as np
-
 from model.placement import Job, NodeFacts
-from model.schema import POSITION
 from model.snapshot import Indices, TelemetrySnapshot
 from scheduler.core.cluster import Cluster
 from scheduler.core.estimate import adapted, compared, exact_rows
 from scheduler.core.jobs import Descriptions
+from scheduler.core.opinions import Advice, Opinion, Silence
 from scheduler.core.preferences import has_preferences, would_rather_not
-from scheduler.core.ranking import NEAR_TIE, Exploration, rank
+from scheduler.core.ranking import Exploration, rank
 from scheduler.core.records import Decision, Judged, Moment, RowBuilder
 from scheduler.core.scoring import bring_up_to_date, tie_break_of
 from scheduler.core.types import (
@@ -38,14 +35,19 @@ from scheduler.core.types import (
     TableKey,
     key_of,
 )
-from scheduler.core.wire import CandidateNames, Pod, decode_extender_args, encode_filtered, encode_priorities
+from scheduler.core.wire import (
+    CandidateNames,
+    ExtenderArgs,
+    Pod,
+    decode_extender_args,
+    encode_filtered,
+    encode_priorities,
+)
 from scheduler.edge.decisions import DecisionLog
 from scheduler.edge.score_tables import Entry, ScoreTables
 from scheduler.edge.table_maker import TableMaker
 
 LATENCY_BUCKETS_S = (0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-
-_LINK_S = POSITION["link_s"]
 
 log = logging.getLogger(__name__)
 
@@ -58,79 +60,8 @@ class Answer:
     afterwards: Callable[[], None]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Opinion:
-    """A ranking of `candidates` in `table`, corrected; `reason` says why it is no fresh prediction, if so.
-
-    `estimated`: the table is not that of `job`, or is itself only an estimate.
-    """
-
-    reason: Fallback
-    job: Job
-    estimated: bool
-    table: ScoreTable
-    candidates: Candidates
-    ranking: Ranking
-    corrections: Corrections
-
-    @property
-    def rows(self) -> Indices:
-        """Of the listed nodes in the table, best first."""
-        return self.candidates.rows[self.ranking.order]
-
-    @property
-    def first(self) -> str:
-        """The node listed first."""
-        return self.table.nodes[int(self.rows[0])]
-
-    def near(self) -> list[str]:
-        """The node listed first and its near ties; alone if it was drawn to explore."""
-        if self.ranking.explored:
-            return [self.first]
-        return [node for node, score in self.listed() if score >= NEAR_TIE]
-
-    def link_s(self) -> float:
-        """How long the input of the pod takes up the link of the node listed first.
-
-        NaN without hints, and for one that also shuffles: it moves data at times that nobody knows.
-        """
-        if self.job.shuffle_bytes > 0:
-            return math.nan
-        row = self.rows[0]
-        if self.corrections.estimated is None:
-            return float(self.table.features[row, _LINK_S])
-        own = np.asarray(self.corrections.estimated["link_s"])
-        return float(own[row] if own.ndim else own)
-
-    def listed(self) -> list[tuple[str, int]]:
-        """Nodes with their scores, best first."""
-        nodes = self.table.nodes
-        return [
-            (nodes[row], score) for row, score in zip(self.rows.tolist(), self.ranking.scores, strict=True)
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """No opinion, and why."""
-
-    reason: Fallback
-
-    def listed(self) -> list[tuple[str, int]]:
-        """Nodes with their scores: none."""
-        return []
-
-
 Encode = Callable[[Pod, tuple[str, ...], Opinion | Silence], bytes]
 """The body of an answer, from the pod, the names of its candidates and what is thought of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Advice:
-    """Nodes for one pod with their scores, best first, and why it is no fresh prediction, if so."""
-
-    listed: list[tuple[str, int]]
-    reason: Fallback
 
 
 @dataclass(slots=True)
@@ -224,8 +155,7 @@ class Prioritizer:
         args = decode_extender_args(body)
         now_s = self._clock()
         pod = self._descriptions.of(args.Pod).pod
-        names = self._names.of(args)
-        opinion = self._safe_opinion(pod, names, now_s)
+        names, opinion = self._heard(args, pod, now_s)
         answer = encode(args.Pod, names, opinion)
         latency_s = time.perf_counter() - begun_s
         self._count(self.stats, opinion, latency_s, now_s)
@@ -235,6 +165,27 @@ class Prioritizer:
             self._assume(pod, opinion, now_s)
 
         return Answer(answer, afterwards)
+
+    def _heard(
+        self, args: ExtenderArgs, pod: PodFacts, now_s: float
+    ) -> tuple[tuple[str, ...], Opinion | Silence]:
+        """The candidates of a call and what is thought of them.
+
+        As many candidates as there are nodes are taken for all nodes: to read the names of thousands costs
+        as much as to rank them. Then only those that the answer names are looked for among them.
+
+        Raises:
+            BadRequest: the candidates are no list of names.
+        """
+        everyone = self._maker.nodes()
+        if args.seems_to_name(len(everyone)):
+            opinion = self._safe_opinion(pod, everyone, now_s)
+            if isinstance(opinion, Silence):
+                return self._names.of(args), opinion
+            if args.names_all(node for node, _score in opinion.listed()):
+                return everyone, opinion
+        names = self._names.of(args)
+        return names, self._safe_opinion(pod, names, now_s)
 
     def advise(self, pod: PodFacts, names: tuple[str, ...]) -> Advice:
         """The same for a pod that is about to be released, recorded and assumed at once.
@@ -280,13 +231,13 @@ class Prioritizer:
         candidates = self._offered.of(found.table, names)
         if not len(candidates.rows):
             return Silence(Fallback.NO_CANDIDATES)
-        if not candidates.of(found.table.measured).any():
-            return Silence(Fallback.NO_TELEMETRY)
         self._bring_up_to_date(found, now_s)
         corrections, is_own = found.corrections, found.table.key == key
         if not is_own:
             corrections = adapted(found.table, corrections, job)
         ranking = self._ranking(found.table, candidates, corrections, pod)
+        if not _is_measured(found.table, candidates, ranking):
+            return Silence(Fallback.NO_TELEMETRY)
         if ranking is None:
             return Silence(Fallback.NO_DIFFERENCE)
         estimated = not is_own or reason is Fallback.MISS
@@ -381,3 +332,10 @@ class Prioritizer:
         informed = replace(opinion.job, class_history=past.class_history, user_history=past.user_history)
         facts = ChainMap(residents, cast(MutableMapping[str, NodeFacts], self._cluster.facts))
         return lambda: (rows.tolist(), exact_rows(seen, informed, names, table.snapshot, facts, now_s))
+
+
+def _is_measured(table: ScoreTable, candidates: Candidates, ranking: Ranking | None) -> bool:
+    """Whether anything is known of any candidate; mostly it is of the first."""
+    if ranking is not None and table.measured[candidates.rows[ranking.order[0]]]:
+        return True
+    return bool(candidates.of(table.measured).any())

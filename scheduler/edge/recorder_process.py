@@ -26,6 +26,7 @@ from scheduler.edge.cluster_view import PODS_PATH
 from scheduler.edge.http_server import is_loopback, listen, new_server
 from scheduler.edge.judgement import ERROR_EDGES, Judgement, ModelRecord
 from scheduler.edge.kube import Changed, KubeClient, Listed
+from scheduler.edge.memory import keep_freed_memory
 from scheduler.edge.metrics import Scrape, counter, counters, cumulated, gauge
 from scheduler.edge.predictor_certificate import PredictorCertificateKeeper
 from scheduler.edge.recorder import RecorderApi
@@ -254,6 +255,7 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
             f"set FAIRLANE_TOKEN, or listen on 127.0.0.1"
         )
     yield_processor(settings.recorder.niceness)
+    keep_freed_memory()
     listening = listen(settings.recorder.host, settings.recorder.port)
     async with recorder(settings) as parts:
         server = new_server(VersionedApp(parts.app, "recorder"), port_file=port_file)

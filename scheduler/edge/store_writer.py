@@ -1,7 +1,9 @@
 """The one way into the store: a thread that writes, retries and remembers what it still owes.
 
 Outcomes are owed until they are stored: a newer state of a pod replaces the
-older one, so the buffer is bounded by the number of pods. Batches of decisions
+older one, so the buffer is bounded by the number of pods. While many change they
+wait, for the processor is needed to place pods, and several states of one pod
+become one write. Batches of decisions
 are written while their sender waits, who keeps them when that fails. A database
 that is away at the start is opened by the first write that reaches it.
 """
@@ -10,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -28,8 +31,10 @@ OUTCOMES_OWED = 100_000
 """Pods whose newest state is not stored; beyond it the oldest are given up and counted."""
 AT_ONCE = 500
 FLUSH_S = 0.5
-BURST, BURST_S = 32, 2.0
-"""So many outcomes within one flush are a burst: they wait longer and cost less each."""
+BURST, PAUSE_S = 32, 0.25
+"""So many outcomes within one flush are a burst, until nothing changes for that long."""
+HOLD_S = 10.0
+"""In a burst outcomes wait at most this long; what a crash takes of them is when they were seen."""
 RETRY_S = 0.5
 RETRY_S_MAX = 15.0
 PRUNE_S = 3600.0
@@ -82,6 +87,7 @@ class StoreWriter:
         self._keep_days = keep_days
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._owed: OrderedDict[str, Outcome] = OrderedDict()
+        self._changed_s = -math.inf
         self._wake = asyncio.Event()
         self._pause_s = RETRY_S
         self._begun_s: float | None = None
@@ -102,7 +108,7 @@ class StoreWriter:
         """Whether something newer than the store has is known of a pod."""
         return pod_uid in self._owed
 
-    def owe(self, outcomes: Iterable[Outcome]) -> None:
+    def owe(self, outcomes: Sequence[Outcome]) -> None:
         """Store these in the background."""
         for outcome in outcomes:
             self._owed[outcome.pod_uid] = outcome
@@ -110,7 +116,8 @@ class StoreWriter:
         while len(self._owed) > OUTCOMES_OWED:
             self._owed.popitem(last=False)
             self.stats.dropped += 1
-        if self._owed:
+        if outcomes:
+            self._changed_s = time.monotonic()
             self._wake.set()
 
     async def write_batch(self, batch: Batch) -> BatchReply:
@@ -146,7 +153,15 @@ class StoreWriter:
         if await woken_within(self._wake, 4 * FLUSH_S):
             await asyncio.sleep(FLUSH_S)  # what comes together is written together
             if len(self._owed) >= BURST:
-                await asyncio.sleep(BURST_S - FLUSH_S)
+                await self._hold()
+
+    async def _hold(self) -> None:
+        """Wait for the burst to end, as far as time allows."""
+        until_s = time.monotonic() + HOLD_S
+        while (now_s := time.monotonic()) < until_s:
+            if now_s - self._changed_s >= PAUSE_S:
+                return
+            await asyncio.sleep(PAUSE_S)
 
     async def _flush(self) -> bool:
         some: Sequence[Outcome] = list(self._owed.values())[:AT_ONCE]

@@ -17,7 +17,7 @@ from scheduler.edge.facts import queue_only
 from scheduler.edge.manifests import policy_manifests, webhook_manifests
 from testbed.binaries import PROMETHEUS_VERSION
 from testbed.chart.files import RENDERED, rendered
-from testbed.chart.helm import CHART, NAMESPACE, Helm
+from testbed.chart.helm import CHART, NAMESPACE, NEWEST, Helm
 from testbed.configuration import PREDICTED
 
 
@@ -134,6 +134,19 @@ def test_kube_scheduler_asks_for_the_best_node_or_for_scores(helm: Helm, verb: s
     verbs = {"filterVerb", "prioritizeVerb", "weight", "bindVerb", "preemptVerb"}
     assert {key: value for key, value in extender.items() if key in verbs} == asks
     assert (extender["ignorable"], extender["nodeCacheCapable"]) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "tag", "named"),
+    [("1.30.2", "", False), ("1.37.0-gke.1", "", False), ("1.38.0", "", True), ("1.38.0", "v1.37.2", False)],
+)
+def test_a_gate_is_set_only_for_a_kube_scheduler_that_knows_it(
+    helm: Helm, cluster: str, tag: str, named: bool
+) -> None:
+    objects = helm.objects({"scheduler": {"kubeScheduler": {"image": {"tag": tag}}}}, (cluster, NEWEST[1]))
+    containers = [one for made in objects if (pod := pod_of(made)) for one in pod["containers"]]
+    (command,) = (one["command"] for one in containers if one["name"] == "kube-scheduler")
+    assert ("--feature-gates=ContextualLogging=false" not in command) == named
 
 
 def test_a_private_registry_serves_every_image() -> None:

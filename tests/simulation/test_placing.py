@@ -253,6 +253,20 @@ async def test_a_node_that_is_drawn_to_explore_is_kept_alone_whatever_the_pod_pr
     assert {len(nodes) for nodes in kept} == {1}
 
 
+@pytest.mark.parametrize("missing", ["c", "b"], ids=["the best", "another"])
+async def test_as_many_candidates_as_nodes_are_not_taken_for_all_where_one_of_them_is_unknown(
+    stage: Stage, missing: str
+) -> None:
+    nodes = tuple("new" if node == missing else node for node in NODES)
+    assert stage.keep("0", nodes) == list(nodes)  # there is no telemetry yet
+    await stage.epoch()
+    stage.place("0")
+    await stage.settle()
+    assert missing not in stage.place("1", nodes)
+    # without the best, the others are predicted alike
+    assert stage.keep("2", nodes) == (list(nodes) if missing == "c" else ["c"])
+
+
 async def test_who_is_asked_to_filter_keeps_all_without_an_opinion(stage: Stage) -> None:
     assert stage.keep() == list(NODES)
     await stage.epoch()

@@ -71,6 +71,12 @@ annotations:
 {{- include "fairlane.image" (dict "root" . "image" .Values.scheduler.kubeScheduler.image "tag" $version) -}}
 {{- end }}
 
+{{/* Text that is not empty where kube-scheduler knows this gate; a later version may have dropped it, and would not start. */}}
+{{- define "fairlane.namesNoLoggers" -}}
+{{- $version := .Values.scheduler.kubeScheduler.image.tag | default .Capabilities.KubeVersion.Version | regexFind "^v?[0-9]+\\.[0-9]+\\.[0-9]+" -}}
+{{- if and $version (semverCompare "<1.38.0" $version) }}yes{{ end -}}
+{{- end }}
+
 {{- define "fairlane.tokenSecret" -}}
 {{ .Values.token.existingSecret | default "fairlane-token" }}
 {{- end }}
