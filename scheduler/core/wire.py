@@ -293,15 +293,6 @@ class ExtenderArgs(msgspec.Struct, frozen=True, gc=False):
     NodeNames: msgspec.Raw = msgspec.Raw(b"null")
     Nodes: msgspec.Raw = msgspec.Raw(b"null")
 
-    def seems_to_name(self, count: int) -> bool:
-        """Whether there are so many candidates, as far as a look tells that does not read them."""
-        return bytes(self.NodeNames).count(b",") + 1 == count
-
-    def names_all(self, nodes: Iterable[str]) -> bool:
-        """Whether these are among the candidates; names of nodes need no escapes."""
-        raw = bytes(self.NodeNames)
-        return all(b'"%s"' % node.encode() in raw for node in nodes)
-
 
 class HostPriority(msgspec.Struct, frozen=True, gc=False):
     """The score of one node; kube-scheduler drops the whole answer unless it is an integer."""

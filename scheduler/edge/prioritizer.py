@@ -35,14 +35,7 @@ from scheduler.core.types import (
     TableKey,
     key_of,
 )
-from scheduler.core.wire import (
-    CandidateNames,
-    ExtenderArgs,
-    Pod,
-    decode_extender_args,
-    encode_filtered,
-    encode_priorities,
-)
+from scheduler.core.wire import CandidateNames, Pod, decode_extender_args, encode_filtered, encode_priorities
 from scheduler.edge.decisions import DecisionLog
 from scheduler.edge.score_tables import Entry, ScoreTables
 from scheduler.edge.table_maker import TableMaker
@@ -155,7 +148,8 @@ class Prioritizer:
         args = decode_extender_args(body)
         now_s = self._clock()
         pod = self._descriptions.of(args.Pod).pod
-        names, opinion = self._heard(args, pod, now_s)
+        names = self._names.of(args)
+        opinion = self._safe_opinion(pod, names, now_s)
         answer = encode(args.Pod, names, opinion)
         latency_s = time.perf_counter() - begun_s
         self._count(self.stats, opinion, latency_s, now_s)
@@ -165,27 +159,6 @@ class Prioritizer:
             self._assume(pod, opinion, now_s)
 
         return Answer(answer, afterwards)
-
-    def _heard(
-        self, args: ExtenderArgs, pod: PodFacts, now_s: float
-    ) -> tuple[tuple[str, ...], Opinion | Silence]:
-        """The candidates of a call and what is thought of them.
-
-        As many candidates as there are nodes are taken for all nodes: to read the names of thousands costs
-        as much as to rank them. Then only those that the answer names are looked for among them.
-
-        Raises:
-            BadRequest: the candidates are no list of names.
-        """
-        everyone = self._maker.nodes()
-        if args.seems_to_name(len(everyone)):
-            opinion = self._safe_opinion(pod, everyone, now_s)
-            if isinstance(opinion, Silence):
-                return self._names.of(args), opinion
-            if args.names_all(node for node, _score in opinion.listed()):
-                return everyone, opinion
-        names = self._names.of(args)
-        return names, self._safe_opinion(pod, names, now_s)
 
     def advise(self, pod: PodFacts, names: tuple[str, ...]) -> Advice:
         """The same for a pod that is about to be released, recorded and assumed at once.

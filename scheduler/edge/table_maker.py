@@ -197,7 +197,7 @@ class TableMaker:
         await woken_within(self._wake, LOOK_S)
 
     async def _begin_epoch(self) -> None:
-        snapshot, nodes = self._snapshot(), self.nodes()
+        snapshot, nodes = self._snapshot(), self._all_nodes()
         self._epoch = snapshot.epoch
         self._tables.drop_idle(self._clock())
         if nodes and not snapshot.is_empty():
@@ -219,7 +219,7 @@ class TableMaker:
             log.exception("the score table of job class %r could not be made", want.job.job_class)
 
     async def _make(self, want: _Want) -> None:
-        job, snapshot, nodes = want.job, self._snapshot(), self.nodes()
+        job, snapshot, nodes = want.job, self._snapshot(), self._all_nodes()
         if not nodes or snapshot.is_empty() or self._too_old(snapshot):
             return
         if not self._histories.knows(job):
@@ -281,8 +281,7 @@ class TableMaker:
     def _nodes_changed(self) -> bool:
         return self._nodes_version != self._cluster.nodes_version
 
-    def nodes(self) -> tuple[str, ...]:
-        """All nodes that there are; the same object while none appears or goes."""
+    def _all_nodes(self) -> tuple[str, ...]:
         if self._nodes_changed():
             self._nodes = tuple(self._cluster.facts)
             self._nodes_version = self._cluster.nodes_version

@@ -254,9 +254,7 @@ async def test_a_node_that_is_drawn_to_explore_is_kept_alone_whatever_the_pod_pr
 
 
 @pytest.mark.parametrize("missing", ["c", "b"], ids=["the best", "another"])
-async def test_as_many_candidates_as_nodes_are_not_taken_for_all_where_one_of_them_is_unknown(
-    stage: Stage, missing: str
-) -> None:
+async def test_only_nodes_that_were_offered_are_listed_or_kept(stage: Stage, missing: str) -> None:
     nodes = tuple("new" if node == missing else node for node in NODES)
     assert stage.keep("0", nodes) == list(nodes)  # there is no telemetry yet
     await stage.epoch()

@@ -103,11 +103,3 @@ def test_as_many_other_candidates_and_some_of_the_same_are_not_taken_for_them() 
     names = CandidateNames()
     for some in (("a", "b", "c"), ("a", "b", "d"), ("a", "b"), ("d", "e", "f"), (), ("b", "a", "d", "c")):
         assert sorted(names.of(_call_about(*some))) == sorted(some)
-
-
-def test_a_look_at_the_candidates_tells_how_many_they_seem_and_whether_some_are_among_them() -> None:
-    args = _call_about("node-1", "node-12", "node-3")
-    assert [args.seems_to_name(count) for count in (2, 3, 4)] == [False, True, False]
-    assert args.names_all(["node-12", "node-3"])
-    assert not args.names_all(["node-1", "node-2"])
-    assert not _call_about().names_all(["node-1"])
