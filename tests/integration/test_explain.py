@@ -21,6 +21,8 @@ from testbed.cluster import Cluster
 from testbed.demo.jobs import CLASSES, DemoJob, manifest
 
 PODS = "/api/v1/namespaces/default/pods"
+TRIES = 60
+"""Whether the best has near ties is up to the telemetry of the moment."""
 Eventually = Callable[..., Awaitable[None]]
 
 pytestmark = pytest.mark.timeout(300)
@@ -128,36 +130,44 @@ async def test_a_pod_that_fits_one_node_only_is_explained_too(
     assert "the only node that kube-scheduler offered; its time was predicted at" in seen["sentence"]
 
 
+def near_ties(seen: dict[str, Any]) -> set[str]:
+    """The nodes of a receipt that count as the best and its near ties."""
+    return {one["node"] for one in seen["candidates"] if (one["score"] or 0) >= NEAR_TIE}
+
+
 async def test_of_near_ties_a_pod_gets_the_one_that_it_prefers(
     placing: Cluster, kube: KubeClient, eventually: Eventually
 ) -> None:
-    for wanted in 3 * placing.worker_names:
+    for _ in range(TRIES):
+        seen = await decided(placing, kube, eventually)
+        wanted = max(near_ties(seen) - {seen["decision"]["recommended"]}, default="")
+        if not wanted:
+            continue
         terms = [{"key": "kubernetes.io/hostname", "operator": "In", "values": [wanted]}]
         likes = [{"weight": 100, "preference": {"matchExpressions": terms}}]
         affinity = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": likes}}
         seen = await decided(placing, kube, eventually, affinity=affinity)
-        near = {one["node"] for one in seen["candidates"] if (one["score"] or 0) >= NEAR_TIE}
+        near = near_ties(seen)
         assert seen["chosen_node"] in near
         assert seen["chosen_node"] == wanted or wanted not in near
         if wanted in near and wanted != seen["decision"]["recommended"]:
             return
-    pytest.fail("no node was a near tie and not the best")
+    pytest.fail("no node was a near tie twice and not the best")
 
 
 async def test_of_near_ties_a_pod_gets_one_that_has_no_objection(
     placing: Cluster, kube: KubeClient, eventually: Eventually
 ) -> None:
     taint = {"key": "spare", "effect": "PreferNoSchedule"}
-    for _ in range(18):
+    for _ in range(TRIES):
         best = (await decided(placing, kube, eventually))["decision"]["recommended"]
         await kube.patch(f"/api/v1/nodes/{best}", {"spec": {"taints": [taint]}})
         try:
             seen = await decided(placing, kube, eventually)
         finally:
             await kube.patch(f"/api/v1/nodes/{best}", {"spec": {"taints": None}})
-        near = {one["node"] for one in seen["candidates"] if (one["score"] or 0) >= NEAR_TIE}
-        if seen["decision"]["recommended"] == best and len(near) > 1:
-            assert seen["chosen_node"] in near - {best}
+        if seen["decision"]["recommended"] == best and len(near_ties(seen)) > 1:
+            assert seen["chosen_node"] in near_ties(seen) - {best}
             return
     pytest.fail("no tainted node was the best of several near ties")
 
