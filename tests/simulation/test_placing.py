@@ -137,6 +137,13 @@ class Stage:
         while self.maker.waiting:
             await self.maker._make_safely(self.maker._wanted.next())
 
+    async def learns(self, others_s: float) -> None:
+        """A first pod has asked, and the model's table is there: every node but its best takes so long."""
+        self.model.others_s = others_s
+        await self.epoch()
+        self.place("0")
+        await self.settle()
+
     def place(self, uid: str = "u", nodes: tuple[str, ...] = NODES, **annotations: str) -> list[str]:
         """Nodes listed for a pod, best first."""
         answer = self.prioritizer.prioritize(self.call(uid, nodes, {}, **annotations))
@@ -208,17 +215,17 @@ async def test_who_is_asked_to_filter_keeps_the_node_that_would_be_listed_first(
     assert several > 5
 
 
+near_or_far = pytest.mark.parametrize(
+    ("others_s", "kept"), [(5.1, set(NODES)), (8.0, {"c"})], ids=["near ties", "far"]
+)
 PREFERS = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1}]}}
 
 
-@pytest.mark.parametrize(("others_s", "kept"), [(5.1, set(NODES)), (8.0, {"c"})], ids=["near ties", "far"])
+@near_or_far
 async def test_a_pod_that_prefers_something_is_left_the_near_ties_to_choose_from(
     stage: Stage, others_s: float, kept: set[str]
 ) -> None:
-    stage.model.others_s = others_s
-    await stage.epoch()
-    stage.place("0")
-    await stage.settle()
+    await stage.learns(others_s)
     assert set(stage.keep("1", affinity=PREFERS)) == kept
     assert stage.keep("1") == ["c"]
 
@@ -227,14 +234,11 @@ SPARE = {"key": "spare", "value": "yes", "effect": "PreferNoSchedule"}
 TOLERATED = [{"key": "spare", "operator": "Exists"}]
 
 
-@pytest.mark.parametrize(("others_s", "kept"), [(5.1, set(NODES)), (8.0, {"c"})], ids=["near ties", "far"])
+@near_or_far
 async def test_of_a_node_that_would_rather_not_have_the_pod_the_near_ties_are_left_too(
     stage: Stage, others_s: float, kept: set[str]
 ) -> None:
-    stage.model.others_s = others_s
-    await stage.epoch()
-    stage.place("0")
-    await stage.settle()
+    await stage.learns(others_s)
     stage.cluster.set_node(node_of("c", taints=[SPARE]))
     assert set(stage.keep("1")) == kept
     assert stage.keep("1", tolerations=TOLERATED) == ["c"]
@@ -244,10 +248,7 @@ async def test_of_a_node_that_would_rather_not_have_the_pod_the_near_ties_are_le
 
 async def test_a_node_that_is_drawn_to_explore_is_kept_alone_whatever_the_pod_prefers() -> None:
     stage = Stage(Exploration(rate=1.0, max_regret=0.5))
-    stage.model.others_s = 5.1
-    await stage.epoch()
-    stage.place("0")
-    await stage.settle()
+    await stage.learns(others_s=5.1)
     kept = [stage.keep(str(number), affinity=PREFERS) for number in range(1, 4)]
     assert stage.prioritizer.stats.explored >= 3
     assert {len(nodes) for nodes in kept} == {1}
