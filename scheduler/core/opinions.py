@@ -11,14 +11,14 @@ from model.placement import Job
 from model.schema import POSITION
 from model.snapshot import Indices
 from scheduler.core.ranking import NEAR_TIE
-from scheduler.core.types import Candidates, Corrections, Fallback, Ranking, ScoreTable
+from scheduler.core.types import Corrections, Fallback, Ranking, ScoreTable
 
 _LINK_S = POSITION["link_s"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opinion:
-    """A ranking of `candidates` in `table`, corrected; `reason` says why it is no fresh prediction, if so.
+    """A ranking of the candidates, in rows of `table`, corrected; `reason` is why it is no fresh prediction.
 
     `estimated`: the table is not that of `job`, or is itself only an estimate.
     """
@@ -27,14 +27,13 @@ class Opinion:
     job: Job
     estimated: bool
     table: ScoreTable
-    candidates: Candidates
     ranking: Ranking
     corrections: Corrections
 
     @property
     def rows(self) -> Indices:
         """Of the listed nodes in the table, best first."""
-        return self.candidates.rows[self.ranking.order]
+        return self.ranking.order
 
     @property
     def first(self) -> str:

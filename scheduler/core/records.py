@@ -108,7 +108,7 @@ RowBuilder = Callable[[], tuple[list[int], Floats]]
 class Judged:
     """What an answer with an opinion rested on.
 
-    `positions` are the candidates' rows of `table`, in which positions of `ranking` count. The times of the
+    `positions` are the candidates' rows of `table`, and `ranking` tells rows of it. The times of the
     rows `shifted` had moved by `shift`, and `residents` are the facts of the listed nodes, at that moment.
     `exact` builds the listed rows where the answer only had an estimate of them.
     """
@@ -145,7 +145,7 @@ class Decision:
 
 def _told(judged: Judged, at_s: float) -> dict[str, Any]:
     table, ranking = judged.table, judged.ranking
-    order = judged.positions[ranking.order]
+    order = ranking.order
     names = [table.nodes[row] for row in order.tolist()]
     offered = np.zeros(len(table.nodes), dtype=np.uint8)
     offered[judged.positions] = 1
@@ -162,7 +162,7 @@ def _told(judged: Judged, at_s: float) -> dict[str, Any]:
         "corrected": _positions(order),
         "corrected_rows": floats(neighbour_rows(table.job, names, judged.residents, at_s)),
         "corrected_columns": _RESIDENTS,
-        "explorable": _positions(judged.positions[ranking.explorable]),
+        "explorable": _positions(ranking.explorable),
         "propensity": floats(ranking.propensity),
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import repeat
 from typing import NamedTuple, TypeVar
@@ -243,7 +243,7 @@ class Corrections:
 class Ranking:
     """The answer to one call of kube-scheduler, before it is put on the wire.
 
-    `order` are positions (in whatever the caller counts) of the listed nodes,
+    `order` are positions (in whatever the caller counts: rows of a table, at last) of the listed nodes,
     best first, `scores` their integers 0..10; `explored` says that the first is
     not the predicted best. `propensity` is the probability with which each node
     of `explorable` would have been put first.
@@ -255,6 +255,10 @@ class Ranking:
     explorable: Indices
     propensity: Floats
     tie_width: float
+
+    def in_rows(self, rows: Indices) -> Ranking:
+        """The same, where its positions count in `rows` of a table."""
+        return replace(self, order=rows[self.order], explorable=rows[self.explorable])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -275,16 +279,25 @@ class Offered:
     def __init__(self) -> None:
         self._nodes: tuple[str, ...] = ()
         self._names: tuple[str, ...] = ()
-        self._found = Candidates(np.zeros(0, dtype=np.intp), everyone=True)
+        self._found, self._others = _NOBODY, _NOBODY
 
     def of(self, table: ScoreTable, names: tuple[str, ...]) -> Candidates:
         """Those of `names` that the table knows."""
         if table.nodes is not self._nodes or names is not self._names:
             rows = positions_of(table.index, names)
             rows = np.unique(rows[rows >= 0])
+            everyone = np.arange(len(table.nodes))
             self._nodes, self._names = table.nodes, names
             self._found = Candidates(rows, everyone=len(rows) == len(table.nodes))
+            self._others = Candidates(np.setdiff1d(everyone, rows, assume_unique=True), everyone=False)
         return self._found
+
+    def last(self, table: ScoreTable) -> tuple[Candidates, Candidates] | None:
+        """Who was offered last, and who was not; None if that was in a table of other nodes."""
+        return (self._found, self._others) if table.nodes is self._nodes else None
+
+
+_NOBODY = Candidates(np.zeros(0, dtype=np.intp), everyone=False)
 
 
 def positions_of(index: Mapping[str, int], names: Sequence[str]) -> Indices:

@@ -52,6 +52,11 @@ class WaitingPods:
         """Those with an open gate, in order of arrival."""
         return iter(self._open.values())
 
+    @property
+    def open_count(self) -> int:
+        """How many those are."""
+        return len(self._open)
+
     def gated(self, most: int) -> Iterator[PodFacts]:
         """So many of those behind a gate: the next ones by their turns, then others in order of arrival."""
         near = sorted(self._near.values(), key=lambda pod: pod.turn)

@@ -11,7 +11,6 @@ json tags, so the keys are capitalised.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -285,7 +284,7 @@ class Workload(msgspec.Struct, frozen=True):
 class ExtenderArgs(msgspec.Struct, frozen=True, gc=False):
     """The body of a filter or prioritize call: the pod and its candidate nodes, by name.
 
-    The names stay as they came, for `CandidateNames` to read: kube-scheduler
+    The names stay as they came, for core.candidate_names to read: kube-scheduler
     sends the same thousands again and again.
     """
 
@@ -314,9 +313,6 @@ class BadRequest(ValueError):
 _ARGS = msgspec.json.Decoder(ExtenderArgs)
 _LONGEST = {"uid": 64, "namespace": 63, "name": 253}
 """Kubernetes gives no longer ones, and the experience store has no room for them."""
-_NAMES = msgspec.json.Decoder(list[str] | None)
-NAME_LISTS_KEPT = 8
-"""Lists of candidates remembered; with 5,000 nodes each takes about 0.5 MB."""
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -345,41 +341,6 @@ def _require_possible(meta: Meta) -> None:
         text: str = getattr(meta, what)
         if len(text) > longest or "\0" in text:
             raise BadRequest(f"no pod has a {what} like {text[:80]!r} ({len(text)} characters)")
-
-
-class CandidateNames:
-    """Reads the names of candidates; the same object for the same nodes, however they are ordered.
-
-    kube-scheduler looks at nodes in parallel and lists them as they pass: their order may differ from call
-    to call, and says nothing. So what follows from the names is worked out once for all of these calls.
-    """
-
-    def __init__(self, limit: int = NAME_LISTS_KEPT) -> None:
-        self._limit = limit
-        self._known: OrderedDict[frozenset[str], tuple[str, ...]] = OrderedDict()
-
-    def of(self, args: ExtenderArgs) -> tuple[str, ...]:
-        """The candidates of a call, which names each of them once.
-
-        Raises:
-            BadRequest: they are not a list of names.
-        """
-        names = _read_names(args.NodeNames)
-        for known, kept in reversed(self._known.items()):
-            if len(kept) == len(names) and known.issuperset(names):
-                self._known.move_to_end(known)
-                return kept
-        kept = self._known[frozenset(names)] = tuple(names)
-        if len(self._known) > self._limit:
-            self._known.popitem(last=False)
-        return kept
-
-
-def _read_names(raw: msgspec.Raw) -> list[str]:
-    try:
-        return _NAMES.decode(raw) or []
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"the body is not ExtenderArgs: {error} (NodeNames)") from error
 
 
 def encode_priorities(scores: Iterable[tuple[str, int]]) -> bytes:

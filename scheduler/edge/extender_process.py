@@ -26,7 +26,7 @@ from scheduler.core.choices import Choices
 from scheduler.core.cluster import Cluster
 from scheduler.core.jobs import Descriptions
 from scheduler.core.ranking import Exploration
-from scheduler.core.types import Fallback
+from scheduler.core.types import Fallback, PodFacts
 from scheduler.core.wire import Pod
 from scheduler.edge.cluster_view import ClusterWatch
 from scheduler.edge.decisions import DecisionLog
@@ -42,6 +42,7 @@ from scheduler.edge.prioritizer import LATENCY_BUCKETS_S, Prioritizer
 from scheduler.edge.recorder_client import RecorderClient
 from scheduler.edge.score_tables import ScoreTables
 from scheduler.edge.short_way import ShortWayProtocol
+from scheduler.edge.table_inputs_process import IsolatedInputs
 from scheduler.edge.table_maker import TableMaker
 from scheduler.edge.telemetry_process import IsolatedPoller
 from scheduler.edge.told_beside import told_beside
@@ -72,12 +73,21 @@ class Extender(Collector):
         self.histories, new_id = Histories(recorder, time.time), _ids()
         descriptions = Descriptions()
         self.tables = ScoreTables(own.max_tables, own.table_idle_s)
+        self.inputs = IsolatedInputs(settings, self.cluster, predictor)
         self.maker = TableMaker(
-            self.tables, self.cluster, self._snapshot, self.histories, predictor, own, time.time, new_id
+            self.tables,
+            self.cluster,
+            self._snapshot,
+            self.histories,
+            self.inputs,
+            own,
+            time.time,
+            new_id,
+            predicts=predictor is not None,
         )
         self.choices = Choices(self.cluster)
         self.watch = ClusterWatch(
-            kube, self.cluster, descriptions, self.choices, self.maker.on_pod, self._on_unasked
+            kube, self.cluster, descriptions, self.choices, self._on_pod, self._on_unasked
         )
         self.poller = IsolatedPoller(settings, self.watch.identities)
         self.decisions = DecisionLog(
@@ -123,6 +133,7 @@ class Extender(Collector):
                 await self.decisions.run()
             finally:
                 await loop.run_in_executor(None, self.poller.stop)
+                await loop.run_in_executor(None, self.inputs.stop)
 
     def unready(self) -> str:
         """Why there can be no opinions yet; empty when there can."""
@@ -168,6 +179,7 @@ class Extender(Collector):
             "model_version": maker.model_version,
             "predictor_failure": maker.failure,
             "predictor_failures": maker.predictor_failures,
+            "tables_failure": self.inputs.failure,
             "tables_made": {"model": maker.made_by_model, "prior": maker.made_by_prior},
             "decisions": {
                 "waiting": len(self.decisions),
@@ -247,6 +259,10 @@ class Extender(Collector):
             "internal_error": float(stats.unwritten),
         }
         yield counters(f"{name}_lost", "Decisions that will never be recorded.", "cause", lost)
+
+    def _on_pod(self, pod: PodFacts) -> None:
+        self.maker.on_pod(pod)
+        self.prioritizer.prepare(pod)
 
     def _on_unasked(self, pod: Pod) -> None:
         asked_s = max(self.prioritizer.stats.last_call_s, self.prioritizer.advised.last_call_s)

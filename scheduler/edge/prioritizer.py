@@ -7,6 +7,7 @@ handed back as `Answer.afterwards`.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from bisect import bisect_left
 from collections import ChainMap, Counter
@@ -16,12 +17,13 @@ from typing import cast
 
 from model.placement import Job, NodeFacts
 from model.snapshot import Indices, TelemetrySnapshot
+from scheduler.core.candidate_names import CandidateNames, OfferedNames
 from scheduler.core.cluster import Cluster
 from scheduler.core.estimate import adapted, compared, exact_rows
 from scheduler.core.jobs import Descriptions
 from scheduler.core.opinions import Advice, Opinion, Silence
 from scheduler.core.preferences import has_preferences, would_rather_not
-from scheduler.core.ranking import Exploration, rank
+from scheduler.core.ranking import SAME, Exploration, rank
 from scheduler.core.records import Decision, Judged, Moment, RowBuilder
 from scheduler.core.scoring import bring_up_to_date, tie_break_of
 from scheduler.core.types import (
@@ -35,12 +37,17 @@ from scheduler.core.types import (
     TableKey,
     key_of,
 )
-from scheduler.core.wire import CandidateNames, Pod, decode_extender_args, encode_filtered, encode_priorities
+from scheduler.core.wire import BadRequest, Pod, decode_extender_args, encode_filtered, encode_priorities
 from scheduler.edge.decisions import DecisionLog
 from scheduler.edge.score_tables import Entry, ScoreTables
 from scheduler.edge.table_maker import TableMaker
 
 LATENCY_BUCKETS_S = (0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+
+LOOKED_UP_AT_MOST = 8
+"""Nodes that were not offered and might be now: to look for one takes a tenth of what reading all takes."""
+FEW_WAIT = 3
+"""Where no more pods wait for kube-scheduler, it asks about each of them in a moment."""
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +60,7 @@ class Answer:
     afterwards: Callable[[], None]
 
 
-Encode = Callable[[Pod, tuple[str, ...], Opinion | Silence], bytes]
+Encode = Callable[[Pod, OfferedNames, Opinion | Silence], bytes]
 """The body of an answer, from the pod, the names of its candidates and what is thought of them."""
 
 
@@ -126,9 +133,9 @@ class Prioritizer:
             BadRequest: it is not a usable call.
         """
 
-        def kept(pod: Pod, names: tuple[str, ...], opinion: Opinion | Silence) -> bytes:
+        def kept(pod: Pod, names: OfferedNames, opinion: Opinion | Silence) -> bytes:
             if isinstance(opinion, Silence):
-                return encode_filtered(names)
+                return encode_filtered(names.all())
             first = opinion.first
             weighed = has_preferences(pod.spec) or would_rather_not(pod.spec, self._cluster.taints(first))
             return encode_filtered(opinion.near() if weighed else [first])
@@ -155,7 +162,7 @@ class Prioritizer:
         self._count(self.stats, opinion, latency_s, now_s)
 
         def afterwards() -> None:
-            self._record(pod, opinion, len(names), now_s, latency_s, at_release=False)
+            self._record(pod, opinion, names, now_s, latency_s, at_release=False)
             self._assume(pod, opinion, now_s)
 
         return Answer(answer, afterwards)
@@ -166,13 +173,27 @@ class Prioritizer:
         So the next one that is asked about sees it where it will be.
         """
         begun_s, now_s = time.perf_counter(), self._clock()
-        opinion = self._safe_opinion(pod, names, now_s)
+        offered = OfferedNames.of(names)
+        opinion = self._safe_opinion(pod, offered, now_s)
         listed = opinion.listed()
         latency_s = time.perf_counter() - begun_s
         self._count(self.advised, opinion, latency_s, now_s)
-        self._record(pod, opinion, len(names), now_s, latency_s, at_release=True)
+        self._record(pod, opinion, offered, now_s, latency_s, at_release=True)
         self._assume(pod, opinion, now_s)
         return Advice(listed, opinion.reason)
+
+    def prepare(self, pod: PodFacts) -> None:
+        """Before kube-scheduler asks about a pod that just came, do what its answer would have to do first.
+
+        Its table is brought up to date. Where many wait that would be in vain: others are bound before it.
+        """
+        if not pod.waits or pod.gated or self._cluster.waiting.open_count > FEW_WAIT:
+            return
+        now_s = self._clock()
+        if self._cluster.is_ours(pod) and (
+            found := self._tables.find(key_of(self._cluster.job_of(pod)), now_s)
+        ):
+            self._bring_up_to_date(found, now_s)
 
     def _assume(self, pod: PodFacts, opinion: Opinion | Silence, now_s: float) -> None:
         """The pod counts on the best node, until the watch tells where it went."""
@@ -184,14 +205,16 @@ class Prioritizer:
         explored = isinstance(opinion, Opinion) and opinion.ranking.explored
         stats.count(opinion.reason, latency_s, now_s, explored)
 
-    def _safe_opinion(self, pod: PodFacts, names: tuple[str, ...], now_s: float) -> Opinion | Silence:
+    def _safe_opinion(self, pod: PodFacts, names: OfferedNames, now_s: float) -> Opinion | Silence:
         try:
             return self._opinion(pod, names, now_s)
+        except BadRequest:
+            raise
         except Exception:  # a fault of ours may cost the opinion, never the placement
             log.exception("no opinion on %s/%s", pod.namespace, pod.name)
             return Silence(Fallback.ERROR)
 
-    def _opinion(self, pod: PodFacts, names: tuple[str, ...], now_s: float) -> Opinion | Silence:
+    def _opinion(self, pod: PodFacts, names: OfferedNames, now_s: float) -> Opinion | Silence:
         self._cluster.expire(now_s)
         snapshot = self._snapshot()
         if self._is_old(snapshot, now_s):
@@ -201,20 +224,22 @@ class Prioritizer:
         found, reason = self._look_up(job, key, now_s)
         if found is None:
             return Silence(Fallback.NO_TELEMETRY if snapshot.is_empty() else Fallback.MISS)
-        candidates = self._offered.of(found.table, names)
-        if not len(candidates.rows):
-            return Silence(Fallback.NO_CANDIDATES)
         self._bring_up_to_date(found, now_s)
         corrections, is_own = found.corrections, found.table.key == key
         if not is_own:
             corrections = adapted(found.table, corrections, job)
-        ranking = self._ranking(found.table, candidates, corrections, pod)
-        if not _is_measured(found.table, candidates, ranking):
-            return Silence(Fallback.NO_TELEMETRY)
+        ranking = self._at_once(found.table, names, corrections, pod)
         if ranking is None:
-            return Silence(Fallback.NO_DIFFERENCE)
+            candidates = self._offered.of(found.table, names.all())
+            if not len(candidates.rows):
+                return Silence(Fallback.NO_CANDIDATES)
+            ranking = self._ranking(found.table, candidates, corrections, pod)
+            if not _is_measured(found.table, candidates, ranking):
+                return Silence(Fallback.NO_TELEMETRY)
+            if ranking is None:
+                return Silence(Fallback.NO_DIFFERENCE)
         estimated = not is_own or reason is Fallback.MISS
-        return Opinion(reason, job, estimated, found.table, candidates, ranking, corrections)
+        return Opinion(reason, job, estimated, found.table, ranking, corrections)
 
     def _look_up(self, job: Job, key: TableKey, now_s: float) -> tuple[Entry | None, Fallback]:
         """The table to read, and why it is not simply the right one."""
@@ -244,10 +269,37 @@ class Prioritizer:
         facts, version = self._cluster.facts, self._cluster.version
         bring_up_to_date(found.corrections, found.table, changed, facts, version, now_s)
 
+    def _at_once(
+        self, table: ScoreTable, names: OfferedNames, corrections: Corrections, pod: PodFacts
+    ) -> Ranking | None:
+        """The ranking, without reading all names: that takes longer than all the rest of an answer.
+
+        It is that of the candidates of the call before, where all that it lists are offered again, and nobody
+        better is new. None where that is not so, and where it depends on the others whether there is one.
+        """
+        last = self._offered.last(table)
+        if names.are_read or last is None or self._exploration.rate > 0:
+            return None
+        candidates, others = last
+        ranking = self._ranking(table, candidates, corrections, pod)
+        if ranking is None or not table.measured[ranking.order[0]]:
+            return None
+        ends = ranking.order[[0, -1]]
+        first_s, last_s = (table.ranked[ends] + corrections.shift[ends]).tolist()
+        is_full = len(ranking.order) == self._max_listed
+        if last_s - first_s <= SAME and (is_full or len(ranking.order) > 1):
+            return None  # perhaps all are alike, and there is no opinion
+        log_s = others.of(table.ranked) + others.of(corrections.shift)
+        better = others.rows[log_s <= (last_s + SAME if is_full else math.inf)]
+        if len(better) > LOOKED_UP_AT_MOST or any(names.hold(table.nodes[row]) for row in better.tolist()):
+            return None
+        return ranking if all(names.hold(table.nodes[row]) for row in ranking.order.tolist()) else None
+
     def _ranking(
         self, table: ScoreTable, candidates: Candidates, corrections: Corrections, pod: PodFacts
     ) -> Ranking | None:
-        return rank(
+        """Of the candidates, in rows of the table."""
+        ranking = rank(
             candidates.of(table.ranked + corrections.shift),
             candidates.of(table.sigma),
             lambda some: tie_break_of(table, candidates.rows[some], pod.uid),
@@ -255,18 +307,20 @@ class Prioritizer:
             self._exploration,
             (self._draw(), self._draw()),
         )
+        return ranking if ranking is None or candidates.everyone else ranking.in_rows(candidates.rows)
 
     def _record(
         self,
         pod: PodFacts,
         opinion: Opinion | Silence,
-        candidates: int,
+        names: OfferedNames,
         now_s: float,
         latency_s: float,
         *,
         at_release: bool,
     ) -> None:
         snapshot = opinion.table.snapshot if isinstance(opinion, Opinion) else self._snapshot()
+        offered = _all_of(names)
         moment = Moment(
             decision_id=self._new_id(),
             at_s=now_s,
@@ -274,13 +328,13 @@ class Prioritizer:
             epoch=snapshot.epoch,
             epoch_age_s=now_s - snapshot.taken_at_s,
             reason=opinion.reason,
-            candidates=candidates,
+            candidates=len(offered),
             at_release=at_release,
         )
-        judged = None if isinstance(opinion, Silence) else self._judged(opinion, now_s)
+        judged = None if isinstance(opinion, Silence) else self._judged(opinion, offered, now_s)
         self._decisions.add(Decision(pod, moment, judged))
 
-    def _judged(self, opinion: Opinion, now_s: float) -> Judged:
+    def _judged(self, opinion: Opinion, offered: tuple[str, ...], now_s: float) -> Judged:
         table, shift, facts = opinion.table, opinion.corrections.shift, self._cluster.facts
         rows = opinion.rows
         names = [table.nodes[row] for row in rows.tolist()]
@@ -288,8 +342,8 @@ class Prioritizer:
         residents = {name: facts[name] for name in names if name in facts}
         shifted = shift.nonzero()[0]
         exact = self._exact_rows(opinion, rows, names, residents, now_s) if opinion.estimated else None
-        offered = opinion.candidates.rows
-        return Judged(table, offered, opinion.ranking, shifted, shift[shifted], residents, exact)
+        candidates = self._offered.of(table, offered).rows
+        return Judged(table, candidates, opinion.ranking, shifted, shift[shifted], residents, exact)
 
     def _exact_rows(
         self,
@@ -307,8 +361,17 @@ class Prioritizer:
         return lambda: (rows.tolist(), exact_rows(seen, informed, names, table.snapshot, facts, now_s))
 
 
+def _all_of(names: OfferedNames) -> tuple[str, ...]:
+    """All names of a call that is answered; none where they prove not to be names."""
+    try:
+        return names.all()
+    except BadRequest as error:
+        log.warning("a call was answered and its candidates are not recorded: %s", error)
+        return ()
+
+
 def _is_measured(table: ScoreTable, candidates: Candidates, ranking: Ranking | None) -> bool:
     """Whether anything is known of any candidate; mostly it is of the first."""
-    if ranking is not None and table.measured[candidates.rows[ranking.order[0]]]:
+    if ranking is not None and table.measured[ranking.order[0]]:
         return True
     return bool(candidates.of(table.measured).any())

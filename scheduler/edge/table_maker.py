@@ -21,12 +21,12 @@ from scheduler.config import ExtenderSettings
 from scheduler.core.ahead import Ahead
 from scheduler.core.cluster import Cluster
 from scheduler.core.estimate import NOBODY, estimated_table, warm
-from scheduler.core.scoring import Basis, basis_of, table_from_model, table_from_prior
+from scheduler.core.scoring import Basis, table_from_model, table_from_prior
 from scheduler.core.types import Fallback, PodFacts, Prediction, ScoreTable, TableKey, key_of
 from scheduler.core.waiting_pods import is_near
 from scheduler.edge.histories import Histories
-from scheduler.edge.predictions import PredictionClient, PredictionError
 from scheduler.edge.score_tables import Entry, ScoreTables
+from scheduler.edge.table_inputs import Asked, Inputs, Making
 from scheduler.edge.waking import woken_within
 
 WAITING_AT_MOST = 1024
@@ -105,16 +105,19 @@ class TableMaker:
         cluster: Cluster,
         snapshot: Callable[[], TelemetrySnapshot],
         histories: Histories,
-        predictor: PredictionClient | None,
+        inputs: Making,
         settings: ExtenderSettings,
         clock: Callable[[], float],
         new_id: Callable[[], str],
+        *,
+        predicts: bool,
     ) -> None:
         self._tables = tables
         self._cluster = cluster
         self._snapshot = snapshot
         self._histories = histories
-        self._predictor = predictor
+        self._inputs = inputs
+        self._predicts = predicts
         self._settings = settings
         self._clock = clock
         self._new_id = new_id
@@ -201,16 +204,18 @@ class TableMaker:
         self._epoch = snapshot.epoch
         self._tables.drop_idle(self._clock())
         if nodes and not snapshot.is_empty():
-            self._draft = await asyncio.to_thread(self._drafted, nodes, snapshot)
+            draft = (await self._inputs(self._asked(NOBODY, nodes, snapshot, predict=False))).basis
+            await asyncio.to_thread(warm, draft)
+            self._draft = draft
         ahead = self._ahead.choose(self._tables.used(), self._tables.ahead_at_most)
         self._tables.keep_ahead(ahead)
         self._wanted.again([*ahead.values(), *self._tables.jobs()])
 
-    def _drafted(self, nodes: tuple[str, ...], snapshot: TelemetrySnapshot) -> Basis:
+    def _asked(
+        self, job: Job, nodes: tuple[str, ...], snapshot: TelemetrySnapshot, *, predict: bool
+    ) -> Asked:
         facts, version = self._cluster.facts, self._cluster.version
-        draft = basis_of(NOBODY, nodes, snapshot, facts, version, self._clock())
-        warm(draft)
-        return draft
+        return Asked(job, nodes, snapshot, facts, version, self._clock(), predict)
 
     async def _make_safely(self, want: _Want) -> None:
         try:
@@ -224,28 +229,30 @@ class TableMaker:
             return
         if not self._histories.knows(job):
             await self._histories.refresh([job])
-        informed, version = self._histories.inform(job), self._cluster.version
-        facts, now_s = self._cluster.facts, self._clock()
-        basis = await asyncio.to_thread(basis_of, informed, nodes, snapshot, facts, version, now_s)
-        if self._predictor is None:
-            self._put(self._by_prior(basis, Fallback.NO_PREDICTOR), want.asked)
-        elif (table := await self._ask(self._predictor, basis)) is not None:
+        informed = self._histories.inform(job)
+        inputs = await self._inputs(self._asked(informed, nodes, snapshot, predict=self._asks()))
+        if not self._predicts:
+            self._put(self._by_prior(inputs.basis, Fallback.NO_PREDICTOR), want.asked)
+        elif (table := self._by_model(inputs)) is not None:
             self._put(table, want.asked)
-        elif not self._last_is_good(basis):
-            self._put(self._by_prior(basis, Fallback.PREDICTOR_DOWN), want.asked)
+        elif not self._last_is_good(inputs.basis):
+            self._put(self._by_prior(inputs.basis, Fallback.PREDICTOR_DOWN), want.asked)
 
-    async def _ask(self, predictor: PredictionClient, basis: Basis) -> ScoreTable | None:
-        """The predictor's table; None when it has no answer, or had none just now."""
-        if 0.0 < self._ask_again_at_s - self._clock() <= RETRY_S_MAX:  # more: the clock was ahead
+    def _asks(self) -> bool:
+        """False where there is no predictor, or it had no answer just now."""
+        pause_s = self._ask_again_at_s - self._clock()  # longer than it can be where the clock was ahead
+        return self._predicts and not 0.0 < pause_s <= RETRY_S_MAX
+
+    def _by_model(self, inputs: Inputs) -> ScoreTable | None:
+        """The predictor's table; None when it has no answer, or was not asked."""
+        if inputs.failure:
+            self._failed(inputs.failure)
+        if inputs.prediction is None:
             return None
-        try:
-            answer = await predictor.predict(basis.nodes, basis.features, basis.job.job_class)
-        except PredictionError as error:
-            self._failed(str(error))
-            return None
+        answer = inputs.prediction
         self._succeeded(answer.model_version)
         prediction = Prediction(answer.p10_s, answer.p50_s, answer.p90_s, answer.model_version)
-        return table_from_model(basis, prediction, self._new_id(), self._clock())
+        return table_from_model(inputs.basis, prediction, self._new_id(), self._clock())
 
     def _failed(self, why: str) -> None:
         if not self.stats.failure:

@@ -23,6 +23,7 @@ from typing import Any
 
 from model.snapshot import EMPTY, TelemetrySnapshot
 from scheduler.config import Settings
+from scheduler.edge.crossing import receive, send
 from scheduler.edge.node_mapping import NodeIdentity
 from scheduler.edge.readings import ReadingReport
 from scheduler.edge.sources import load_sources
@@ -118,7 +119,7 @@ class IsolatedPoller:
             pass  # the child is gone
         finally:
             ours.close()
-            _end(child)
+            end(child)
         return child.exitcode
 
     def _pass_on(self, ours: Connection) -> None:
@@ -129,7 +130,7 @@ class IsolatedPoller:
                 ours.send(nodes)
                 sent = nodes
             if ours.poll(_NODES_EVERY_S):
-                self._take_over(ours.recv())
+                self._take_over(receive(ours))
 
     def _take_over(self, state: _State) -> None:
         if state.snapshot is not None:
@@ -150,9 +151,9 @@ def poll_for_parent(parent: Connection, settings: Settings, epoch: int, stats: P
 
     def tell() -> None:
         nonlocal sent
-        plain = _plain(poller.snapshot) if poller.snapshot.epoch != sent else None
+        plain = plain_fields(poller.snapshot) if poller.snapshot.epoch != sent else None
         with suppress(OSError):
-            parent.send(_State(plain, poller.reports, poller.stats))
+            send(parent, _State(plain, poller.reports, poller.stats))
             sent = poller.snapshot.epoch
 
     poller = TelemetryPoller(settings, lambda: nodes, after_poll=tell)
@@ -165,14 +166,15 @@ def poll_for_parent(parent: Connection, settings: Settings, epoch: int, stats: P
                 nodes = parent.recv()
 
 
-def _plain(snapshot: TelemetrySnapshot) -> dict[str, Any]:
+def plain_fields(snapshot: TelemetrySnapshot) -> dict[str, Any]:
     """The fields of a snapshot in a form that can be sent."""
     values = {each.name: getattr(snapshot, each.name) for each in fields(snapshot)}
     mappings = ("node_readings", "node_age_s", "pair_readings")
     return {name: dict(value) if name in mappings else value for name, value in values.items()}
 
 
-def _end(child: SpawnProcess) -> None:
+def end(child: SpawnProcess) -> None:
+    """Wait until the child is gone, and make sure that it is."""
     child.join(_STOP_S)
     if child.is_alive():
         child.kill()

@@ -9,29 +9,34 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 from placing_builders import JOB, NODES, a_call, a_pod, a_snapshot, a_table, node_of
 
 from model.features import NEIGHBOURS
 from model.snapshot import EMPTY, Floats, TelemetrySnapshot
 from scheduler.config import ExtenderSettings
+from scheduler.core import candidate_names
 from scheduler.core.ahead import GATED_AHEAD
-from scheduler.core.cluster import Cluster
+from scheduler.core.cluster import ASSUMED_S, Cluster
 from scheduler.core.jobs import Descriptions
 from scheduler.core.ranking import NO_EXPLORATION, Exploration
 from scheduler.core.records import Batch, BatchReply, DecisionRecord
 from scheduler.core.table_records import TableRecord, table_record
 from scheduler.core.types import Fallback, PodFacts, ScoreTable, key_of
-from scheduler.edge import decisions
+from scheduler.edge import decisions, prioritizer
 from scheduler.edge.decisions import PAUSE_S, DecisionLog
 from scheduler.edge.histories import Histories
 from scheduler.edge.predictions import PredictionError, Predictions
 from scheduler.edge.prioritizer import Prioritizer
 from scheduler.edge.recorder_client import RecorderError
 from scheduler.edge.score_tables import ScoreTables
+from scheduler.edge.table_inputs import inputs_of
 from scheduler.edge.table_maker import TableMaker
 
 EPOCH_S = 15.0
@@ -93,10 +98,11 @@ class Stage:
             self.cluster,
             lambda: self.snapshot,
             Histories(None, self.clock),
-            self.model,  # type: ignore[arg-type]
+            partial(inputs_of, predictor=self.model),  # type: ignore[arg-type]
             own,
             self.clock,
             lambda: f"id{next(ids)}",
+            predicts=True,
         )
         self.log = DecisionLog(
             self.store,  # type: ignore[arg-type]
@@ -178,8 +184,9 @@ class Stage:
         return {str(reason): count for reason, count in self.prioritizer.stats.reasons.items()}
 
 
-@pytest.fixture
-async def stage() -> Stage:
+@pytest.fixture(params=[candidate_names.LONG_BYTES, 0], ids=["names-read-first", "names-read-when-needed"])
+async def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    monkeypatch.setattr(candidate_names, "LONG_BYTES", request.param)
     return Stage()
 
 
@@ -441,6 +448,17 @@ async def test_a_predictor_that_dies_leaves_the_last_table_then_the_prior_then_c
     assert stage.reasons() == dict.fromkeys(expected, 1)
 
 
+async def test_the_predictor_is_asked_again_after_the_clock_was_ahead(stage: Stage) -> None:
+    stage.now_s += 7200.0
+    stage.model.failure = "it starts"
+    await stage.epoch()
+    stage.place("first", job_class="one")
+    await stage.settle()
+    stage.now_s -= 7200.0
+    await stage.epoch()
+    assert stage.model.calls == 2
+
+
 async def test_a_predictor_that_fails_is_not_asked_at_every_turn(stage: Stage) -> None:
     stage.model.failure = "gone"
     await stage.epoch()
@@ -696,7 +714,7 @@ async def test_a_decision_that_cannot_be_written_down_costs_no_other(
         raise ZeroDivisionError("a fault of ours")
 
     sound = a_call("sound")
-    broken = replace(sound, judged=replace(sound.judged, positions=None))
+    broken = replace(sound, judged=replace(sound.judged, ranking=None))
     rowless = replace(sound, judged=replace(sound.judged, exact=unbuilt))
     for number, one in enumerate((broken, rowless, sound)):
         stage.log.add(replace(one, moment=replace(one.moment, decision_id=f"d{number}")))
@@ -728,3 +746,45 @@ async def _recorded(stage: Stage, least: int) -> None:
             return
         await asyncio.sleep(0.01)
     raise AssertionError("the decisions were not recorded")
+
+
+@hypothesis.given(
+    use=st.lists(st.sampled_from([0.1, 0.1, 0.5, 0.9, np.nan]), min_size=len(NODES), max_size=len(NODES)),
+    offered=st.lists(st.lists(st.sampled_from(NODES), min_size=1, unique=True), min_size=1, max_size=4),
+    listed=st.integers(1, 5),
+)
+@hypothesis.example(use=[0.1, 0.1, 0.9, 0.9], offered=[["a", "b"]], listed=2)
+@hypothesis.example(use=[np.nan, np.nan, np.nan, 0.9], offered=[["a", "b"], ["a"]], listed=2)
+def test_reading_the_names_only_when_they_are_needed_changes_no_answer_and_no_record(
+    use: list[float], offered: list[list[str]], listed: int
+) -> None:
+    async def answers(long_bytes: int) -> list[Any]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(candidate_names, "LONG_BYTES", long_bytes)
+            patch.setattr(prioritizer, "LOOKED_UP_AT_MOST", 1)
+            stage = Stage(max_listed=listed)
+            stage.model.failure = "gone"  # the prior tells nodes apart by their load
+            await stage.epoch(cpu_use=dict(zip(NODES, use, strict=True)))
+            kept = [stage.place(f"p{number}", tuple(names)) for number, names in enumerate(offered)]
+            await stage.log.flush()
+        told = [(one.listed, one.offered, one.reason, one.candidates) for one in stage.store.decisions]
+        return [kept, told]
+
+    assert asyncio.run(answers(0)) == asyncio.run(answers(1_000_000))
+
+
+@pytest.mark.parametrize("listed", [5, 1])
+async def test_two_nodes_alike_give_no_opinion_though_a_hopeless_third_was_offered_before(
+    listed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidate_names, "LONG_BYTES", 0)
+    stage = Stage(max_listed=listed)
+    stage.model.failure = "gone"
+    await stage.epoch(throughput={("d", "c"): 1e5})
+    hints = {"data_nodes": "d", "input_bytes": "1Gi"}
+    for _ in range(2):  # the second call finds a table
+        assert "c" not in stage.place("first", ("a", "b", "c"), **hints)
+        await stage.settle()
+        stage.now_s += ASSUMED_S  # it was never bound
+    assert stage.place("second", ("a", "b"), **hints) == []
+    assert stage.reasons()[Fallback.NO_DIFFERENCE] == 1

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from itertools import chain, repeat
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from model.placement import Job
-from scheduler.config import ExtenderSettings
-from scheduler.core.cluster import Cluster
 from scheduler.edge import store_writer
 from scheduler.edge.histories import Histories
 from scheduler.edge.judgement import Judgement
-from scheduler.edge.predictions import PredictionError
 from scheduler.edge.recorder_client import RecorderError
 from scheduler.edge.store_writer import StoreWriter
-from scheduler.edge.table_maker import TableMaker
 
 NOW_S, YEARS_AHEAD_S = 1.8e9, 2.1e9
 
@@ -53,30 +48,14 @@ async def test_retention_goes_on_after_the_clock_was_ahead_for_a_moment(
 
 
 class Away:
-    """A predictor or recorder that counts who asks, and does not answer."""
+    """A recorder that counts who asks, and does not answer."""
 
     def __init__(self, error: Exception) -> None:
         self.error, self.asked = error, 0
 
-    async def _ask(self, *_what: Any) -> None:
+    async def histories(self, *_what: Any) -> None:
         self.asked += 1
         raise self.error
-
-    predict = histories = _ask
-
-
-async def test_the_predictor_is_asked_again_after_the_clock_was_ahead() -> None:
-    now = [NOW_S + 7200.0]
-    predictor, made = Away(PredictionError("it starts")), (Cluster(), lambda: None, None)
-    unused: Any = None
-    maker = TableMaker(unused, *made, predictor, ExtenderSettings(), lambda: now[0], str)  # type: ignore[arg-type]
-    basis: Any = SimpleNamespace(nodes=(), features=None, job=Job("etl"))
-    await maker._ask(predictor, basis)  # type: ignore[arg-type]
-    await maker._ask(predictor, basis)  # type: ignore[arg-type]
-    assert predictor.asked == 1  # soon after a failure it is left alone
-    now[0] = NOW_S
-    await maker._ask(predictor, basis)  # type: ignore[arg-type]
-    assert predictor.asked == 2
 
 
 async def test_histories_are_asked_for_again_after_the_clock_was_ahead() -> None:

@@ -55,7 +55,9 @@ def test_a_decision_is_read_back_with_its_shifts_and_corrected_rows() -> None:
     moment = Moment("d", 1.0, 0.1, 1, 2.0, Fallback.NONE, 2)
     shifted = corrections.shift.nonzero()[0]
     crowded = a_view(b=NodeFacts(zone="z", allocatable_cpu=8.0, residents=99))
-    judged = Judged(table, positions, ranking, shifted, corrections.shift[shifted], crowded)
+    judged = Judged(
+        table, positions, ranking.in_rows(positions), shifted, corrections.shift[shifted], crowded
+    )
     record = Decision(a_pod(), moment, judged).record()
     seen, kept = read_decision(record, stored(table)), stored(table).features[1]
     assert seen.offered.tolist() == [False, True, False, True]

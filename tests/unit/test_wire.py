@@ -3,10 +3,9 @@
 import msgspec
 import pytest
 
+from scheduler.core.candidate_names import LONG_BYTES, NAME_LISTS_KEPT, CandidateNames
 from scheduler.core.wire import (
-    NAME_LISTS_KEPT,
     BadRequest,
-    CandidateNames,
     ExtenderArgs,
     decode_extender_args,
     encode_priorities,
@@ -21,7 +20,7 @@ CALL = (
 
 def test_a_call_of_kube_scheduler_is_read_with_its_nulls() -> None:
     args = decode_extender_args(CALL)
-    assert CandidateNames().of(args) == ("a", "b")
+    assert CandidateNames().of(args).all() == ("a", "b")
     assert (args.Pod.metadata.name, args.Pod.spec.schedulerName) == ("p", "fairlane")
 
 
@@ -70,15 +69,19 @@ def test_a_pod_that_cannot_be_is_refused(what: str, text: str) -> None:
 
 def test_unknown_fields_are_skipped() -> None:
     args = decode_extender_args(b'{"Pod":{"new":{"x":[1]}},"NodeNames":[],"More":1}')
-    assert CandidateNames().of(args) == ()
+    assert CandidateNames().of(args).all() == ()
 
 
 def test_bytes_that_are_no_text_are_refused_only_where_they_are_read() -> None:
     """As damaged input number 1306 of the extender's door had them."""
     args = decode_extender_args(CALL.replace(b'"status"', b'"stat\xaas"'))
-    assert CandidateNames().of(args) == ("a", "b")
+    assert CandidateNames().of(args).all() == ("a", "b")
     with pytest.raises(BadRequest, match="not ExtenderArgs"):
         decode_extender_args(CALL.replace(b'"name":"p"', b'"name":"\xaa"'))
+
+
+def all_of(names: CandidateNames, *some: str) -> tuple[str, ...]:
+    return names.of(_call_about(*some)).all()
 
 
 def _call_about(*names: str) -> ExtenderArgs:
@@ -87,19 +90,51 @@ def _call_about(*names: str) -> ExtenderArgs:
 
 def test_the_same_candidates_are_one_object_in_whatever_order_they_come_and_few_are_remembered() -> None:
     names = CandidateNames()
-    first = names.of(_call_about("a", "b", "c"))
-    assert names.of(_call_about("c", "a", "b")) is first == ("a", "b", "c")
+    first = all_of(names, "a", "b", "c")
+    assert all_of(names, "c", "a", "b") is first == ("a", "b", "c")
     for number in range(NAME_LISTS_KEPT - 1):
-        names.of(_call_about(f"n{number}"))
-    assert names.of(_call_about("b", "a", "c")) is first
-    names.of(_call_about("one more"))  # in place of what was used longest ago
-    assert names.of(_call_about("a", "b", "c")) is first
+        all_of(names, f"n{number}")
+    assert all_of(names, "b", "a", "c") is first
+    all_of(names, "one more")  # in place of what was used longest ago
+    assert all_of(names, "a", "b", "c") is first
     for number in range(NAME_LISTS_KEPT):
-        names.of(_call_about(f"m{number}"))
-    assert names.of(_call_about("a", "b", "c")) is not first
+        all_of(names, f"m{number}")
+    assert all_of(names, "a", "b", "c") is not first
 
 
 def test_as_many_other_candidates_and_some_of_the_same_are_not_taken_for_them() -> None:
     names = CandidateNames()
     for some in (("a", "b", "c"), ("a", "b", "d"), ("a", "b"), ("d", "e", "f"), (), ("b", "a", "d", "c")):
-        assert sorted(names.of(_call_about(*some))) == sorted(some)
+        assert sorted(all_of(names, *some)) == sorted(some)
+
+
+def long_list(*first: str) -> list[str]:
+    return [*first, *(f"ip-10-0-{number}-1.internal" for number in range(LONG_BYTES // 20))]
+
+
+def test_a_long_list_of_candidates_is_not_read_before_all_of_it_is_needed() -> None:
+    names = long_list("ip-10-0-7")
+    offered = CandidateNames().of(_call_about(*names))
+    assert not offered.are_read
+    assert offered.hold("ip-10-0-7")
+    assert not offered.hold("ip-10-0-8")  # others begin like this
+    assert not offered.hold("0-7-1.internal")  # or end
+    assert offered.all() == tuple(names)
+    assert offered.are_read
+
+
+@pytest.mark.parametrize("inside", [["x"], {"x": "y"}, 'a"x'])
+def test_a_long_list_with_anything_that_no_name_has_is_read_at_once(inside: object) -> None:
+    args = decode_extender_args(msgspec.json.encode({"Pod": {}, "NodeNames": [*long_list(), inside]}))
+    if isinstance(inside, str):
+        assert CandidateNames().of(args).are_read
+    else:
+        with pytest.raises(BadRequest, match="NodeNames"):
+            CandidateNames().of(args)
+
+
+def test_a_number_in_a_long_list_is_refused_when_it_is_read() -> None:
+    args = decode_extender_args(msgspec.json.encode({"Pod": {}, "NodeNames": [*long_list(), 7]}))
+    offered = CandidateNames().of(args)
+    with pytest.raises(BadRequest, match="NodeNames"):
+        offered.all()
