@@ -8,8 +8,7 @@ client
     telemetry epochs at least, with the tables that are made anew in them
 kube-scheduler, steady
     a real kube-scheduler places pods that arrive one by one; its calls are
-    timed by a pass-through (passthrough.py), whose own cost is included and
-    is measured against a stub that answers at once
+    timed by their packets on loopback, which the kernel dates (listening.py)
 kube-scheduler, burst
     the same with all pods released at once: scheduler, API server, etcd and
     extender then share the cores, so this is mostly waiting for a core
@@ -21,10 +20,8 @@ floor
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,14 +31,13 @@ import msgspec
 from benchmarks import jobs
 from benchmarks.burst import Pods, burst, followed_pods
 from benchmarks.figures import Histogram, Latency, histogram, latency
-from benchmarks.passthrough import Recorded, recorded
+from benchmarks.listening import Heard, listening
 from benchmarks.rate import at_once, fairlane, fairlane_arm, warm_up
 from benchmarks.schedulers import Arm, Scheduler, running
 from benchmarks.setting import EPOCH_S, Setting
-from benchmarks.stub import stub, wait_listening
+from benchmarks.stub import stub
 from benchmarks.turns import real_time
 from benchmarks.wire import Connection
-from testbed.cluster import Cluster
 
 HISTOGRAM = "fairlane_extender_latency_seconds"
 STEADY_PODS_PER_S = 20.0
@@ -73,10 +69,9 @@ class View:
 
 @dataclass(frozen=True)
 class Latencies:
-    """All views at one cluster size; `hop` is what the pass-through itself costs, `real_time` how it ran.
+    """All views at one cluster size.
 
-    `floor` has the same view as its key, of an extender that answers at once. The client runs as the
-    pass-through does.
+    `floor` has the same view as its key, of an extender that answers at once.
     """
 
     nodes: int
@@ -84,8 +79,6 @@ class Latencies:
     request_bytes: int
     views: tuple[View, ...]
     floor: Mapping[str, Latency]
-    hop: Latency
-    real_time: bool
     client_real_time: bool
 
     @property
@@ -100,8 +93,6 @@ class Latencies:
             "candidates": self.candidates,
             "request_bytes": self.request_bytes,
             "target_p99_ms": self.target_ms,
-            "pass_through_alone": asdict(self.hop),
-            "pass_through_in_real_time": self.real_time,
             "client_in_real_time": self.client_real_time,
             "views": {view.name: _view_json(view, self.target_ms) for view in self.views},
             "floor": {name: asdict(floor) for name, floor in self.floor.items()},
@@ -138,25 +129,10 @@ def replay(url: str, requests: Sequence[bytes], calls: int, least_s: float = 0.0
     return durations_s
 
 
-@contextmanager
-def passthrough(cluster: Cluster, upstream: str) -> Iterator[str]:
-    """A pass-through to the extender at `upstream`, under the testbed's supervision; yields its URL."""
-    port = cluster.control.ports(1)[0]
-    flags = (f"--port={port}", f"--upstream={urlsplit(upstream).port}")
-    process = cluster.run("passthrough", sys.executable, "-m", "benchmarks.passthrough", *flags)
-    try:
-        wait_listening(port)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.stop()
-
-
 def measure(at: Setting, calls: int) -> Latencies:
     """All views on this cluster, about `calls` calls each."""
-    with passthrough(at.cluster, at.cluster.extender_url) as url:
-        steady, released, last = asyncio.run(_by_kube_scheduler(at, url, calls))
+    steady, released, requests = asyncio.run(_by_kube_scheduler(at, calls))
     floor = _floor(at, calls)  # before anything is replayed: the extender then counts on pods that are gone
-    requests = last.requests
     replay(at.cluster.extender_url, requests, len(requests))  # the first ones warm the path up
     before = _own(at)
     with real_time() as allowed:
@@ -168,33 +144,35 @@ def measure(at: Setting, calls: int) -> Latencies:
         request_bytes=len(requests[-1]),
         views=(client, steady, released),
         floor=floor,
-        hop=_hop(at.cluster, requests, calls),
-        real_time=last.real_time,
         client_real_time=allowed,
     )
 
 
-async def _by_kube_scheduler(at: Setting, url: str, calls: int) -> tuple[View, View, Recorded]:
-    arm = fairlane_arm("recorded", "Fairlane through a pass-through", url)
+async def _by_kube_scheduler(at: Setting, calls: int) -> tuple[View, View, Sequence[bytes]]:
+    arm, port = fairlane_arm("measured", "Fairlane", at.cluster.extender_url), _port(at.cluster.extender_url)
     async with followed_pods(str(at.cluster.kubeconfig)) as created:
         async with running(arm, at.cluster, TIMEOUT_S) as scheduler:
             await _burst(at, scheduler, created, "warm-up", 2 * len(at.kinds))
-            recorded(url)
             before = _own(at)
-            await _one_by_one(at, scheduler, created, calls)
-            steady = recorded(url)
+            with listening(port) as steady:
+                await _one_by_one(at, scheduler, created, calls)
             between = _own(at)
             await created.clear()
             await asyncio.to_thread(at.wait_warm, 0)
-            await _burst(at, scheduler, created, "burst", calls)
-            released, after = recorded(url), _own(at)
+            with listening(port) as released:
+                await _burst(at, scheduler, created, "burst", calls)
+            after = _own(at)
         await created.clear()
         await asyncio.to_thread(at.wait_warm, 0)
     views = (
         _view(STEADY, steady.durations_s, before, between),
         _view(BURST, released.durations_s, between, after),
     )
-    return *views, released
+    return *views, released.requests
+
+
+def _port(url: str) -> int:
+    return urlsplit(url).port or 80
 
 
 async def _burst(at: Setting, scheduler: Scheduler, created: Pods, prefix: str, count: int) -> None:
@@ -220,34 +198,26 @@ async def _one_by_one(at: Setting, scheduler: Scheduler, created: Pods, count: i
 def _floor(at: Setting, calls: int) -> Mapping[str, Latency]:
     """What kube-scheduler waits for where nothing is asked of anybody."""
     with (
-        stub(at.cluster, "floor-extender", nodes=at.cluster.worker_names) as upstream,
-        passthrough(at.cluster, upstream) as url,
+        stub(at.cluster, "floor-extender", nodes=at.cluster.worker_names) as url,
         fairlane(at, runs=False),
     ):
-        return asyncio.run(_floor_by_kube_scheduler(at, url, calls))
-
-
-async def _floor_by_kube_scheduler(at: Setting, url: str, calls: int) -> Mapping[str, Latency]:
-    arm = Arm("floor", "names a node at once, through a pass-through", url, scheduler_name="bench-floor")
-    async with followed_pods(str(at.cluster.kubeconfig)) as created:
-        async with running(arm, at.cluster, TIMEOUT_S) as scheduler:
-            await warm_up(at, scheduler, "floor", created)
-            recorded(url)
-            await _one_by_one(at, scheduler, created, calls)
-            steady = recorded(url)
-            await created.clear()
-            manifests = jobs.pods(calls, "burst", arm.scheduler_name, at.kinds)
-            await burst(scheduler, created, manifests, at_once)
-            released = recorded(url)
-        await created.clear()
+        steady, released = asyncio.run(_floor_by_kube_scheduler(at, url, calls))
     return {STEADY: latency(steady.durations_s), BURST: latency(released.durations_s)}
 
 
-def _hop(cluster: Cluster, requests: Sequence[bytes], calls: int) -> Latency:
-    """The pass-through in front of an extender that answers at once, as the pass-through sees it."""
-    with stub(cluster, "known-extender") as upstream, passthrough(cluster, upstream) as url:
-        replay(url, requests, min(calls, 500))
-        return latency(recorded(url).durations_s)
+async def _floor_by_kube_scheduler(at: Setting, url: str, calls: int) -> tuple[Heard, Heard]:
+    arm = Arm("floor", "names a node at once", url, scheduler_name="bench-floor")
+    async with followed_pods(str(at.cluster.kubeconfig)) as created:
+        async with running(arm, at.cluster, TIMEOUT_S) as scheduler:
+            await warm_up(at, scheduler, "floor", created)
+            with listening(_port(url)) as steady:
+                await _one_by_one(at, scheduler, created, calls)
+            await created.clear()
+            manifests = jobs.pods(calls, "burst", arm.scheduler_name, at.kinds)
+            with listening(_port(url)) as released:
+                await burst(scheduler, created, manifests, at_once)
+        await created.clear()
+    return steady, released
 
 
 Own = tuple[Histogram, Mapping[str, int]]

@@ -93,8 +93,7 @@ def _latency_sentence(one: Latencies) -> str:
     verdicts = ", ".join(_seen(view, one) for view in one.views)
     return (
         f"{one.nodes:,} nodes, {one.candidates:,} candidates, {one.request_bytes:,} bytes a request: "
-        f"p99 in ms, target {one.target_ms:g}: {verdicts}. The pass-through itself takes "
-        f"{one.hop.p50_ms:.2f} (p99 {one.hop.p99_ms:.2f})."
+        f"p99 in ms, target {one.target_ms:g}: {verdicts}."
     )
 
 

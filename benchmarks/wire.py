@@ -46,14 +46,8 @@ class Connection:
         """Send a message in one call."""
         self._socket.sendall(whole)
 
-    def wait(self) -> bool:
-        """Wait for the first bytes of a message; False when the other side closed instead."""
-        return bool(self._kept) or self._more()
-
-    def read(self, lengthless: bool = False) -> bytes:
+    def read(self) -> bytes:
         """The next whole message, head included; empty when the other side closed before one began.
-
-        A `lengthless` message may lack a Content-Length: it has no body then, as a GET.
 
         Raises:
             WireError: it is not a message of known length.
@@ -65,9 +59,9 @@ class Connection:
                 return b""
         end = self._kept.index(_HEAD_END) + len(_HEAD_END)
         found = _LENGTH.search(self._kept, 0, end)
-        if found is None and not lengthless:
+        if found is None:
             raise WireError("a message without Content-Length")
-        end += int(found[1]) if found else 0
+        end += int(found[1])
         while len(self._kept) < end:
             if not self._more():
                 raise WireError("the connection ended inside a body")

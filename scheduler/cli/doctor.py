@@ -17,7 +17,13 @@ from rich.table import Table
 from scheduler.cli.output import Output, print_json
 from scheduler.cli.serving import load_settings, with_options
 from scheduler.config import ConfigError
-from scheduler.edge import diagnosis, diagnosis_queue, diagnosis_telemetry, diagnosis_versions
+from scheduler.edge import (
+    diagnosis,
+    diagnosis_queue,
+    diagnosis_recorder,
+    diagnosis_telemetry,
+    diagnosis_versions,
+)
 from scheduler.edge.diagnosis import Check, Finding, Level, diagnose
 from scheduler.edge.diagnosis_telemetry import Coverage, coverage
 from scheduler.edge.facts import Facts, gather
@@ -35,9 +41,9 @@ CHECKS: tuple[Check, ...] = (
     diagnosis.extender_telemetry,
     diagnosis.predictions,
     diagnosis.extender_predictions,
-    diagnosis.recorder,
-    diagnosis.decisions,
-    diagnosis.predictor_certificate,
+    diagnosis_recorder.recorder,
+    diagnosis_recorder.decisions,
+    diagnosis_recorder.predictor_certificate,
     diagnosis_queue.controller,
     diagnosis_queue.queue_faults,
     diagnosis_queue.queue_moves,

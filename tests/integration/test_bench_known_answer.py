@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -11,11 +13,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks import jobs, passthrough
+from benchmarks import jobs
 from benchmarks.burst import burst, followed_pods
 from benchmarks.figures import histogram
 from benchmarks.latency import replay
-from benchmarks.passthrough import Recording, recorded
+from benchmarks.listening import Conversations, Heard, listening
 from benchmarks.rate import ALGORITHM
 from benchmarks.readings import NEIGHBOURS, PAIRS, SPREAD, source_settings
 from benchmarks.schedulers import Arm, running
@@ -26,6 +28,7 @@ from scheduler.config import Settings
 from scheduler.edge.node_mapping import NodeIdentity
 from scheduler.edge.telemetry import TelemetryPoller
 from testbed.cluster import Cluster
+from testbed.control import TestbedError
 from testbed.layout import Options
 from testbed.nodes import data_node_names, worker_names
 
@@ -43,15 +46,15 @@ def serving() -> Iterator[Serve]:
     sockets: list[socket.socket] = []
 
     def start(server: Callable[..., None], *arguments: object) -> int:
-        listening = socket.create_server(("127.0.0.1", 0))
-        sockets.append(listening)
-        threading.Thread(target=server, args=(listening, *arguments), daemon=True).start()
-        return int(listening.getsockname()[1])
+        accepting = socket.create_server(("127.0.0.1", 0))
+        sockets.append(accepting)
+        threading.Thread(target=server, args=(accepting, *arguments), daemon=True).start()
+        return int(accepting.getsockname()[1])
 
     yield start
-    for listening in sockets:
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
+    for each in sockets:
+        each.shutdown(socket.SHUT_RDWR)
+        each.close()
 
 
 def usual(durations_s: list[float]) -> float:
@@ -67,15 +70,38 @@ def test_the_client_measures_the_delay_that_is_there(serving: Serve) -> None:
     assert usual(durations_s) < 1.5 * DELAY_S
 
 
-def test_the_pass_through_measures_the_same_delay_and_keeps_the_bytes(serving: Serve) -> None:
-    port = serving(passthrough.serve, serving(serve, DELAY_S), Recording())
-    url = f"http://127.0.0.1:{port}"
-    outside_s = replay(url, [REQUEST], CALLS)
-    taken = recorded(url)
-    assert taken.requests == [REQUEST] * CALLS
-    assert min(taken.durations_s) >= DELAY_S
-    assert usual(taken.durations_s) <= usual(outside_s) < 1.5 * DELAY_S
-    assert recorded(url).durations_s == []
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may listen to others' packets")
+def test_who_listens_on_loopback_hears_the_same_delay_and_the_same_bytes(serving: Serve) -> None:
+    port, other = serving(serve, DELAY_S), serving(serve, DELAY_S)
+    large = message(
+        REQUEST.split(b"\r\nContent")[0], b'{"Pod":{},"NodeNames":[%s]}' % (b'"n",' * 50_000 + b'"n"')
+    )
+    asked = [REQUEST, large] * (CALLS // 2)
+    with listening(port) as heard:
+        outside_s = replay(f"http://127.0.0.1:{port}", asked, CALLS)
+        replay(f"http://127.0.0.1:{other}", [REQUEST], 3)
+    assert heard.requests == asked
+    assert min(heard.durations_s) >= DELAY_S
+    assert usual(heard.durations_s) <= usual(outside_s) < 1.5 * DELAY_S
+
+
+def test_a_packet_that_was_not_heard_is_an_error_and_one_heard_twice_counts_once() -> None:
+    heard = Heard()
+    said = Conversations(80, heard)
+    question, answer = packet(5000, 80, 1, b"POST /a"), packet(80, 5000, 1, b"200")
+    for at_s, one in ((1.0, question), (1.5, question), (2.0, answer)):
+        said.take(one, at_s)
+    said.take(packet(5000, 80, 8, b"GET /"), 3.0)
+    said.take(packet(80, 5000, 4, b"200"), 4.0)
+    assert (heard.durations_s, heard.requests) == ([1.0], [b"POST /a"])
+    with pytest.raises(TestbedError, match="not every packet"):
+        said.take(packet(5000, 80, 99, b"POST /b"), 5.0)
+
+
+def packet(source: int, destination: int, number: int, said: bytes) -> bytes:
+    """An IPv4 packet of a TCP connection."""
+    tcp = struct.pack("!HHIIBBHHH", source, destination, number, 0, 5 << 4, 16, 0, 0, 0) + said
+    return struct.pack("!BBHHHBBHII", 0x45, 0, 20 + len(tcp), 0, 0, 64, 6, 0, 0, 0) + tcp
 
 
 @pytest.mark.parametrize("turn", [["a", "b", "c"], []], ids=["names", "keeps all"])
@@ -93,9 +119,9 @@ def test_the_stub_names_each_node_in_turn_or_keeps_all(serving: Serve, turn: lis
 @pytest.fixture
 def pair() -> Iterator[tuple[Connection, socket.socket]]:
     """A connection, and the bare socket at its other end."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        reader = Connection.to(*listening.getsockname())
-        theirs, _address = listening.accept()
+    with socket.create_server(("127.0.0.1", 0)) as accepting:
+        reader = Connection.to(*accepting.getsockname())
+        theirs, _address = accepting.accept()
     with reader, theirs:
         yield reader, theirs
 
