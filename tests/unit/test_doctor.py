@@ -201,6 +201,11 @@ def test_all_is_well() -> None:
         (with_extender(telemetry_failure="Prometheus at x: down."), "no new telemetry", "prometheus.url"),
         (with_extender(epoch_age_s=200.0), "is 200 s old", "epoch_s"),
         (
+            with_extender(tables_failure="the process that makes score tables was lost"),
+            "Answers may be late: the process that makes score tables was lost.",
+            "out of memory",
+        ),
+        (
             with_extender(predictor_failure="UNAVAILABLE"),
             "ranks by the prior: UNAVAILABLE",
             "predictor_address",
