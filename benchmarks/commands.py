@@ -68,17 +68,20 @@ def extender(
     registry: Registry = None,
     output: Json = "table",
 ) -> None:
-    """Latency of a call: inside the extender, at a client, and at a real kube-scheduler.
+    """Latency of a call: inside the extender, at a client, and at kube-scheduler. Needs root, to listen.
 
     \b
     Examples:
       fairlane bench extender
       fairlane bench extender --nodes 500 --calls 2000 -o json
     """
+    from benchmarks.listening import require_ears
     from benchmarks.setting import model
 
-    with explained(), work() as (folder, progress), model(registry, folder, progress) as served:
-        _extender(nodes, calls, out, served, output, progress)
+    with explained():
+        require_ears()
+        with work() as (folder, progress), model(registry, folder, progress) as served:
+            _extender(nodes, calls, out, served, output, progress)
 
 
 @app.command()

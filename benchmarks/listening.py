@@ -142,6 +142,15 @@ def _listen(
             return None
 
 
+def require_ears() -> None:
+    """Find out before anything is started.
+
+    Raises:
+        TestbedError: listening is not allowed here.
+    """
+    _opened(0).close()
+
+
 def _opened(port: int) -> socket.socket:
     try:
         ear = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)

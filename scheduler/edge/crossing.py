@@ -7,10 +7,13 @@ system call, and others run.
 
 from __future__ import annotations
 
+import copyreg
+import io
 import os
 import pickle
 import socket
 from multiprocessing.connection import Connection
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,9 +26,10 @@ def send(to: Connection, what: Any) -> None:
         OSError: the other side is gone.
     """
     arrays: list[pickle.PickleBuffer] = []
-    plain = pickle.dumps(what, protocol=5, buffer_callback=arrays.append)
+    plain = io.BytesIO()
+    _Pickler(plain, protocol=5, buffer_callback=arrays.append).dump(what)
     views = [array.raw() for array in arrays]
-    to.send_bytes(pickle.dumps(([view.nbytes for view in views], plain)))
+    to.send_bytes(pickle.dumps(([view.nbytes for view in views], plain.getvalue())))
     with _stream(to) as stream:
         for view in views:
             stream.sendall(view)
@@ -44,6 +48,20 @@ def receive(source: Connection) -> Any:
             if stream.recv_into(array.data, len(array), socket.MSG_WAITALL) < len(array):
                 raise EOFError
     return pickle.loads(plain, buffers=arrays)
+
+
+def _view(values: dict[Any, Any]) -> MappingProxyType[Any, Any]:
+    return MappingProxyType(values)  # whose own name is none that pickle finds
+
+
+def _copied(view: MappingProxyType[Any, Any]) -> tuple[Any, ...]:
+    return _view, (dict(view),)
+
+
+class _Pickler(pickle.Pickler):
+    """Read-only views, of which snapshots and facts of nodes are full, cross as views of copies."""
+
+    dispatch_table = copyreg.dispatch_table | {MappingProxyType: _copied}
 
 
 def _stream(connection: Connection) -> socket.socket:

@@ -1,8 +1,7 @@
 """The inputs of score tables made by a process of its own, for those who must answer within milliseconds.
 
 Rows of 5,000 nodes keep a core busy for 20 ms, and asking the predictor about them
-for as long again. A thread that does so makes the answers of its process wait: of
-1,000 calls at 5,000 nodes one in a hundred took over 6 ms, and 4 without. Here
+for as long again; a thread that does so makes the answers of its process wait. Here
 finished arrays cross over. While there is no child, the work is done in this process.
 """
 
@@ -10,16 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import multiprocessing
-import os
-import signal
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from typing import Any
 
 from model.placement import Job, NodeFacts
 from model.snapshot import EMPTY, Floats, Indices, TelemetrySnapshot
@@ -27,13 +22,11 @@ from scheduler.config import Settings
 from scheduler.core.cluster import Cluster
 from scheduler.core.scoring import Basis
 from scheduler.core.types import Mask
+from scheduler.edge.children import SPAWN, become_child
 from scheduler.edge.crossing import receive, send
 from scheduler.edge.memory import keep_freed_memory
 from scheduler.edge.predictions import PredictionClient, Predictions
 from scheduler.edge.table_inputs import Asked, Inputs, inputs_of
-from scheduler.edge.telemetry_process import end, plain_fields
-from scheduler.edge.yielding import yield_processor
-from scheduler.structured_logs import set_up_logs
 
 RESTART_S = 10.0
 """So long after the loss of a child the next one is started."""
@@ -42,8 +35,6 @@ ANSWER_S_MAX = 30.0
 _NICENESS = 5
 _FACTS_AT_ONCE = 500
 """Facts of nodes in one message: to write 5,000 of them would hold up the answers for long."""
-_SPAWN = multiprocessing.get_context("spawn")
-"""A fork would copy the locks of the event loop's threads in whatever state they are."""
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +43,7 @@ log = logging.getLogger(__name__)
 class _News:
     """What the child does not know yet: another epoch, other nodes, facts (None: the node is gone)."""
 
-    snapshot: dict[str, Any] | None = None
+    snapshot: TelemetrySnapshot | None = None
     nodes: tuple[str, ...] | None = None
     facts: Sequence[tuple[str, NodeFacts | None]] = ()
 
@@ -91,7 +82,7 @@ class _Known:
     def learn(self, news: _News) -> None:
         """Take over what is new."""
         if news.snapshot is not None:
-            self.snapshot = TelemetrySnapshot(**news.snapshot)
+            self.snapshot = news.snapshot
         if news.nodes is not None:
             self.nodes = news.nodes
         for name, facts in news.facts:
@@ -137,7 +128,7 @@ class IsolatedInputs:
         news = self._news(asked)  # before anything else can change the cluster
         try:
             made = await asyncio.to_thread(self._exchange, news, asked)
-        except (EOFError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, what the child knows is not certain any more
             self._lose(error)
             return await inputs_of(asked, self._predictor)
         self.failure = ""
@@ -150,17 +141,12 @@ class IsolatedInputs:
     def stop(self) -> None:
         """End the child; it keeps nothing that would be lost."""
         self._stopped = True
-        child, pipe = self._child, self._pipe
-        self._child = self._pipe = None
-        if child is not None and pipe is not None:
-            child.kill()
-            child.join()
-            pipe.close()
+        self._drop()
 
     def _news(self, asked: Asked) -> list[_News]:
         told, facts = self._told, self._changed(asked)
         first = _News(
-            snapshot=plain_fields(asked.snapshot) if asked.snapshot is not told.snapshot else None,
+            snapshot=asked.snapshot if asked.snapshot is not told.snapshot else None,
             nodes=asked.nodes if asked.nodes is not told.nodes else None,
         )
         told.snapshot, told.nodes, told.version = asked.snapshot, asked.nodes, asked.view_version
@@ -177,7 +163,7 @@ class IsolatedInputs:
     def _exchange(self, news: Sequence[_News], asked: Asked) -> _Made:
         pipe = self._pipe or self._start()
         for one in news:
-            send(pipe, replace(one, facts=[(name, _portable(facts)) for name, facts in one.facts]))
+            send(pipe, one)
         send(pipe, _Request(asked.job, asked.view_version, asked.now_s, asked.predict))
         if not pipe.poll(ANSWER_S_MAX + self._settings.extender.predict_timeout_s):
             raise OSError("it does not answer")
@@ -185,46 +171,42 @@ class IsolatedInputs:
         return made
 
     def _start(self) -> Connection:
-        self._pipe, theirs = _SPAWN.Pipe()
-        self._child = _SPAWN.Process(
-            target=make_for_parent, args=(theirs, self._settings), name="tables", daemon=True
-        )
-        self._child.start()
+        ours, theirs = SPAWN.Pipe()
+        arguments = (theirs, self._settings)
+        child = SPAWN.Process(target=make_for_parent, args=arguments, name="tables", daemon=True)
+        child.start()
         theirs.close()
-        return self._pipe
+        self._child, self._pipe = child, ours
+        return ours
 
     def _lose(self, error: Exception) -> None:
-        child, pipe = self._child, self._pipe
-        self._child, self._pipe, self._told = None, None, _Known()
-        if child is None or pipe is None:  # stopped meanwhile, on purpose
+        code = self._drop()
+        if self._stopped:
             return
-        child.kill()
-        end(child)
-        pipe.close()
         self._again_at_s = time.monotonic() + RESTART_S
         self.restarts += 1
         self.failure = (
-            f"the process that makes score tables was lost ({error or 'it ended'}, "
-            f"exit code {child.exitcode}); the extender makes them itself until it is started again"
+            f"the process that makes score tables was lost ({str(error) or 'it ended'}, "
+            f"exit code {code}); the extender makes them itself until it is started again"
         )
         log.warning("answers may be late: %s", self.failure)
 
-
-def _portable(facts: NodeFacts | None) -> NodeFacts | None:
-    """Read-only views do not cross."""
-    if facts is None:
-        return None
-    return replace(facts, residents_by_framework=dict(facts.residents_by_framework))
+    def _drop(self) -> int | None:
+        """End the child, and forget what it knew; its exit code."""
+        child, pipe = self._child, self._pipe
+        self._child, self._pipe, self._told = None, None, _Known()
+        if child is None or pipe is None:
+            return None
+        child.kill()
+        child.join()
+        pipe.close()
+        return child.exitcode
 
 
 def make_for_parent(parent: Connection, settings: Settings) -> None:
     """The child: make inputs of what the parent tells and asks, until the parent is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the parent decides; its end closes the pipe
-    os.setsid()  # a session of its own, whose niceness counts beside other processes too
-    yield_processor(_NICENESS)
+    become_child(_NICENESS, settings.log_format)
     keep_freed_memory()
-    set_up_logs(settings.log_format)
     with suppress(EOFError, OSError):
         asyncio.run(_make(parent, settings))
 

@@ -9,44 +9,35 @@ dies is started again; meanwhile the last snapshot stays and grows old.
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
-import signal
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
-from typing import Any
 
 from model.snapshot import EMPTY, TelemetrySnapshot
 from scheduler.config import Settings
+from scheduler.edge.children import SPAWN, become_child, end
 from scheduler.edge.crossing import receive, send
 from scheduler.edge.node_mapping import NodeIdentity
 from scheduler.edge.readings import ReadingReport
 from scheduler.edge.sources import load_sources
 from scheduler.edge.telemetry import Nodes, PollerStats, TelemetryPoller
-from scheduler.edge.yielding import yield_processor
-from scheduler.structured_logs import set_up_logs
 
 _RESTART_S = (1.0, 30.0)
 _NODES_EVERY_S = 1.0
-_STOP_S = 10.0
 _NICENESS = 10
 """A poll takes a second or two of a core where there are thousands of nodes: it yields to answers."""
-_SPAWN = multiprocessing.get_context("spawn")
-"""A fork would copy the locks of the event loop's threads in whatever state they are."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _State:
-    """What the child sends after every poll; the snapshot only when it is new, as plain fields."""
+    """What the child sends after every poll; the snapshot only when it is new."""
 
-    snapshot: dict[str, Any] | None
+    snapshot: TelemetrySnapshot | None
     reports: tuple[ReadingReport, ...]
     stats: PollerStats
 
@@ -107,9 +98,9 @@ class IsolatedPoller:
             self._stop.wait(wait_s)
 
     def _follow_one_child(self) -> int | None:
-        ours, theirs = _SPAWN.Pipe()
+        ours, theirs = SPAWN.Pipe()
         arguments = (theirs, self._settings, self.snapshot.epoch, self.stats)
-        child = _SPAWN.Process(target=poll_for_parent, args=arguments, name="telemetry", daemon=True)
+        child = SPAWN.Process(target=poll_for_parent, args=arguments, name="telemetry", daemon=True)
         child.start()
         theirs.close()
         self.pid = child.pid
@@ -134,26 +125,22 @@ class IsolatedPoller:
 
     def _take_over(self, state: _State) -> None:
         if state.snapshot is not None:
-            self.snapshot = TelemetrySnapshot(**state.snapshot)
+            self.snapshot = state.snapshot
         self.reports = state.reports
         self.stats = state.stats
 
 
 def poll_for_parent(parent: Connection, settings: Settings, epoch: int, stats: PollerStats) -> None:
     """The child: poll with the nodes that the parent sends, until the parent is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the parent decides; its end closes the pipe
-    os.setsid()  # a session of its own, whose niceness counts beside other processes too
-    yield_processor(_NICENESS)
-    set_up_logs(settings.log_format)
+    become_child(_NICENESS, settings.log_format)
     nodes: Sequence[NodeIdentity] = ()
     sent = epoch
 
     def tell() -> None:
         nonlocal sent
-        plain = plain_fields(poller.snapshot) if poller.snapshot.epoch != sent else None
+        new = poller.snapshot if poller.snapshot.epoch != sent else None
         with suppress(OSError):
-            send(parent, _State(plain, poller.reports, poller.stats))
+            send(parent, _State(new, poller.reports, poller.stats))
             sent = poller.snapshot.epoch
 
     poller = TelemetryPoller(settings, lambda: nodes, after_poll=tell)
@@ -164,18 +151,3 @@ def poll_for_parent(parent: Connection, settings: Settings, epoch: int, stats: P
         with poller:
             while True:
                 nodes = parent.recv()
-
-
-def plain_fields(snapshot: TelemetrySnapshot) -> dict[str, Any]:
-    """The fields of a snapshot in a form that can be sent."""
-    values = {each.name: getattr(snapshot, each.name) for each in fields(snapshot)}
-    mappings = ("node_readings", "node_age_s", "pair_readings")
-    return {name: dict(value) if name in mappings else value for name, value in values.items()}
-
-
-def end(child: SpawnProcess) -> None:
-    """Wait until the child is gone, and make sure that it is."""
-    child.join(_STOP_S)
-    if child.is_alive():
-        child.kill()
-        child.join()

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from placing_builders import JOB, NODES, a_pod, a_snapshot, node_of
 
-from model.placement import Job, NodeFacts
+from model.placement import Job
 from model.snapshot import TelemetrySnapshot
 from scheduler.config import Settings
 from scheduler.core.cluster import Cluster
@@ -145,9 +144,23 @@ async def test_the_child_yields_to_those_who_answer_and_leaves_with_the_pipe(
     assert eventually(lambda: Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z")
 
 
-def test_read_only_views_of_facts_can_cross() -> None:
-    facts = NodeFacts(residents_by_framework=MappingProxyType({"spark": 2}))
-    portable = table_inputs_process._portable(facts)
-    assert portable is not None
-    assert portable == facts
-    assert type(portable.residents_by_framework) is dict
+async def test_a_child_that_cannot_be_started_is_told_and_the_work_is_done_here(
+    isolated: IsolatedInputs, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused() -> None:
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(isolated, "_start", refused)
+    assert (await isolated(asked(cluster))).basis.nodes == NODES
+    assert "no more processes" in isolated.failure
+    assert isolated.restarts == 1
+
+
+async def test_what_cannot_cross_costs_the_child_and_no_table(
+    isolated: IsolatedInputs, cluster: Cluster
+) -> None:
+    await assert_same(isolated, asked(cluster))
+    unwritable = replace(JOB, image=lambda: "no text")  # type: ignore[arg-type]
+    await isolated(asked(cluster, job=unwritable))
+    assert "pickle" in isolated.failure
+    assert (isolated.pid, isolated.restarts) == (None, 1)

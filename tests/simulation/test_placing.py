@@ -788,3 +788,31 @@ async def test_two_nodes_alike_give_no_opinion_though_a_hopeless_third_was_offer
         stage.now_s += ASSUMED_S  # it was never bound
     assert stage.place("second", ("a", "b"), **hints) == []
     assert stage.reasons()[Fallback.NO_DIFFERENCE] == 1
+
+
+@pytest.mark.parametrize(("others", "is_current"), [(0, True), (prioritizer.FEW_WAIT, False)])
+async def test_a_pod_that_comes_has_its_table_brought_up_to_date_unless_many_wait(
+    stage: Stage, others: int, is_current: bool
+) -> None:
+    await stage.learns(others_s=8.0)
+    (job,) = stage.tables.jobs()
+    stage.sees(a_pod("resident", node="b"), *(a_pod(f"waits-{number}", job) for number in range(others)))
+    pod = a_pod("new", job)
+    stage.sees(pod)
+    stage.prioritizer.prepare(pod)
+    found = stage.tables.find(key_of(job), stage.now_s)
+    assert found is not None
+    assert (found.corrections.view_version == stage.cluster.version) == is_current
+    assert bool(found.corrections.shift[NODES.index("b")]) == is_current
+
+
+async def test_a_number_among_many_names_costs_the_record_of_the_candidates_and_not_the_answer(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidate_names, "LONG_BYTES", 0)
+    stage = Stage()
+    await stage.learns(others_s=8.0)
+    assert stage.place("strange", (*NODES, 7))[0] == "c"  # type: ignore[arg-type]
+    assert "its candidates are not recorded" in caplog.text
+    await stage.log.flush()
+    assert [one.candidates for one in stage.store.decisions] == [4, 0]
