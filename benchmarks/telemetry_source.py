@@ -19,7 +19,7 @@ import numpy as np
 import typer
 
 from benchmarks.readings import INTERVAL_S, MEASURED_AT, Series, all_series
-from scheduler.edge.yielding import yield_processor
+from scheduler.edge.yielding import add_niceness
 from testbed.layout import Options
 from testbed.nodes import data_node_names, worker_names
 
@@ -122,7 +122,7 @@ def main(
     seed: Annotated[int, typer.Option()] = 1,
 ) -> None:
     """Serve generated telemetry of a testbed's nodes until killed; Prometheus would have other cores."""
-    yield_processor(NICENESS)
+    add_niceness(NICENESS)
     options = Options(nodes=nodes, sites=sites)
     answers = Answers(all_series(worker_names(options), data_node_names(options), seed))
     server = ThreadingHTTPServer(("127.0.0.1", port), handler(answers))

@@ -95,10 +95,10 @@ async def _serve(settings: ServerSettings, own: PredictorSettings, port_file: Pa
     from scheduler.edge.metrics import Scrape
     from scheduler.edge.predictor_metrics import PredictorMetrics
     from scheduler.edge.told_beside import told_beside
-    from scheduler.edge.yielding import yield_processor
+    from scheduler.edge.yielding import add_niceness
 
     keep_freed_memory()
-    yield_processor(own.niceness)
+    add_niceness(own.niceness)
     server = PredictorServer(settings)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -272,6 +272,10 @@ class Candidates:
         """Their part of one value per node."""
         return values if self.everyone else values[self.rows]
 
+    def without(self, rows: Sequence[int]) -> Candidates:
+        """The others."""
+        return Candidates(self.rows[~np.isin(self.rows, rows)], everyone=False)
+
 
 class Offered:
     """Who is offered, in rows of a table; looked up once for the same names in tables of the same nodes."""

@@ -7,7 +7,7 @@ import os
 import signal
 from multiprocessing.context import SpawnProcess
 
-from scheduler.edge.yielding import yield_processor
+from scheduler.edge.yielding import add_niceness
 from scheduler.structured_logs import set_up_logs
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -20,7 +20,7 @@ def become_child(niceness: int, log_format: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent decides; its end closes the pipe
     os.setsid()  # a session of its own, whose niceness counts beside other processes too
-    yield_processor(niceness)
+    add_niceness(niceness)
     set_up_logs(log_format)
 
 

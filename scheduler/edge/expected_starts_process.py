@@ -20,7 +20,7 @@ from scheduler.core.queue.expected import Outlook, futures_of, outlook
 from scheduler.core.queue.futures import Reach
 from scheduler.core.queue.photograph import Photograph
 from scheduler.edge.expected_starts import LENGTH
-from scheduler.edge.yielding import yield_processor
+from scheduler.edge.yielding import add_niceness
 
 FUTURES_LEAST, FUTURES_MOST = 10, 100
 CPU_S_MOST = 5.0
@@ -80,7 +80,7 @@ def outlook_of(photo: Photograph, past: Past | None, inbox: Inbox, share: float)
 
 def main(share: float) -> None:
     """Answer photographs; ends with stdin."""
-    yield_processor(19)
+    add_niceness(19)
     inbox = Inbox(sys.stdin.buffer)
     while True:
         photo, past = pickle.loads(inbox.take())

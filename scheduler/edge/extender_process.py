@@ -47,7 +47,7 @@ from scheduler.edge.table_maker import TableMaker
 from scheduler.edge.telemetry_process import IsolatedPoller
 from scheduler.edge.told_beside import told_beside
 from scheduler.edge.versioned import VersionedApp
-from scheduler.edge.yielding import take_short_turns
+from scheduler.edge.yielding import add_niceness, take_short_turns
 
 SWITCH_INTERVAL_S = 0.0005
 """Feature rows are built in threads; a call must not wait 5 ms (the default) for its turn."""
@@ -314,11 +314,12 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
         KubeError: no usable Kubernetes configuration.
         OSError: the address cannot be listened on.
     """
-    take_short_turns()  # kube-scheduler waits for the answer
+    own = settings.extender
+    if take_short_turns():  # kube-scheduler waits for the answer
+        add_niceness(own.niceness)
     keep_freed_memory()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    own = settings.extender
     listening = listen(own.host, own.port)
     async with (
         extender(settings) as parts,

@@ -46,6 +46,8 @@ LATENCY_BUCKETS_S = (0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1
 
 LOOKED_UP_AT_MOST = 8
 """Nodes that were not offered and might be now: to look for one takes a tenth of what reading all takes."""
+RANKED_AT_MOST = 3
+"""Rankings of one call: the best nodes fill up, and are not offered any more."""
 FEW_WAIT = 3
 """Where no more pods wait for kube-scheduler, it asks about each of them in a moment."""
 
@@ -274,14 +276,14 @@ class Prioritizer:
     ) -> Ranking | None:
         """The ranking, without reading all names: that takes longer than all the rest of an answer.
 
-        It is that of the candidates of the call before, where all that it lists are offered again, and nobody
-        better is new. None where that is not so, and where it depends on the others whether there is one.
+        It is that of the candidates of the call before, without the best that are not offered any more, where
+        nobody better is new. None where that is not so, or where it depends on the others if there is one.
         """
         last = self._offered.last(table)
         if names.are_read or last is None or self._exploration.rate > 0:
             return None
         candidates, others = last
-        ranking = self._ranking(table, candidates, corrections, pod)
+        ranking = self._held(table, names, candidates, corrections, pod)
         if ranking is None or not table.measured[ranking.order[0]]:
             return None
         ends = ranking.order[[0, -1]]
@@ -293,7 +295,26 @@ class Prioritizer:
         better = others.rows[log_s <= (last_s + SAME if is_full else math.inf)]
         if len(better) > LOOKED_UP_AT_MOST or any(names.hold(table.nodes[row]) for row in better.tolist()):
             return None
-        return ranking if all(names.hold(table.nodes[row]) for row in ranking.order.tolist()) else None
+        return ranking
+
+    def _held(
+        self,
+        table: ScoreTable,
+        names: OfferedNames,
+        candidates: Candidates,
+        corrections: Corrections,
+        pod: PodFacts,
+    ) -> Ranking | None:
+        """The ranking of the candidates without the best of them that are not offered any more."""
+        for _ in range(RANKED_AT_MOST):
+            ranking = self._ranking(table, candidates, corrections, pod)
+            if ranking is None:
+                return None
+            gone = [row for row in ranking.order.tolist() if not names.hold(table.nodes[row])]
+            if not gone:
+                return ranking
+            candidates = candidates.without(gone)
+        return None
 
     def _ranking(
         self, table: ScoreTable, candidates: Candidates, corrections: Corrections, pod: PodFacts

@@ -33,7 +33,7 @@ from scheduler.edge.recorder import RecorderApi
 from scheduler.edge.store import ExperienceStore, StoreAwayError, StoreError
 from scheduler.edge.store_writer import StoreWriter, silence
 from scheduler.edge.versioned import VersionedApp
-from scheduler.edge.yielding import yield_processor
+from scheduler.edge.yielding import add_niceness
 
 COUNT_S = 5.0
 """How often rows are counted for status and metrics, but see `COUNT_SHARE`."""
@@ -254,7 +254,7 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
             f"others could write into the store on {settings.recorder.host}: "
             f"set FAIRLANE_TOKEN, or listen on 127.0.0.1"
         )
-    yield_processor(settings.recorder.niceness)
+    add_niceness(settings.recorder.niceness)
     keep_freed_memory()
     listening = listen(settings.recorder.host, settings.recorder.port)
     async with recorder(settings) as parts:

@@ -34,20 +34,26 @@ def session_niceness() -> int | None:
     return int(fields[-1]) if fields else None
 
 
-def yield_processor(niceness: int) -> None:
-    """Add `niceness` to this process's own, and to its session's where it leads one.
+def add_niceness(niceness: int) -> bool:
+    """Add `niceness` to this thread's, and to its session's where it leads one; what it starts inherits it.
 
     Where the kernel groups processes by session (the default of most
     distributions), niceness counts only inside a session: two daemons of
-    different sessions get equal shares, however nice one of them is.
+    different sessions get equal shares, however nice one of them is. False
+    where a negative one is not allowed: that needs CAP_SYS_NICE.
     """
-    level = os.nice(niceness)
+    try:
+        level = os.nice(niceness)
+    except PermissionError:
+        log.info("a niceness of %d needs CAP_SYS_NICE; the processor is shared as usual", niceness)
+        return False
     if os.getsid(0) != os.getpid() or session_niceness() is None:
-        return  # others of this session must not be slowed down with us
+        return True  # what else is in this session must not be slowed down, or preferred, with us
     try:
         AUTOGROUP.write_text(str(level))
     except OSError as error:
         log.warning("this process competes for the processor like any other: %s: %s", AUTOGROUP, error)
+    return True
 
 
 def take_short_turns() -> bool:
@@ -55,7 +61,7 @@ def take_short_turns() -> bool:
 
     Who wakes on a busy processor waits until the others' turns, some ms, are over, unless his own is shorter
     (Linux 6.12 and newer: EEVDF with PREEMPT_SHORT). It needs no right and gives no larger share. Threads and
-    processes that are started later take turns as usual.
+    processes that are started later take turns as usual, and inherit no negative niceness.
     """
     number = _SCHED_SETATTR.get(platform.machine())
     if platform.system() != "Linux" or number is None:

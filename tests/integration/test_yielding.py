@@ -1,5 +1,6 @@
 """Work that can wait gives way, also where the kernel weighs sessions and not processes."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,9 @@ from scheduler.edge.yielding import session_niceness
 
 YIELDS = """
 import os
-from scheduler.edge.yielding import session_niceness, yield_processor
+from scheduler.edge.yielding import add_niceness, session_niceness
 before = session_niceness()
-yield_processor(7)
+add_niceness(7)
 print(before, os.nice(0), session_niceness())
 """
 IN_A_SESSION_OF_ANOTHER = (
@@ -80,3 +81,46 @@ def test_who_is_waited_for_takes_short_turns_and_what_it_starts_does_not() -> No
         pytest.skip("this kernel does not tell turns")
     assert short == 500_000 < usual
     assert later == usual
+
+
+GOES_FIRST = """
+import os, sys, threading
+from scheduler.edge.yielding import add_niceness, session_niceness, take_short_turns
+
+if sys.argv[1] == "nobody":
+    os.setuid(65534)
+granted, before = take_short_turns(), os.nice(0)
+told = [int(granted), before, session_niceness(), int(add_niceness(-10)), os.nice(0), session_niceness()]
+later = threading.Thread(target=lambda: told.append(os.nice(0)))
+later.start()
+later.join()
+child = os.fork()
+if child == 0:
+    os._exit(20 + os.nice(0))
+print(*told, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) - 20)
+"""
+
+
+def told_of_going_first(user: str) -> list[str]:
+    command = [sys.executable, "-c", GOES_FIRST, user]
+    return subprocess.run(
+        command, start_new_session=True, capture_output=True, text=True, check=True, timeout=60
+    ).stdout.split()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may go first")
+def test_who_is_waited_for_goes_first_where_it_may_and_what_it_starts_does_not() -> None:
+    granted, before, session, allowed, process, session_after, thread, child = told_of_going_first("root")
+    if granted == "0" or session == "None":
+        pytest.skip("this kernel grants no short turns, or does not weigh sessions")
+    assert allowed == "1"
+    assert int(process) == int(session_after) == int(before) - 10
+    assert int(thread) == int(child) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
+def test_who_may_not_go_first_goes_on_as_before() -> None:
+    _granted, before, session, allowed, process, session_after, thread, child = told_of_going_first("nobody")
+    assert allowed == "0"
+    assert (process, session_after) == (before, session)
+    assert thread == child == before

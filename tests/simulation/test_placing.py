@@ -23,6 +23,7 @@ from model.snapshot import EMPTY, Floats, TelemetrySnapshot
 from scheduler.config import ExtenderSettings
 from scheduler.core import candidate_names
 from scheduler.core.ahead import GATED_AHEAD
+from scheduler.core.candidate_names import OfferedNames
 from scheduler.core.cluster import ASSUMED_S, Cluster
 from scheduler.core.jobs import Descriptions
 from scheduler.core.ranking import NO_EXPLORATION, Exploration
@@ -771,6 +772,27 @@ def test_reading_the_names_only_when_they_are_needed_changes_no_answer_and_no_re
         return [kept, told]
 
     assert asyncio.run(answers(0)) == asyncio.run(answers(1_000_000))
+
+
+@pytest.mark.parametrize(("offered", "best"), [(NODES[1:], "b"), (NODES[2:], "c")])
+async def test_where_the_best_nodes_filled_up_the_next_best_is_found_without_reading_all_names(
+    offered: tuple[str, ...], best: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidate_names, "LONG_BYTES", 0)
+    stage = Stage(max_listed=2)
+    stage.model.failure = "gone"
+    await stage.epoch(cpu_use=dict(zip(NODES, (0.1, 0.3, 0.6, 0.9), strict=True)))
+    for _ in range(2):  # the second call finds a table
+        assert stage.place("first")[0] == "a"
+        await stage.settle()
+        stage.now_s += ASSUMED_S  # it was never bound
+    monkeypatch.setattr(OfferedNames, "all", _unexpected)
+    answer = stage.prioritizer.filter(stage.call("second", offered, {}))
+    assert json.loads(answer.body)["NodeNames"] == [best]
+
+
+def _unexpected(_self: OfferedNames) -> tuple[str, ...]:
+    raise AssertionError("all names were read")
 
 
 @pytest.mark.parametrize("listed", [5, 1])
