@@ -179,9 +179,9 @@ class ExtenderSettings(Section):
     table_idle_s: Seconds = 600.0
     """Score tables of a job class unused for so long are dropped."""
     max_tables: PositiveInt = 256
-    niceness: Annotated[int, Field(ge=-20, le=19)] = -10
-    """Added to that of the thread that answers: kube-scheduler waits for it. A negative one is left out
-    where it is not allowed (CAP_SYS_NICE); in a cluster the request for CPU does the same."""
+    niceness: Annotated[int, Field(ge=-20, le=0)] = -10
+    """Added to that of the thread that answers, for which kube-scheduler waits, where that is allowed
+    (Linux, CAP_SYS_NICE). In a pod the request for CPU does the same."""
 
 
 class RecorderSettings(Section):
