@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
+
+import msgspec
 
 FRAMEWORKS: tuple[str, ...] = ("batch", "spark", "torch", "mpi", "ray")
 """Known frameworks; a job of any other counts as `batch`."""
@@ -53,8 +55,7 @@ class Job:
     user_history: RunHistory = NO_HISTORY
 
 
-@dataclass(frozen=True, slots=True)
-class NodeFacts:
+class NodeFacts(msgspec.Struct, frozen=True):
     """What the API server knows of one node and of the pods that run on it.
 
     `requested_cpu` is the sum of the requests of its unfinished pods;
@@ -70,7 +71,7 @@ class NodeFacts:
     residents: int = 0
     network_heavy: int = 0
     receiving_until_s: float = math.nan
-    residents_by_framework: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    residents_by_framework: Mapping[str, int] = MappingProxyType({})
     images: frozenset[str] = frozenset()
 
     def transfer_left_s(self, now_s: float) -> float:

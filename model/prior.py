@@ -104,18 +104,19 @@ def log_placement(read: Reader, level: Floats | float) -> Floats:
 class Placement:
     """The terms network and load, taken apart so that other residents cost no second look at the features.
 
-    The rows of `parts`, shape (7, candidates): `still`, the share of the run that is no transfer; `moving`,
-    the rest times the candidate's transfer ratio; `own_s`, the seconds of the transfer, and `link_s`, those
-    of them that take up the link (NaN without hints); `use` of the cpu, with `measured` 1, or the typical
-    one, with 0; `wanted`, the share of the cores that the job asks for. Of the residents, `heavy` counts
-    those that move much, `left_s` is how long they still do.
+    The columns of `parts`, shape (candidates, 7), so that what belongs to one candidate lies together:
+    `still`, the share of the run that is no transfer; `moving`, the rest times the candidate's transfer
+    ratio; `own_s`, the seconds of the transfer, and `link_s`, those of them that take up the link (NaN
+    without hints); `use` of the cpu, with `measured` 1, or the typical one, with 0; `wanted`, the share of
+    the cores that the job asks for. Of the residents, `heavy` counts those that move much, `left_s` is how
+    long they still do.
     """
 
     parts: Floats
 
     def terms(self, heavy: Floats, left_s: Floats) -> tuple[Floats, Floats]:
         """Network and load with these residents."""
-        still, moving, own_s, link_s, use, _, wanted = self.parts
+        still, moving, own_s, link_s, use, _, wanted = self.parts.T
         network = np.log(still + moving * (1.0 + sharing(own_s, link_s, heavy, left_s)))
         return network, USE_WEIGHT * (use - TYPICAL_USE) + np.log(np.maximum(use + wanted, 1.0))
 
@@ -137,9 +138,7 @@ class Placement:
         several times as much, and comparisons less than `max`. NaN stays.
         """
         log, log_s = math.log, []
-        for part, count, left, more in zip(
-            self.parts[:, rows].T.tolist(), heavy, left_s, more_use, strict=True
-        ):
+        for part, count, left, more in zip(self.parts[rows].tolist(), heavy, left_s, more_use, strict=True):
             still, moving, own_s, link_s, use, measured, wanted = part
             if measured:
                 use = 0.0 if use + more < 0.0 else use + more
@@ -169,7 +168,7 @@ def placement_of(read: Reader, level: Floats | float) -> Placement:
         measured,
         wanted,
     )
-    return Placement(np.stack(np.broadcast_arrays(*parts)))
+    return Placement(np.stack(np.broadcast_arrays(*parts), axis=1))
 
 
 def residents_of(read: Reader) -> tuple[Floats, Floats]:

@@ -84,12 +84,12 @@ def a_call(
 ) -> Decision:
     """An answered call that listed the nodes of `table`, best first."""
     table = table or a_table()
-    rows, nothing = np.arange(len(table.nodes)), np.zeros(0, dtype=np.intp)
+    nothing = np.zeros(0, dtype=np.intp)
     ranking = rank(table.ranked, table.sigma, lambda some: some.tolist(), 5)
     assert ranking is not None
-    moment = Moment(decision_id or f"d-{uid}-{at_s}", at_s, 0.5, 1, 2.0, Fallback.NONE, len(rows))
-    judged = Judged(table, rows, ranking, nothing, np.zeros(0), a_view(table.nodes))
-    return Decision(a_pod(uid), moment, judged)
+    moment = Moment(decision_id or f"d-{uid}-{at_s}", at_s, 0.5, 1, 2.0, Fallback.NONE)
+    judged = Judged(table, ranking, nothing, np.zeros(0), a_view(table.nodes))
+    return Decision(a_pod(uid), moment, lambda: table.nodes, judged)
 
 
 def a_decision(

@@ -18,8 +18,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import takewhile
+from itertools import islice, takewhile
 from types import MappingProxyType
+
+import msgspec
+from msgspec import structs
 
 from model.placement import ClusterView, Job, NodeFacts
 from scheduler.core.quantities import quantity
@@ -65,8 +68,7 @@ class _NodeState:
     listed: bool = False
 
 
-@dataclass(slots=True)
-class _Assumption:
+class _Assumption(msgspec.Struct):
     """Until when an assumed binding is believed, and whether the watch knows the pod."""
 
     deadline_s: float
@@ -156,7 +158,7 @@ class Cluster:
         before, assumption = self._pods.get(pod.uid), self._assumed.get(pod.uid)
         if before is not None and assumption is not None and pod.waits:
             assumption.seen = True
-            pod = replace(pod, node=before.node)
+            pod = structs.replace(pod, node=before.node)
         else:
             self._assumed.pop(pod.uid, None)
         if pod.node:
@@ -185,7 +187,7 @@ class Cluster:
         self._assumed.pop(pod.uid, None)  # to the end: the oldest assumption stays first
         self._assumed[pod.uid] = _Assumption(now_s + ASSUMED_S, seen=known is not None)
         self._transfers.begin(pod.uid, node, link_s, now_s)
-        self._put(known, replace(pod, node=node))
+        self._put(known, structs.replace(pod, node=node))
 
     def expire(self, now_s: float) -> int:
         """Take back assumptions that were not confirmed in time; how many."""
@@ -195,7 +197,7 @@ class Cluster:
             self._transfers.undo(uid)
             pod = self._pods[uid]
             if assumption.seen:
-                self._put(pod, replace(pod, node=""))
+                self._put(pod, structs.replace(pod, node=""))
             else:
                 self.remove_pod(uid)
         return len(late)
@@ -213,8 +215,7 @@ class Cluster:
         count = self.version - version
         if count > len(self._changes):
             return None
-        recent = (self._changes[-1 - offset] for offset in range(count))
-        return list(dict.fromkeys(recent))
+        return list(dict.fromkeys(islice(reversed(self._changes), count)))
 
     def is_ours(self, pod: PodFacts) -> bool:
         """True for a pod that our scheduler places."""

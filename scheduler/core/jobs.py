@@ -10,10 +10,12 @@ import math
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import structs
 
 from model.placement import FRAMEWORKS, Job
 from scheduler.core.quantities import duration_s, quantity
@@ -65,8 +67,7 @@ class Complaint(NamedTuple):
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
+class Described(msgspec.Struct, frozen=True):
     """A pod's facts and what could not be understood of it."""
 
     pod: PodFacts
@@ -106,6 +107,8 @@ class Descriptions:
         """As `describe`."""
         uid = pod.metadata.uid
         last = self._last.get(uid)
+        if last and _is_same_version(last[0], pod):
+            return last[1]
         described = _passed_on(last[1], pod) if last and _same_job(last[0], pod) else describe(pod)
         self._last[uid] = (pod, described)
         self._last.move_to_end(uid)
@@ -123,7 +126,12 @@ def _passed_on(before: Described, pod: Pod) -> Described:
     known, now = before.pod, _passing_facts(pod)
     if now == {name: getattr(known, name) for name in now}:
         return before
-    return Described(replace(known, **now), before.complaints)
+    return Described(structs.replace(known, **now), before.complaints)
+
+
+def _is_same_version(one: Pod, other: Pod) -> bool:
+    """The API server changes it with everything else; kube-scheduler sends pods as it got them."""
+    return one.metadata.resourceVersion == other.metadata.resourceVersion != ""
 
 
 def _same_job(one: Pod, other: Pod) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from model.placement import Job
@@ -16,8 +16,7 @@ from scheduler.core.types import Corrections, Fallback, Ranking, ScoreTable
 _LINK_S = POSITION["link_s"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Opinion:
+class Opinion(msgspec.Struct, frozen=True, eq=False):
     """A ranking of the candidates, in rows of `table`, corrected; `reason` is why it is no fresh prediction.
 
     `estimated`: the table is not that of `job`, or is itself only an estimate.
@@ -67,8 +66,7 @@ class Opinion:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
+class Silence(msgspec.Struct, frozen=True):
     """No opinion, and why."""
 
     reason: Fallback
@@ -78,8 +76,7 @@ class Silence:
         return []
 
 
-@dataclass(frozen=True, slots=True)
-class Advice:
+class Advice(msgspec.Struct, frozen=True):
     """Nodes for one pod with their scores, best first, and why it is no fresh prediction, if so."""
 
     listed: list[tuple[str, int]]

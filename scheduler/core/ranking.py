@@ -87,11 +87,10 @@ def rank(
     same. `draws` are two independent uniform numbers in [0, 1): the first
     decides whether to explore, the second which node.
     """
-    known, least, most = _known(log_s)
-    alike = known > 1 and most - least < SAME
-    if known == 0 or (alike and not (exploration.everywhere and exploration.rate > 0)):
+    least, edge, differ = _bounds(log_s, max_listed)
+    if math.isnan(least) or not (differ or (exploration.everywhere and exploration.rate > 0)):
         return None
-    nearest = _nearest(log_s, tie_break, known, least, max_listed)
+    nearest = _nearest(log_s, tie_break, least, edge)
     best = min((tie, place) for time, tie, place in nearest if time <= least + SAME)[1]
     width = tie_width(float(sigma[best]))
     top, explorable, propensity = _first(log_s, best, exploration, draws)
@@ -116,32 +115,31 @@ def score(slower: float, width: float) -> int:
     return round(min(max(NEAR_TIE * (1.0 - beyond), 0.0), NEAR_TIE))
 
 
-def _known(log_s: Floats) -> tuple[int, float, float]:
-    """How many times are finite, the least and the greatest of them."""
-    if not len(log_s):
-        return 0, math.nan, math.nan
-    least, most = float(log_s.min()), float(log_s.max())
-    if math.isfinite(least) and math.isfinite(most):
-        return len(log_s), least, most
-    finite = log_s[np.isfinite(log_s)]
-    return (len(finite), float(finite.min()), float(finite.max())) if len(finite) else (0, math.nan, math.nan)
+def _bounds(log_s: Floats, count: int) -> tuple[float, float, bool]:
+    """The least time, up to which one the `count + 1` best go, and whether the times differ.
 
-
-def _nearest(
-    log_s: Floats, tie_break: TieBreak, known: int, least: float, count: int
-) -> list[tuple[float, float, int]]:
-    """Time, tie break and place of the `count + 1` best and of what ties with them; best first.
-
-    One more than are listed, in case the first is none of them.
+    One more than are listed, in case the first is none of them. One time alone differs; where none is
+    finite, they are NaN. The best few settle most calls, without a look at all.
     """
-    if known > 4 * count:
-        finite = log_s if known == len(log_s) else np.where(np.isfinite(log_s), log_s, np.inf)
-        edge = max(float(np.partition(finite, count)[count]), least + SAME)
-        places: Indices = ((log_s <= edge) & (log_s >= least)).nonzero()[0]
-    else:
-        places = np.isfinite(log_s).nonzero()[0]
-    ties, times = tie_break(places), log_s[places].tolist()
-    return sorted(zip(times, ties, places.tolist(), strict=True))
+    if len(log_s) > count:
+        parted = log_s.copy()
+        parted.partition(count)
+        *_, edge = few = parted[: count + 1].tolist()
+        least = min(few)
+        if math.isfinite(least) and math.isfinite(edge) and edge >= least + SAME:
+            return least, edge, True
+    finite = np.sort(log_s[np.isfinite(log_s)])
+    if not len(finite):
+        return math.nan, math.nan, False
+    least, edge, most = (float(finite[place]) for place in (0, min(count, len(finite) - 1), -1))
+    return least, max(edge, least + SAME), len(finite) == 1 or most - least >= SAME
+
+
+def _nearest(log_s: Floats, tie_break: TieBreak, least: float, edge: float) -> list[tuple[float, float, int]]:
+    """Time, tie break and place of those between; best first."""
+    places: Indices = (log_s <= edge).nonzero()[0]
+    found = zip(log_s[places].tolist(), tie_break(places), places.tolist(), strict=True)
+    return sorted(one for one in found if one[0] >= least)
 
 
 def _first(

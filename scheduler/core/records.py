@@ -24,7 +24,7 @@ from model.placement import ClusterView
 from model.schema import POSITION, SCHEMA_VERSION
 from model.snapshot import Floats, Indices
 from scheduler.core.table_records import ReadTable, TableRecord, floats, read_floats
-from scheduler.core.types import Fallback, Mask, PodFacts, Ranking, ScoreTable
+from scheduler.core.types import Fallback, Mask, PodFacts, Ranking, ScoreTable, positions_of
 
 
 class DecisionRecord(msgspec.Struct, frozen=True):
@@ -86,8 +86,7 @@ class BatchReply(msgspec.Struct, frozen=True):
     missing_tables: list[str]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Moment:
+class Moment(msgspec.Struct, frozen=True, eq=False):
     """Circumstances of one call of kube-scheduler."""
 
     decision_id: str
@@ -96,7 +95,6 @@ class Moment:
     epoch: int
     epoch_age_s: float
     reason: Fallback
-    candidates: int
     at_release: bool = False
 
 
@@ -104,17 +102,15 @@ RowBuilder = Callable[[], tuple[list[int], Floats]]
 """Builds rows of a table: their positions and features."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Judged:
+class Judged(msgspec.Struct, frozen=True, eq=False):
     """What an answer with an opinion rested on.
 
-    `positions` are the candidates' rows of `table`, and `ranking` tells rows of it. The times of the
+    `ranking` tells rows of `table`. The times of the
     rows `shifted` had moved by `shift`, and `residents` are the facts of the listed nodes, at that moment.
     `exact` builds the listed rows where the answer only had an estimate of them.
     """
 
     table: ScoreTable
-    positions: Indices
     ranking: Ranking
     shifted: Indices
     shift: Floats
@@ -122,12 +118,15 @@ class Judged:
     exact: RowBuilder | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Decision:
-    """One answered call, with all that changes afterwards: writing it down takes longer, and can wait."""
+class Decision(msgspec.Struct, frozen=True, eq=False):
+    """One answered call, with all that changes afterwards: writing it down takes longer, and can wait.
+
+    So can reading the names of the candidates, which `offered` does.
+    """
 
     pod: PodFacts
     moment: Moment
+    offered: Callable[[], tuple[str, ...]]
     judged: Judged | None = None
     """None for a call that was answered with no opinion."""
 
@@ -138,17 +137,18 @@ class Decision:
 
     def record(self) -> DecisionRecord:
         """As it is sent and kept; rows that were estimated stay so."""
-        if self.judged is None:
-            return _record(self.pod, self.moment)
-        return _record(self.pod, self.moment, **_told(self.judged, self.moment.at_s))
+        offered = self.offered()
+        told = {} if self.judged is None else _told(self.judged, offered, self.moment.at_s)
+        return _record(self.pod, self.moment, len(offered), **told)
 
 
-def _told(judged: Judged, at_s: float) -> dict[str, Any]:
+def _told(judged: Judged, candidates: Sequence[str], at_s: float) -> dict[str, Any]:
     table, ranking = judged.table, judged.ranking
     order = ranking.order
     names = [table.nodes[row] for row in order.tolist()]
+    rows = positions_of(table.index, candidates)
     offered = np.zeros(len(table.nodes), dtype=np.uint8)
-    offered[judged.positions] = 1
+    offered[rows[rows >= 0]] = 1
     return {
         "table_id": table.table_id,
         "model_version": table.model_version,
@@ -177,6 +177,7 @@ def with_rows(record: DecisionRecord, rows: Sequence[int], features: Floats) -> 
 def _record(
     pod: PodFacts,
     moment: Moment,
+    candidates: int,
     *,
     table_id: str = "",
     model_version: str = "",
@@ -202,7 +203,7 @@ def _record(
         epoch=moment.epoch,
         epoch_age_s=moment.epoch_age_s,
         reason=str(moment.reason),
-        candidates=moment.candidates,
+        candidates=candidates,
         listed=list(listed),
         recommended=recommended,
         explored=explored,

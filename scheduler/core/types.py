@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import repeat
 from typing import NamedTuple, TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,8 +28,7 @@ Mask = NDArray[np.bool_]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
-@dataclass(frozen=True, slots=True)
-class PodFacts:
+class PodFacts(msgspec.Struct, frozen=True):
     """One pod, cut down to what placing needs.
 
     `gang` is `namespace/name` of its gang, empty without one; `job` carries
@@ -239,8 +239,7 @@ class Corrections:
         return cls(np.zeros(len(table.nodes)), table.view_version)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ranking:
+class Ranking(msgspec.Struct, frozen=True, eq=False):
     """The answer to one call of kube-scheduler, before it is put on the wire.
 
     `order` are positions (in whatever the caller counts: rows of a table, at last) of the listed nodes,
@@ -258,11 +257,10 @@ class Ranking:
 
     def in_rows(self, rows: Indices) -> Ranking:
         """The same, where its positions count in `rows` of a table."""
-        return replace(self, order=rows[self.order], explorable=rows[self.explorable])
+        return msgspec.structs.replace(self, order=rows[self.order], explorable=rows[self.explorable])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Candidates:
+class Candidates(msgspec.Struct, frozen=True, eq=False):
     """Rows of a table that kube-scheduler offers, each once and ascending; perhaps `everyone`."""
 
     rows: Indices
@@ -295,6 +293,12 @@ class Offered:
             self._found = Candidates(rows, everyone=len(rows) == len(table.nodes))
             self._others = Candidates(np.setdiff1d(everyone, rows, assume_unique=True), everyone=False)
         return self._found
+
+    def leave_out(self, rows: Sequence[int]) -> None:
+        """Some of those offered last proved to be gone."""
+        self._names = ()  # not theirs any more
+        self._found = self._found.without(rows)
+        self._others = Candidates(np.append(self._others.rows, rows), everyone=False)
 
     def last(self, table: ScoreTable) -> tuple[Candidates, Candidates] | None:
         """Who was offered last, and who was not; None if that was in a table of other nodes."""

@@ -13,10 +13,13 @@ from bisect import bisect_left
 from collections import ChainMap, Counter
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import cast
 
+import msgspec
+
 from model.placement import Job, NodeFacts
-from model.snapshot import Indices, TelemetrySnapshot
+from model.snapshot import Floats, Indices, TelemetrySnapshot
 from scheduler.core.candidate_names import CandidateNames, OfferedNames
 from scheduler.core.cluster import Cluster
 from scheduler.core.estimate import adapted, compared, exact_rows
@@ -28,7 +31,6 @@ from scheduler.core.records import Decision, Judged, Moment, RowBuilder
 from scheduler.core.scoring import bring_up_to_date, tie_break_of
 from scheduler.core.types import (
     Candidates,
-    Corrections,
     Fallback,
     Offered,
     PodFacts,
@@ -54,8 +56,7 @@ FEW_WAIT = 3
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """The body of the answer, and what is left to do once it is sent."""
 
     body: bytes
@@ -230,12 +231,13 @@ class Prioritizer:
         corrections, is_own = found.corrections, found.table.key == key
         if not is_own:
             corrections = adapted(found.table, corrections, job)
-        ranking = self._at_once(found.table, names, corrections, pod)
+        log_s = found.table.ranked + corrections.shift
+        ranking = self._at_once(found.table, names, log_s, pod)
         if ranking is None:
             candidates = self._offered.of(found.table, names.all())
             if not len(candidates.rows):
                 return Silence(Fallback.NO_CANDIDATES)
-            ranking = self._ranking(found.table, candidates, corrections, pod)
+            ranking = self._ranking(found.table, candidates, log_s, pod)
             if not _is_measured(found.table, candidates, ranking):
                 return Silence(Fallback.NO_TELEMETRY)
             if ranking is None:
@@ -272,7 +274,7 @@ class Prioritizer:
         bring_up_to_date(found.corrections, found.table, changed, facts, version, now_s)
 
     def _at_once(
-        self, table: ScoreTable, names: OfferedNames, corrections: Corrections, pod: PodFacts
+        self, table: ScoreTable, names: OfferedNames, log_s: Floats, pod: PodFacts
     ) -> Ranking | None:
         """The ranking, without reading all names: that takes longer than all the rest of an answer.
 
@@ -283,16 +285,14 @@ class Prioritizer:
         if names.are_read or last is None or self._exploration.rate > 0:
             return None
         candidates, others = last
-        ranking = self._held(table, names, candidates, corrections, pod)
+        ranking = self._held(table, names, candidates, log_s, pod)
         if ranking is None or not table.measured[ranking.order[0]]:
             return None
-        ends = ranking.order[[0, -1]]
-        first_s, last_s = (table.ranked[ends] + corrections.shift[ends]).tolist()
-        is_full = len(ranking.order) == self._max_listed
-        if last_s - first_s <= SAME and (is_full or len(ranking.order) > 1):
+        listed = log_s[ranking.order].tolist()
+        is_full = len(listed) == self._max_listed
+        if listed[-1] - listed[0] <= SAME and (is_full or len(listed) > 1):
             return None  # perhaps all are alike, and there is no opinion
-        log_s = others.of(table.ranked) + others.of(corrections.shift)
-        better = others.rows[log_s <= (last_s + SAME if is_full else math.inf)]
+        better = others.rows[others.of(log_s) <= (listed[-1] + SAME if is_full else math.inf)]
         if len(better) > LOOKED_UP_AT_MOST or any(names.hold(table.nodes[row]) for row in better.tolist()):
             return None
         return ranking
@@ -302,26 +302,27 @@ class Prioritizer:
         table: ScoreTable,
         names: OfferedNames,
         candidates: Candidates,
-        corrections: Corrections,
+        log_s: Floats,
         pod: PodFacts,
     ) -> Ranking | None:
         """The ranking of the candidates without the best of them that are not offered any more."""
         for _ in range(RANKED_AT_MOST):
-            ranking = self._ranking(table, candidates, corrections, pod)
+            ranking = self._ranking(table, candidates, log_s, pod)
             if ranking is None:
                 return None
             gone = [row for row in ranking.order.tolist() if not names.hold(table.nodes[row])]
             if not gone:
                 return ranking
             candidates = candidates.without(gone)
+            self._offered.leave_out(gone)
         return None
 
     def _ranking(
-        self, table: ScoreTable, candidates: Candidates, corrections: Corrections, pod: PodFacts
+        self, table: ScoreTable, candidates: Candidates, log_s: Floats, pod: PodFacts
     ) -> Ranking | None:
         """Of the candidates, in rows of the table."""
         ranking = rank(
-            candidates.of(table.ranked + corrections.shift),
+            candidates.of(log_s),
             candidates.of(table.sigma),
             lambda some: tie_break_of(table, candidates.rows[some], pod.uid),
             self._max_listed,
@@ -341,7 +342,6 @@ class Prioritizer:
         at_release: bool,
     ) -> None:
         snapshot = opinion.table.snapshot if isinstance(opinion, Opinion) else self._snapshot()
-        offered = _all_of(names)
         moment = Moment(
             decision_id=self._new_id(),
             at_s=now_s,
@@ -349,13 +349,13 @@ class Prioritizer:
             epoch=snapshot.epoch,
             epoch_age_s=now_s - snapshot.taken_at_s,
             reason=opinion.reason,
-            candidates=len(offered),
             at_release=at_release,
         )
-        judged = None if isinstance(opinion, Silence) else self._judged(opinion, offered, now_s)
-        self._decisions.add(Decision(pod, moment, judged))
+        judged = None if isinstance(opinion, Silence) else self._judged(opinion, now_s)
+        self._names.put_off(names)
+        self._decisions.add(Decision(pod, moment, partial(_all_of, names), judged))
 
-    def _judged(self, opinion: Opinion, offered: tuple[str, ...], now_s: float) -> Judged:
+    def _judged(self, opinion: Opinion, now_s: float) -> Judged:
         table, shift, facts = opinion.table, opinion.corrections.shift, self._cluster.facts
         rows = opinion.rows
         names = [table.nodes[row] for row in rows.tolist()]
@@ -363,8 +363,7 @@ class Prioritizer:
         residents = {name: facts[name] for name in names if name in facts}
         shifted = shift.nonzero()[0]
         exact = self._exact_rows(opinion, rows, names, residents, now_s) if opinion.estimated else None
-        candidates = self._offered.of(table, offered).rows
-        return Judged(table, candidates, opinion.ranking, shifted, shift[shifted], residents, exact)
+        return Judged(table, opinion.ranking, shifted, shift[shifted], residents, exact)
 
     def _exact_rows(
         self,

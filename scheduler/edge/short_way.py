@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from scheduler.edge.http_server import HEAD_BYTES_MAX, BoundedProtocol
 
 _LENGTH = re.compile(rb"\r\ncontent-length: ([0-9]{1,9})(?=\r\n)")
@@ -23,8 +25,7 @@ _NEGOTIATED = re.compile(
 _STATUS = {200: b"200 OK", 400: b"400 Bad Request"}
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """Status, JSON body, and what is left to do once it is sent."""
 
     status: int
@@ -57,6 +58,7 @@ class ShortWayProtocol(BoundedProtocol):
         self._held: list[bytes] = []
         self._lacking = 0
         self._body_timer: TimerHandle | None = None
+        self._answered_s = 0.0
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request, or of several."""
@@ -84,6 +86,15 @@ class ShortWayProtocol(BoundedProtocol):
         self._drop()
         super().connection_lost(exc)
 
+    def timeout_keep_alive_handler(self) -> None:
+        """The client may have been idle for too long: one look costs less than a timer for each answer."""
+        left_s = self._answered_s + self.timeout_keep_alive - self.loop.time()
+        if self._held or left_s > 0:
+            again_s = self.timeout_keep_alive if self._held else left_s
+            self.timeout_keep_alive_task = self.loop.call_later(again_s, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
     def _is_idle(self) -> bool:
         """No request is under way, not even a piece of a head."""
         return self._head_timer is None and self._awaits_head() and not self.pipeline and not self._is_ended()
@@ -101,7 +112,6 @@ class ShortWayProtocol(BoundedProtocol):
         size = int(length[1])
         if size > self._way.max_body_bytes:
             return False
-        self._unset_keepalive_if_required()
         self._path = path
         self._held = [data[end:]]
         self._lacking = size - len(data) + end
@@ -122,7 +132,8 @@ class ShortWayProtocol(BoundedProtocol):
         head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
         self.transport.write(head % (_STATUS[reply.status], len(reply.body)))
         self.transport.write(reply.body)
-        self.on_response_complete()
+        self.server_state.total_requests += 1
+        self._answered_s = self.loop.time()
         if reply.afterwards is not None:
             # the answer is written at the end of this turn of the loop; what is left must not delay that
             self.loop.call_soon(reply.afterwards)

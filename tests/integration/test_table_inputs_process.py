@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 from real_prometheus import eventually
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -67,14 +68,14 @@ async def test_a_child_makes_the_same_rows_as_the_cluster_telemetry_and_jobs_cha
     isolated: IsolatedInputs, cluster: Cluster
 ) -> None:
     await assert_same(isolated, asked(cluster))
-    cluster.set_pod(replace(a_pod(), node="b"))
+    cluster.set_pod(structs.replace(a_pod(), node="b"))
     await assert_same(isolated, asked(cluster))
     cluster.remove_node("a")
     cluster.set_node(node_of("z"))
     other = a_snapshot(("b", "c", "d", "z"), epoch=2, taken_at_s=1015.0)
     await assert_same(isolated, asked(cluster, other, replace(JOB, peer_nodes=("a", "z"))))
     for number in range(5000):  # more changes than are remembered
-        cluster.set_pod(replace(a_pod(f"p{number}"), node="d"))
+        cluster.set_pod(structs.replace(a_pod(f"p{number}"), node="d"))
     await assert_same(isolated, asked(cluster, other))
     assert isolated.restarts == 0
 

@@ -16,6 +16,7 @@ import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from msgspec import structs
 from placing_builders import JOB, NODES, a_call, a_pod, a_snapshot, a_table, node_of
 
 from model.features import NEIGHBOURS
@@ -328,7 +329,7 @@ async def test_a_pod_whose_gate_opens_finds_a_table_of_its_class_and_gets_its_ow
     stage.sees(*waiting)
     await stage.settle()
     await stage.epoch()
-    opened = replace(waiting[-1], gated=False)
+    opened = structs.replace(waiting[-1], gated=False)
     opinion = stage.prioritizer.advise(opened, NODES)
     assert opinion.reason is Fallback.SIMILAR
     assert opinion.listed
@@ -340,7 +341,7 @@ async def test_a_pod_whose_gate_opens_finds_a_table_of_its_class_and_gets_its_ow
 async def test_a_pod_with_an_open_gate_needs_no_place_among_those_behind_gates(stage: Stage) -> None:
     await stage.epoch()
     *waiting, last = gated_classes(GATED_AHEAD + 1)
-    stage.sees(*waiting, replace(last, gated=False))
+    stage.sees(*waiting, structs.replace(last, gated=False))
     await stage.settle()
     assert key_of(last.job) in stage.tables
     assert len(stage.tables) == GATED_AHEAD + 1
@@ -352,7 +353,7 @@ async def test_those_who_are_next_have_their_tables_though_others_came_first(sta
     stage.sees(*first, last)
     await stage.settle()
     assert key_of(last.job) not in stage.tables
-    stage.sees(replace(last, turn=1))
+    stage.sees(structs.replace(last, turn=1))
     await stage.settle()
     assert key_of(last.job) in stage.tables
     assert len(stage.tables) == GATED_AHEAD
@@ -370,7 +371,7 @@ async def test_a_gang_whose_turn_is_near_has_a_table_of_its_own_size(stage: Stag
     stage.prioritizer.advise(waiting[0], NODES)  # there is a table of the class in use
     await stage.epoch()
     assert key_of(waiting[-1].job) not in stage.tables
-    stage.sees(replace(waiting[-1], turn=2))
+    stage.sees(structs.replace(waiting[-1], turn=2))
     await stage.settle()
     assert key_of(waiting[-1].job) in stage.tables
     await stage.epoch()
@@ -384,7 +385,7 @@ async def test_tables_in_use_are_not_driven_out_by_those_that_wait(gated: bool) 
     for number in range(4):
         small.place(f"u{number}", job_class=f"in-use-{number}")
     await small.settle()
-    small.sees(*(replace(pod, gated=gated) for pod in gated_classes(100)))
+    small.sees(*(structs.replace(pod, gated=gated) for pod in gated_classes(100)))
     await small.settle()
     await small.epoch(**UNEVEN)
     for number in range(4):
@@ -399,7 +400,7 @@ async def test_tables_in_use_leave_half_of_the_room_to_pods_that_may_be_asked_ab
     for number in range(20):
         small.place(f"u{number}", job_class=f"in-use-{number}")
     await small.settle()
-    coming = [replace(pod, gated=False) for pod in gated_classes(4)]
+    coming = [structs.replace(pod, gated=False) for pod in gated_classes(4)]
     small.sees(*coming)
     await small.settle()
     assert all(key_of(pod.job) in small.tables for pod in coming)
@@ -523,8 +524,8 @@ async def test_of_a_pod_that_also_shuffles_nobody_knows_when_it_moves_data(stage
 async def test_a_table_for_the_placed_gang_is_made_after_the_binding(stage: Stage) -> None:
     await stage.epoch()
     first, second = (a_pod(uid, gang="team/g") for uid in ("1", "2"))
-    stage.cluster.set_pods([replace(first, node="b"), second])
-    stage.maker.on_pod(replace(first, node="b"))
+    stage.cluster.set_pods([structs.replace(first, node="b"), second])
+    stage.maker.on_pod(structs.replace(first, node="b"))
     await stage.settle()
     key = key_of(stage.cluster.job_of(second))
     assert key.peers == ("b",)
@@ -715,10 +716,10 @@ async def test_a_decision_that_cannot_be_written_down_costs_no_other(
         raise ZeroDivisionError("a fault of ours")
 
     sound = a_call("sound")
-    broken = replace(sound, judged=replace(sound.judged, ranking=None))
-    rowless = replace(sound, judged=replace(sound.judged, exact=unbuilt))
+    broken = structs.replace(sound, judged=structs.replace(sound.judged, ranking=None))
+    rowless = structs.replace(sound, judged=structs.replace(sound.judged, exact=unbuilt))
     for number, one in enumerate((broken, rowless, sound)):
-        stage.log.add(replace(one, moment=replace(one.moment, decision_id=f"d{number}")))
+        stage.log.add(structs.replace(one, moment=structs.replace(one.moment, decision_id=f"d{number}")))
     assert await stage.log.flush()
     assert [one.decision_id for one in stage.store.decisions] == ["d1", "d2"]
     stats = stage.log.stats
@@ -828,6 +829,25 @@ async def test_a_pod_that_comes_has_its_table_brought_up_to_date_unless_many_wai
     assert bool(found.corrections.shift[NODES.index("b")]) == is_current
 
 
+@pytest.mark.parametrize(("limit", "read"), [(candidate_names.UNREAD_BYTES_MAX, 0), (0, 3)])
+async def test_the_names_for_the_record_are_read_when_it_is_written_unless_too_many_wait(
+    limit: int, read: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidate_names, "LONG_BYTES", 0)
+    monkeypatch.setattr(candidate_names, "UNREAD_BYTES_MAX", limit)
+    stage, reads = Stage(), []
+    reading = stage.prioritizer._names._read
+    monkeypatch.setattr(stage.prioritizer._names, "_read", lambda raw: reads.append(raw) or reading(raw))
+    await stage.learns(others_s=8.0)
+    reads.clear()
+    for uid in ("1", "2", "3"):
+        stage.place(uid)
+    assert len(reads) == read
+    await stage.log.flush()
+    assert len(reads) == 3
+    assert [one.candidates for one in stage.store.decisions[-3:]] == [4, 4, 4]
+
+
 async def test_a_number_among_many_names_costs_the_record_of_the_candidates_and_not_the_answer(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -835,6 +855,6 @@ async def test_a_number_among_many_names_costs_the_record_of_the_candidates_and_
     stage = Stage()
     await stage.learns(others_s=8.0)
     assert stage.place("strange", (*NODES, 7))[0] == "c"  # type: ignore[arg-type]
-    assert "its candidates are not recorded" in caplog.text
     await stage.log.flush()
+    assert "its candidates are not recorded" in caplog.text
     assert [one.candidates for one in stage.store.decisions] == [4, 0]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from model.snapshot import Floats
-from scheduler.core.ranking import BEST, Exploration, Ranking, rank
+from scheduler.core.ranking import BEST, SAME, Exploration, Ranking, rank
 
 TIMES = arrays(np.float64, st.integers(1, 40), elements=st.floats(-5.0, 12.0) | st.just(float("nan")))
+UNKNOWN = [float("nan"), float("inf"), -float("inf")]
 SIGMAS = st.floats(0.0, 3.0)
 DRAWS = st.tuples(st.floats(0.0, 1.0, exclude_max=True), st.floats(0.0, 1.0, exclude_max=True))
 EXPLORATIONS = st.builds(
@@ -49,6 +50,26 @@ def test_scores_never_rise_with_the_predicted_time(
     assert [score for _, score in others] == sorted((score for _, score in others), reverse=True)
     if not ranking.explored:
         assert log_s[ranking.order[0]] <= np.nanmin(log_s) + 1e-9
+
+
+@given(
+    arrays(
+        np.float64, st.integers(0, 30), elements=st.sampled_from([1.0, 1.0 + SAME / 2, 1.05, 1.1, *UNKNOWN])
+    ),
+    st.integers(1, 6),
+)
+@example(np.array([1.0 + SAME / 2, 1.0, 1.0, 1.05]), 1)
+def test_listed_are_the_first_of_all_finite_times_sorted(log_s: Floats, listed: int) -> None:
+    finite = sorted((time, place) for place, time in enumerate(log_s.tolist()) if np.isfinite(time))
+    least, most = (finite[0][0], finite[-1][0]) if finite else (0.0, 0.0)
+    ranking = ranking_of(log_s, 0.0, Exploration(), (1.0, 0.0), listed)
+    if not finite or (len(finite) > 1 and most - least < SAME):
+        assert ranking is None
+        return
+    first = min(place for time, place in finite if time <= least + SAME)
+    others = [place for _, place in finite if place != first]
+    assert ranking is not None
+    assert ranking.order.tolist() == [first, *others][:listed]
 
 
 @given(TIMES, SIGMAS)

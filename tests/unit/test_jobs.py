@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from scheduler.core.jobs import MAX_DATA_NODES, Descriptions, describe, job_class
 from scheduler.core.quantities import duration_s, quantity
@@ -221,6 +222,19 @@ def test_a_pod_seen_again_is_described_as_if_seen_for_the_first_time(edit: str) 
     seen.of(a_pod({"input-bytes": "1Gi"}, schedulingGates=[{"name": "fairlane.dev/queue"}]))
     again = seen.of(EDITS[edit])
     assert repr(again) == repr(describe(EDITS[edit]))
+
+
+def test_a_pod_is_read_again_only_where_the_api_server_has_another_version_of_it() -> None:
+    def version(number: str, given: str) -> Pod:
+        pod = a_pod({"input-bytes": given})
+        return replace(pod, metadata=replace(pod.metadata, resourceVersion=number))
+
+    seen = Descriptions()
+    first = seen.of(version("7", "1Gi"))
+    assert seen.of(version("7", "1Gi")) is first
+    assert seen.of(version("8", "2Gi")).pod.job.input_bytes == 2 * 2**30
+    assert seen.of(a_pod({"input-bytes": "3Gi"})).pod.job.input_bytes == 3 * 2**30
+    assert seen.of(a_pod({"input-bytes": "4Gi"})).pod.job.input_bytes == 4 * 2**30  # of no version at all
 
 
 def test_a_pod_that_changed_nothing_is_not_read_again() -> None:

@@ -69,8 +69,8 @@ def test_a_placement_planned_at_release_is_told_as_such() -> None:
         told("b", at_release=True)
     )
     assert sentence(told(None, at_release=True)).startswith("The pod is not bound yet; it was planned on a")
-    moment = Moment("d", 1.0, 0.1, 0, 0.0, Fallback.STALE_TELEMETRY, 3, at_release=True)
-    record = Decision(a_pod(), moment).record()
+    moment = Moment("d", 1.0, 0.1, 0, 0.0, Fallback.STALE_TELEMETRY, at_release=True)
+    record = Decision(a_pod(), moment, lambda: ("a", "b", "c")).record()
     assert "no hint was written when it was released, because the telemetry was too old" in sentence(
         receipt_of(an_outcome(), record, None, 10)
     )
@@ -78,7 +78,7 @@ def test_a_placement_planned_at_release_is_told_as_such() -> None:
 
 @pytest.mark.parametrize("reason", [reason for reason in Fallback if reason])
 def test_every_fallback_has_its_words(reason: Fallback) -> None:
-    record = Decision(a_pod(), Moment("d", 1.0, 0.1, 0, 0.0, reason, 3)).record()
+    record = Decision(a_pod(), Moment("d", 1.0, 0.1, 0, 0.0, reason), lambda: ("a", "b")).record()
     said = sentence(receipt_of(an_outcome(), record, None, 10))
     assert "had no opinion because" in said
     assert reason not in said

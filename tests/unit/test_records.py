@@ -52,13 +52,11 @@ def test_a_decision_is_read_back_with_its_shifts_and_corrected_rows() -> None:
     exploring = Exploration(0.2, everywhere=True)
     ranking = rank(table.ranked[positions], table.sigma[positions], np.zeros_like, 5, exploring)
     assert ranking is not None
-    moment = Moment("d", 1.0, 0.1, 1, 2.0, Fallback.NONE, 2)
+    moment = Moment("d", 1.0, 0.1, 1, 2.0, Fallback.NONE)
     shifted = corrections.shift.nonzero()[0]
     crowded = a_view(b=NodeFacts(zone="z", allocatable_cpu=8.0, residents=99))
-    judged = Judged(
-        table, positions, ranking.in_rows(positions), shifted, corrections.shift[shifted], crowded
-    )
-    record = Decision(a_pod(), moment, judged).record()
+    judged = Judged(table, ranking.in_rows(positions), shifted, corrections.shift[shifted], crowded)
+    record = Decision(a_pod(), moment, lambda: ("d", "stranger", "b"), judged).record()
     seen, kept = read_decision(record, stored(table)), stored(table).features[1]
     assert seen.offered.tolist() == [False, True, False, True]
     assert seen.times_s[1].tolist() == pytest.approx([10.0, 22.0, 20.0, 40.0])
@@ -90,9 +88,9 @@ def test_rows_built_later_replace_those_of_the_table() -> None:
 
 
 def test_a_call_without_opinion_is_recorded_too() -> None:
-    moment = Moment("d", 1.0, 0.1, 0, 0.0, Fallback.NO_TELEMETRY, 7)
-    record = Decision(a_pod(), moment).record()
-    assert (record.table_id, record.listed, record.candidates) == ("", [], 7)
+    moment = Moment("d", 1.0, 0.1, 0, 0.0, Fallback.NO_TELEMETRY)
+    record = Decision(a_pod(), moment, lambda: ("a", "b", "c")).record()
+    assert (record.table_id, record.listed, record.candidates) == ("", [], 3)
     assert record.reason == "no_telemetry"
 
 

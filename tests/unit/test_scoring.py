@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from msgspec import structs
 from placing_builders import JOB, NODES, a_basis, a_snapshot, a_table, a_view
 
 from model.features import build
@@ -184,7 +185,9 @@ def test_a_correction_is_what_the_prior_says_of_the_row_that_telemetry_would_bri
     snapshot = a_snapshot(cpu_use={"a": 0.7, "b": float("nan")}, throughput={("d", "a"): 1e7})
     basis = a_basis(JOB, snapshot)
     table, corrections = a_table(basis=basis), Corrections.none(a_table())
-    crowd = replace(a_view()["a"], requested_cpu=3.0, residents=3, network_heavy=2, receiving_until_s=until_s)
+    crowd = structs.replace(
+        a_view()["a"], requested_cpu=3.0, residents=3, network_heavy=2, receiving_until_s=until_s
+    )
     bring_up_to_date(corrections, table, ["a", "b"], a_view(a=crowd, b=crowd), 1, 10.0)
     rows = basis.features[:2].copy()
     rows[:, POSITION["residents_network_heavy"]] = 2.0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
+from msgspec import structs
 from uvicorn.server import ServerState
 
 from scheduler.edge import http_server
@@ -33,7 +33,7 @@ class Echo:
         return Answer(body, lambda: self.afterwards.append(body))
 
     def filter(self, body: bytes) -> Answer:
-        return replace(self.prioritize(body), body=b"filtered " + body)
+        return structs.replace(self.prioritize(body), body=b"filtered " + body)
 
 
 class Pipe(asyncio.Transport):
@@ -166,6 +166,24 @@ async def test_a_client_that_leaves_in_the_middle_of_a_body_is_counted() -> None
     await connection.send(post(b"{", length=5))
     connection.protocol.connection_lost(None)
     assert connection.app.refused[499] == 1
+
+
+async def test_a_connection_is_kept_from_the_last_answer_on_and_no_longer() -> None:
+    connection = Connection()
+    connection.protocol.timeout_keep_alive = 0.2
+    await connection.send(HEALTH)
+    for _ in range(3):
+        await asyncio.sleep(0.12)
+        await connection.send(post(b"{}"))
+    slow = post(b"{}")
+    connection.protocol.data_received(slow[:-1])
+    await asyncio.sleep(0.3)
+    assert not connection.pipe.closed  # it is the request that takes long
+    assert len(bodies(await connection.send(slow[-1:]))) == 5
+    await asyncio.sleep(0.1)
+    assert not connection.pipe.closed
+    await asyncio.sleep(0.4)
+    assert connection.pipe.closed
 
 
 async def test_other_paths_do_not_take_the_short_way() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 from placing_builders import a_pod
 
 from scheduler.core.jobs import Descriptions
@@ -87,7 +87,7 @@ def test_a_gangs_waiting_pods_are_known_though_it_is_renamed() -> None:
     pods = [a_pod(uid, gang="team/g") for uid in "ab"]
     for pod in pods:
         waiting.put(pod)
-    waiting.put(replace(pods[0], gang="team/h"))
+    waiting.put(structs.replace(pods[0], gang="team/h"))
     assert [[pod.uid for pod in waiting.of_gang(gang)] for gang in ("team/g", "team/h")] == [["b"], ["a"]]
     waiting.remove("b")
     assert list(waiting.of_gang("team/g")) == []

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from scheduler.core import candidate_names
 from scheduler.core.candidate_names import LONG_BYTES, NAME_LISTS_KEPT, CandidateNames
 from scheduler.core.wire import (
     BadRequest,
@@ -121,6 +122,24 @@ def test_a_long_list_of_candidates_is_not_read_before_all_of_it_is_needed() -> N
     assert not offered.hold("0-7-1.internal")  # or end
     assert offered.all() == tuple(names)
     assert offered.are_read
+
+
+def test_lists_that_are_needed_later_take_up_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidate_names, "UNREAD_BYTES_MAX", 16 * LONG_BYTES)
+    reader = CandidateNames()
+    lists = [long_list(f"own-{number}") for number in range(20)]
+    lists[1].append(7)  # type: ignore[arg-type]
+    offered = [reader.of(_call_about(*names)) for names in lists]
+    for names in offered:
+        reader.put_off(names)
+    unread = [names.unread_bytes > 0 for names in offered]
+    assert unread == sorted(unread)  # the oldest are read
+    assert 16 * LONG_BYTES >= sum(names.unread_bytes for names in offered) > 8 * LONG_BYTES
+    with pytest.raises(BadRequest, match="NodeNames"):
+        offered[1].all()
+    del offered[1], lists[1]
+    assert [names.all() for names in offered] == [tuple(names) for names in lists]
+    assert sum(names.unread_bytes for names in offered) == 0
 
 
 @pytest.mark.parametrize("inside", [["x"], {"x": "y"}, 'a"x'])
