@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -118,7 +119,9 @@ class CandidateNames:
             if len(kept) == len(names) and known.issuperset(names):
                 self._known.move_to_end(known)
                 return kept
-        kept = self._known[frozenset(names)] = tuple(names)
+        # decisions keep them until they are recorded: of each name one object, however many lists have it
+        kept = tuple(map(sys.intern, names))
+        self._known[frozenset(kept)] = kept
         if len(self._known) > self._limit:
             self._known.popitem(last=False)
         return kept

@@ -142,6 +142,13 @@ def test_lists_that_are_needed_later_take_up_bounded_memory(monkeypatch: pytest.
     assert sum(names.unread_bytes for names in offered) == 0
 
 
+def test_different_lists_share_their_names() -> None:
+    names = CandidateNames()
+    first, second = (names.of(_call_about(*long_list(own))).all() for own in ("own-1", "own-2"))
+    assert first != second
+    assert all(one is other for one, other in zip(first[1:], second[1:], strict=True))
+
+
 @pytest.mark.parametrize("inside", [["x"], {"x": "y"}, 'a"x'])
 def test_a_long_list_with_anything_that_no_name_has_is_read_at_once(inside: object) -> None:
     args = decode_extender_args(msgspec.json.encode({"Pod": {}, "NodeNames": [*long_list(), inside]}))
