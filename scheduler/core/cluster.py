@@ -22,7 +22,6 @@ from itertools import islice, takewhile
 from types import MappingProxyType
 
 import msgspec
-from msgspec import structs
 
 from model.placement import ClusterView, Job, NodeFacts
 from scheduler.core.quantities import quantity
@@ -158,7 +157,7 @@ class Cluster:
         before, assumption = self._pods.get(pod.uid), self._assumed.get(pod.uid)
         if before is not None and assumption is not None and pod.waits:
             assumption.seen = True
-            pod = structs.replace(pod, node=before.node)
+            pod = msgspec.structs.replace(pod, node=before.node)
         else:
             self._assumed.pop(pod.uid, None)
         if pod.node:
@@ -187,7 +186,7 @@ class Cluster:
         self._assumed.pop(pod.uid, None)  # to the end: the oldest assumption stays first
         self._assumed[pod.uid] = _Assumption(now_s + ASSUMED_S, seen=known is not None)
         self._transfers.begin(pod.uid, node, link_s, now_s)
-        self._put(known, structs.replace(pod, node=node))
+        self._put(known, msgspec.structs.replace(pod, node=node))
 
     def expire(self, now_s: float) -> int:
         """Take back assumptions that were not confirmed in time; how many."""
@@ -197,7 +196,7 @@ class Cluster:
             self._transfers.undo(uid)
             pod = self._pods[uid]
             if assumption.seen:
-                self._put(pod, structs.replace(pod, node=""))
+                self._put(pod, msgspec.structs.replace(pod, node=""))
             else:
                 self.remove_pod(uid)
         return len(late)

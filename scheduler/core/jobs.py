@@ -15,7 +15,6 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import structs
 
 from model.placement import FRAMEWORKS, Job
 from scheduler.core.quantities import duration_s, quantity
@@ -126,7 +125,7 @@ def _passed_on(before: Described, pod: Pod) -> Described:
     known, now = before.pod, _passing_facts(pod)
     if now == {name: getattr(known, name) for name in now}:
         return before
-    return Described(structs.replace(known, **now), before.complaints)
+    return Described(msgspec.structs.replace(known, **now), before.complaints)
 
 
 def _is_same_version(one: Pod, other: Pod) -> bool:

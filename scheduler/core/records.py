@@ -105,9 +105,9 @@ RowBuilder = Callable[[], tuple[list[int], Floats]]
 class Judged(msgspec.Struct, frozen=True, eq=False):
     """What an answer with an opinion rested on.
 
-    `ranking` tells rows of `table`. The times of the
-    rows `shifted` had moved by `shift`, and `residents` are the facts of the listed nodes, at that moment.
-    `exact` builds the listed rows where the answer only had an estimate of them.
+    `ranking` tells rows of `table`. The times of the rows `shifted` had moved by `shift`, and `residents`
+    are the facts of the listed nodes, at that moment. `exact` builds the listed rows where the answer only
+    had an estimate of them.
     """
 
     table: ScoreTable

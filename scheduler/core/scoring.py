@@ -181,7 +181,7 @@ def bring_up_to_date(
     """
     known = [name for name in changed if name in table.index][:CORRECTED_AT_ONCE]
     if known:
-        rows = np.array(list(map(table.index.__getitem__, known)), dtype=np.intp)
+        rows = np.array([table.index[name] for name in known], dtype=np.intp)
         corrections.shift[rows] = _projected(table, rows, known, cluster, now_s) - table.log_placement[rows]
     corrections.view_version = version
 

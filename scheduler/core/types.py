@@ -294,11 +294,12 @@ class Offered:
             self._others = Candidates(np.setdiff1d(everyone, rows, assume_unique=True), everyone=False)
         return self._found
 
-    def leave_out(self, rows: Sequence[int]) -> None:
-        """Some of those offered last proved to be gone."""
+    def leave_out(self, rows: Sequence[int]) -> Candidates:
+        """The others of those offered last: these proved to be gone."""
         self._names = ()  # not theirs any more
         self._found = self._found.without(rows)
         self._others = Candidates(np.append(self._others.rows, rows), everyone=False)
+        return self._found
 
     def last(self, table: ScoreTable) -> tuple[Candidates, Candidates] | None:
         """Who was offered last, and who was not; None if that was in a table of other nodes."""

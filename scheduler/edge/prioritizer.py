@@ -313,8 +313,7 @@ class Prioritizer:
             gone = [row for row in ranking.order.tolist() if not names.hold(table.nodes[row])]
             if not gone:
                 return ranking
-            candidates = candidates.without(gone)
-            self._offered.leave_out(gone)
+            candidates = self._offered.leave_out(gone)
         return None
 
     def _ranking(
